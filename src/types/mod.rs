@@ -1,0 +1,10 @@
+//! Values that every part of the program shares: ids, states, keywords, addresses, dates, the
+//! clock. No I/O, no knowledge of any store or protocol engine.
+
+pub mod address;
+pub mod blob_id;
+pub mod clock;
+pub mod date;
+pub mod id;
+pub mod keyword;
+pub mod state;
