@@ -12,6 +12,8 @@
 
 pub mod document;
 pub mod fold;
+#[cfg(test)]
+mod languages;
 pub mod query;
 pub mod snippet;
 pub mod tantivy;
