@@ -7,4 +7,5 @@ pub mod clock;
 pub mod date;
 pub mod id;
 pub mod keyword;
+pub mod object_type;
 pub mod state;
