@@ -7,6 +7,7 @@
 pub mod change;
 pub mod db;
 pub mod error;
+pub mod mailbox;
 pub mod migrate;
 pub mod snapshot;
 mod sqlite;
