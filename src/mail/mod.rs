@@ -11,6 +11,7 @@
 pub mod base_subject;
 pub mod body;
 pub mod body_lists;
+pub mod body_part;
 pub mod charset;
 pub mod encoded_word;
 pub mod fields;

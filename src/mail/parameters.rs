@@ -80,10 +80,10 @@ fn read_parameter(text: &str) -> (Option<Parameter>, &str) {
     let text = text.trim_start();
     let Some(name_end) = text.find(['=', ';']) else { return (None, "") };
     let (name, rest) = text.split_at(name_end);
-    if rest.starts_with(';') {
-        return (None, &rest[1..]);
-    }
-    let rest = rest[1..].trim_start();
+    let Some(rest) = rest.strip_prefix('=') else {
+        return (None, rest.strip_prefix(';').unwrap_or_default());
+    };
+    let rest = rest.trim_start();
     let quoted = rest.strip_prefix('"');
     let is_quoted = quoted.is_some();
     let (value, rest) = match quoted {

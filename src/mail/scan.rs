@@ -277,3 +277,142 @@ fn bounded(text: String) -> Option<String> {
     text.truncate(text.floor_char_boundary(MAX_VALUE_LEN));
     (!text.is_empty()).then_some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each part as `type body`, indented by depth.
+    fn outline(raw: &str) -> Vec<String> {
+        let raw = raw.replace('\n', "\r\n");
+        let structure = scan(raw.as_bytes());
+        let mut ends: Vec<usize> = Vec::new();
+        let lines = structure.parts.iter().enumerate().map(|(index, part)| {
+            ends.retain(|end| index < *end);
+            let depth = ends.len();
+            let text = String::from_utf8_lossy(slice(raw.as_bytes(), part.body)).into_owned();
+            if part.is_multipart() {
+                ends.push(index + 1 + part.descendants as usize);
+            }
+            let text = if part.is_multipart() { String::new() } else { format!(" {text:?}") };
+            format!("{}{}{text}", " ".repeat(depth), part.media_type)
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn parts_and_their_bodies() {
+        let raw = "\
+Content-Type: multipart/mixed; boundary=out
+
+preamble
+--out
+
+first
+
+--out
+Content-Type: multipart/digest; boundary=\"outer\"
+
+--outer
+
+Subject: x
+
+y
+--outer
+Content-Type: text/plain
+
+z
+--outer--
+epilogue
+--out
+Content-Type: text/html
+--out--
+epilogue
+--out
+";
+        assert_eq!(
+            outline(raw),
+            [
+                "multipart/mixed",
+                " text/plain \"first\\r\\n\"",
+                " multipart/digest",
+                "  message/rfc822 \"Subject: x\\r\\n\\r\\ny\"",
+                "  text/plain \"z\"",
+                " text/html \"\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn broken_multiparts_are_still_readable() {
+        for (raw, wanted) in [
+            ("Content-Type: multipart/mixed\n\ntext", vec!["text/plain \"text\""]),
+            ("Content-Type: multipart/mixed; boundary=b\n\ntext", vec!["text/plain \"text\""]),
+            (
+                "Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--bb\n",
+                vec!["multipart/mixed", " text/plain \"one\\r\\n--bb\\r\\n\""],
+            ),
+            (
+                "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=c\n\nin\n--b--",
+                vec!["multipart/mixed", " text/plain \"in\""],
+            ),
+            (
+                "Content-Type: multipart/mixed; boundary=b:1\n\n--b:1\nA: b\n--b:1\n\ntwo\n--b:1--",
+                vec!["multipart/mixed", " text/plain \"\"", " text/plain \"two\""],
+            ),
+            ("Content-Type: text\n\nx", vec!["text/plain \"x\""]),
+            ("", vec!["text/plain \"\""]),
+        ] {
+            assert_eq!(outline(raw), wanted, "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_headers_say_of_a_part() {
+        let raw = b"\
+Content-Type: Text/Plain; name=\"=?utf-8?q?=C3=A9.txt?=\" (n)
+Content-Transfer-Encoding: BASE64 (yes)
+Content-Disposition: Attachment; filename*=utf-8''%C3%A9%20x.txt
+Content-ID: <a@b> (id)
+Content-Language: de (German), en
+Content-Location: http://example.com/a/
+ b
+
+aGk=";
+        let structure = scan(raw);
+        let part = &structure.parts[0];
+        let text = |value: &str| Some(value.to_owned());
+        assert_eq!(
+            part,
+            &Part {
+                part_id: Some(1),
+                header: (0, part.header.1),
+                body: (raw.len() as u64 - 4, 4),
+                encoding: Encoding::Base64,
+                size: 2,
+                media_type: "text/plain".to_owned(),
+                name: text("é x.txt"),
+                charset: text("us-ascii"),
+                disposition: text("attachment"),
+                cid: text("a@b"),
+                language: Some(vec!["de".to_owned(), "en".to_owned()]),
+                location: text("http://example.com/a/b"),
+                ..Part::default()
+            }
+        );
+        assert_eq!(Structure::from_json(&structure.to_json()).ok(), Some(structure));
+    }
+
+    #[test]
+    fn charsets_are_filled_in_as_rfc_8621_says() {
+        for (header, wanted) in [
+            ("A: b", Some("us-ascii")),
+            ("Content-Type: text/html", Some("us-ascii")),
+            ("Content-Type: text/html; charset=UTF-8", Some("UTF-8")),
+            ("Content-Type: image/png", None),
+        ] {
+            let structure = scan(format!("{header}\n\n").as_bytes());
+            assert_eq!(structure.parts[0].charset.as_deref(), wanted, "{header}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ pub mod message_ids;
 pub mod text;
 pub mod urls;
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
@@ -41,6 +42,8 @@ pub struct HeaderProperty {
     pub form: Form,
     /// Whether all instances are wanted, or the last.
     pub all: bool,
+    /// Whether the client wrote `:asRaw`, which it may leave out: answers use its own spelling.
+    pub names_raw: bool,
 }
 
 /// The text is no property `header:…`, or asks for a form that its field may not have.
@@ -82,7 +85,30 @@ const DEFINED: [(&str, Option<Form>); 29] = [
     ("list-archive", Some(Form::Urls)),
 ];
 
+const FORMS: [Form; 7] = [
+    Form::Raw,
+    Form::Text,
+    Form::Addresses,
+    Form::GroupedAddresses,
+    Form::MessageIds,
+    Form::Date,
+    Form::Urls,
+];
+
 impl Form {
+    /// How a property names the form.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Form::Raw => ":asRaw",
+            Form::Text => ":asText",
+            Form::Addresses => ":asAddresses",
+            Form::GroupedAddresses => ":asGroupedAddresses",
+            Form::MessageIds => ":asMessageIds",
+            Form::Date => ":asDate",
+            Form::Urls => ":asURLs",
+        }
+    }
+
     /// Whether the field may be fetched or set in this form.
     pub fn is_legal_for(self, name: &str) -> bool {
         let wanted = if self == Form::GroupedAddresses { Form::Addresses } else { self };
@@ -117,6 +143,13 @@ impl HeaderProperty {
     }
 }
 
+impl fmt::Display for HeaderProperty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = if self.form == Form::Raw && !self.names_raw { "" } else { self.form.suffix() };
+        write!(f, "header:{}{form}{}", self.name, if self.all { ":all" } else { "" })
+    }
+}
+
 impl FromStr for HeaderProperty {
     type Err = NotAHeaderProperty;
 
@@ -126,20 +159,13 @@ impl FromStr for HeaderProperty {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(NotAHeaderProperty);
         }
-        let mut property = HeaderProperty { name: name.to_owned(), form: Form::Raw, all: false };
+        let mut property =
+            HeaderProperty { name: name.to_owned(), form: Form::Raw, all: false, names_raw: false };
         let mut suffix = pieces.next();
-        let form = match suffix {
-            Some("asRaw") => Some(Form::Raw),
-            Some("asText") => Some(Form::Text),
-            Some("asAddresses") => Some(Form::Addresses),
-            Some("asGroupedAddresses") => Some(Form::GroupedAddresses),
-            Some("asMessageIds") => Some(Form::MessageIds),
-            Some("asDate") => Some(Form::Date),
-            Some("asURLs") => Some(Form::Urls),
-            _ => None,
-        };
+        let form = FORMS.into_iter().find(|form| form.suffix().strip_prefix(':') == suffix);
         if let Some(form) = form {
             property.form = form;
+            property.names_raw = form == Form::Raw;
             suffix = pieces.next();
         }
         if suffix == Some("all") {
@@ -166,11 +192,15 @@ mod tests {
     #[test]
     fn properties_are_read() {
         let property = |text: &str| text.parse::<HeaderProperty>();
-        let wanted = |name: &str, form, all| Ok(HeaderProperty { name: name.to_owned(), form, all });
+        let wanted =
+            |name: &str, form, all| Ok(HeaderProperty { name: name.to_owned(), form, all, names_raw: false });
         assert_eq!(property("header:Subject"), wanted("Subject", Form::Raw, false));
         assert_eq!(property("header:Subject:all"), wanted("Subject", Form::Raw, true));
         assert_eq!(property("header:subject:asText:all"), wanted("subject", Form::Text, true));
         assert_eq!(property("header:x-y:asURLs"), wanted("x-y", Form::Urls, false));
+        for text in ["header:X:asRaw:all", "header:x", "header:To:asGroupedAddresses"] {
+            assert_eq!(property(text).map(|property| property.to_string()).as_deref(), Ok(text));
+        }
         for text in [
             "",
             "header:",
