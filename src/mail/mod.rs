@@ -1,1 +1,6 @@
-//! mail
+//! Message code without I/O: reading, writing and changing messages.
+
+pub mod auth_results;
+pub mod dkim;
+pub mod field_lines;
+pub mod reencode;
