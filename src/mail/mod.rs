@@ -2,6 +2,7 @@
 
 pub mod auth_results;
 pub mod compose;
+pub mod compose_parts;
 pub mod dkim;
 pub mod encode_body;
 pub mod field_lines;
