@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::mail::compose::{
-    ComposeError, DraftBody, DraftContent, DraftHeader, DraftPart, HeaderValue, MAX_DEPTH, write_header, write_words,
+    ComposeError, DraftBody, DraftContent, DraftHeader, DraftPart, HeaderValue, MAX_DEPTH, write_header,
+    write_words,
 };
 use crate::mail::encode_body::{TransferEncoding, encode_message, encoding_of_text, write_encoded};
 use crate::mail::header_text::FieldWriter;
