@@ -4,7 +4,9 @@
 //! records changes, writes the change log and publishes after the commit. Every statement about
 //! account data names its account.
 
+pub mod blob;
 pub mod change;
+pub mod cluster;
 pub mod db;
 pub mod email;
 pub mod error;
