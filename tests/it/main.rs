@@ -2,4 +2,5 @@
 //! user or another server would notice. One binary, so that a build links once.
 
 mod architecture;
+mod corpus;
 mod support;

@@ -1,11 +1,10 @@
 """Attachments and parts of every usual media type, TNEF among them."""
 
-import gzip
 import io
 import struct
 import zipfile
 
-from .build import GIF, PNG, b64, mail, multipart, noise, part, qp
+from .build import GIF, PNG, b64, gz, mail, multipart, noise, part, qp
 
 TEXT = part([("Content-Type", "text/plain; charset=utf-8")], "See what is attached.")
 
@@ -60,7 +59,7 @@ FILES = [
     ("svg", "image/svg+xml", "drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'),
     ("heic", "image/heic", "IMG_0001.HEIC", noise("heic", 500)),
     ("zip", "application/zip", "archive.zip", zipped()),
-    ("gzip", "application/gzip", "data.json.gz", gzip.compress(b'{"a": 1}\n', mtime=0)),
+    ("gzip", "application/gzip", "data.json.gz", gz(b'{"a": 1}\n')),
     ("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", "Brief.docx", zipped()),
     ("xls", "application/vnd.ms-excel", "numbers.xls", b"\xd0\xcf\x11\xe0" + noise("xls", 512)),
     ("odt", "application/vnd.oasis.opendocument.text", "letter.odt", zipped()),

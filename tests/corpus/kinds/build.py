@@ -4,6 +4,8 @@ to be wrong."""
 import base64
 import hashlib
 import quopri
+import struct
+import zlib
 
 
 def to_bytes(text):
@@ -110,6 +112,12 @@ def noise(seed, size):
         out += hashlib.sha256(f"{seed}:{counter}".encode()).digest()
         counter += 1
     return out[:size]
+
+
+def gz(data):
+    """A gzip file whose one block is stored: compressors differ from machine to machine."""
+    block = b"\x01" + struct.pack("<HH", len(data), len(data) ^ 0xFFFF) + data
+    return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + block + struct.pack("<II", zlib.crc32(data), len(data))
 
 
 # The smallest picture: one grey pixel.
