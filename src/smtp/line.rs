@@ -37,10 +37,6 @@ pub struct LineReader {
     scanned: usize,
     /// Octets of the current line that were dropped already.
     swallowed: usize,
-    /// A dropped part of the current line held a bare CR.
-    malformed: bool,
-    /// The last dropped octet was a CR.
-    ends_with_cr: bool,
 }
 
 impl LineReader {
@@ -57,41 +53,28 @@ impl LineReader {
             self.scanned = input.len();
             // The CRLF does not count, and the last octet may be its CR.
             if self.swallowed + input.len() > limit + 1 {
-                self.swallow(input);
+                self.swallowed = self.swallowed.saturating_add(input.len());
+                self.scanned = 0;
+                input.clear();
             }
             return (self.swallowed > MAX_SWALLOWED).then_some(Line::Flood);
         };
         let mut line = input.split_to(at);
         input.advance(1);
-        let reader = std::mem::take(self);
-        let total = reader.swallowed + line.len();
-        let ended_by_crlf = match line.last() {
-            Some(byte) => *byte == b'\r',
-            None => reader.ends_with_cr,
-        };
-        if ended_by_crlf && !line.is_empty() {
+        let total = std::mem::take(self).swallowed + line.len();
+        let ended_by_crlf = line.ends_with(b"\r");
+        if ended_by_crlf {
             line.truncate(line.len() - 1);
         }
-        // A CR at the end of a dropped part is bare when anything but the LF follows it.
-        let bare_cr = line.contains(&b'\r') || reader.malformed || (reader.ends_with_cr && at > 0);
         Some(if total > MAX_SWALLOWED {
             Line::Flood
-        } else if total - usize::from(ended_by_crlf) > limit {
+        } else if total > limit + usize::from(ended_by_crlf) {
             Line::TooLong
-        } else if !ended_by_crlf || bare_cr {
+        } else if !ended_by_crlf || line.contains(&b'\r') {
             Line::Malformed
         } else {
             Line::Complete(line.freeze())
         })
-    }
-
-    fn swallow(&mut self, input: &mut BytesMut) {
-        let body = input.split_last().map_or(&[][..], |(_, body)| body);
-        self.malformed |= body.contains(&b'\r') || (self.ends_with_cr && !input.is_empty());
-        self.ends_with_cr = input.last() == Some(&b'\r');
-        self.swallowed = self.swallowed.saturating_add(input.len());
-        self.scanned = 0;
-        input.clear();
     }
 }
 
