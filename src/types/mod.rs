@@ -9,6 +9,7 @@ pub mod duration;
 pub mod id;
 pub mod keyword;
 pub mod network;
+pub mod object_type;
 pub mod secret;
 pub mod size;
 pub mod state;
