@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli::request::AdminError;
+use crate::cli::request::{AdminError, AdminResponse};
 use crate::config::ConfigError;
 
 /// Why a command failed: what is told on stderr, and the exit code.
@@ -26,6 +26,15 @@ impl Failure {
     /// It was asked wrongly.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure { message: message.into(), code: 2 }
+    }
+
+    /// The answer is none that this request has: the server is of another version.
+    pub fn unexpected(answer: &AdminResponse) -> Failure {
+        let answer = serde_json::to_value(answer).unwrap_or_default();
+        let kind = answer.get("answer").and_then(serde_json::Value::as_str).unwrap_or("unknown");
+        Failure::new(format!(
+            "the server gave an answer of another kind ({kind}); are both of the same version?"
+        ))
     }
 
     /// Prints the message and gives the exit code.

@@ -12,8 +12,8 @@ pub enum AdminRequest {
     /// Makes a domain local and its DKIM keys. Answer: [`AdminResponse::DomainAdded`].
     DomainAdd {
         domain: String,
-        /// The account that gets mail to `postmaster`; it may be added later.
-        postmaster: String,
+        /// The account that gets mail to `postmaster`; else the first one added to the domain.
+        postmaster: Option<String>,
         /// The account that gets mail to unknown addresses.
         catch_all: Option<String>,
     },
@@ -165,7 +165,8 @@ pub struct DnsRecord {
 #[serde(rename_all = "camelCase")]
 pub struct DomainRow {
     pub domain: String,
-    pub postmaster: String,
+    /// `null` until the domain has an account.
+    pub postmaster: Option<String>,
     pub catch_all: Option<String>,
     /// UTCDate.
     pub created_at: String,
