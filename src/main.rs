@@ -1,1 +1,5 @@
-fn main() {}
+//! `postrider`: see `cli`.
+
+fn main() -> std::process::ExitCode {
+    postrider::cli::main()
+}

@@ -1,1 +1,152 @@
-//! cli
+//! The commands: arguments -> configuration -> what is to be done -> output.
+//!
+//! Each command has a file with its arguments and its output. What it asks for is a value
+//! ([`request::AdminRequest`]), carried out by [`admin`] in the process that owns the data folder:
+//! the running server, reached through [`socket`], or the command itself.
+
+mod access;
+mod account;
+mod alias;
+mod argument;
+pub mod connection;
+mod domain;
+pub mod import;
+pub mod lock;
+pub mod output;
+mod queue;
+pub mod request;
+mod show_config;
+pub mod socket;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::connection::Admin;
+use crate::cli::output::Failure;
+use crate::config::Config;
+use crate::config::settings::Settings;
+
+/// What follows the help of `postrider` itself.
+const EXAMPLES: &str = "\
+Examples:
+  postrider demo                                 try it: a server with two accounts and some mail
+  postrider domain add example.org               accept mail for a domain
+  postrider account add alice@example.org        add an account
+  postrider                                      run the server, as does: postrider serve
+  postrider import alice@example.org ~/Maildir   bring old mail along
+
+Settings come from postrider.toml and from variables such as POSTRIDER_HTTP_LISTEN; `postrider config`
+shows them all. Commands work while the server runs. Exit codes: 0 done, 1 failed, 2 asked wrongly.";
+
+/// The command line.
+#[derive(Parser, Debug)]
+#[command(name = "postrider", version, about = "A JMAP-first mail backend", after_help = EXAMPLES)]
+struct Arguments {
+    /// The configuration file; else ./postrider.toml, if it is there
+    #[arg(long, value_name = "FILE", env = "POSTRIDER_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Domains whose mail is accepted here
+    #[command(subcommand)]
+    Domain(domain::DomainCommand),
+    /// People and their mail
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Further addresses of accounts
+    #[command(subcommand)]
+    Alias(alias::AliasCommand),
+    /// Who may use which account beside their own
+    #[command(subcommand)]
+    Access(access::AccessCommand),
+    /// API tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Bring mail along from an mbox file, a Maildir, or a folder of .eml files
+    Import(import::ImportArgs),
+    /// Mail that waits to be filed or sent
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// Show what is configured and what can be
+    #[command(after_help = "Examples:\n  postrider config\n  postrider config --json")]
+    Config(show_config::ConfigArgs),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::new(format!("the program cannot start its threads: {error}")).report(),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let settings = Settings::gather(arguments.config.as_deref(), std::env::vars_os())?;
+    let config = Config::from_settings(&settings)?;
+    let command = match arguments.command {
+        None => return Ok(()),
+        Some(Command::Config(args)) => return show_config::run(args, &settings),
+        Some(command) => command,
+    };
+    let mut admin = Admin::open(&config).await?;
+    let admin = &mut admin;
+    match command {
+        Command::Domain(command) => domain::run(command, admin).await,
+        Command::Account(command) => account::run(command, admin).await,
+        Command::Alias(command) => alias::run(command, admin).await,
+        Command::Access(command) => access::run(command, admin).await,
+        Command::Token(command) => token::run(command, admin).await,
+        Command::Queue(command) => queue::run(command, admin).await,
+        Command::Import(args) => import::run(args, admin, &config).await,
+        Command::Config(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "{path} has no example");
+                assert!(help.contains(path.trim_start()), "the example of {path} is another command's");
+            }
+            command.get_subcommands().for_each(|command| check(command, &path));
+        }
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        check(&command, "");
+    }
+
+    #[test]
+    fn every_listing_has_json() {
+        fn check(command: &clap::Command) {
+            if matches!(command.get_name(), "list" | "show") {
+                assert!(
+                    command.get_arguments().any(|argument| argument.get_id() == "json"),
+                    "{}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Arguments::command());
+    }
+}

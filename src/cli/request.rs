@@ -1,0 +1,297 @@
+//! Administrative acts as values. A command makes an [`AdminRequest`]; it is answered by the same
+//! code whether it came through the socket of a running server or not.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::secret::Secret;
+
+/// One administrative act. Addresses stand as they were typed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AdminRequest {
+    /// Makes a domain local and its DKIM keys. Answer: [`AdminResponse::DomainAdded`].
+    DomainAdd {
+        domain: String,
+        /// The account that gets mail to `postmaster`; else the first one added to the domain.
+        postmaster: Option<String>,
+        /// The account that gets mail to unknown addresses.
+        catch_all: Option<String>,
+    },
+    /// Answer: [`AdminResponse::Domains`].
+    DomainList,
+    /// The DNS records of a domain again. Answer: [`AdminResponse::DomainAdded`].
+    DomainShow { domain: String },
+    /// Refused while the domain has accounts or aliases.
+    DomainRemove { domain: String },
+    /// Makes account and login. Answer: [`AdminResponse::Done`].
+    AccountAdd {
+        address: String,
+        password: Secret,
+        /// Octets; `None` takes the configured default.
+        quota: Option<Quota>,
+    },
+    /// Answer: [`AdminResponse::Accounts`].
+    AccountList,
+    /// Removes account, login, aliases and all mail.
+    AccountRemove { address: String },
+    /// Sets a password; sessions made with the old one end.
+    AccountPassword { address: String, password: Secret },
+    /// Sets a quota.
+    AccountQuota { address: String, quota: Quota },
+    /// Lets mail to an address go to accounts.
+    AliasAdd { alias: String, accounts: Vec<String> },
+    /// Answer: [`AdminResponse::Aliases`].
+    AliasList,
+    /// Removes an alias.
+    AliasRemove { alias: String },
+    /// Lets a login use an account.
+    AccessGrant { login: String, account: String, read_only: bool },
+    /// Who may use which account. Answer: [`AdminResponse::Accesses`].
+    AccessList,
+    /// Takes the right away.
+    AccessRevoke { login: String, account: String },
+    /// Makes an API token. Answer: [`AdminResponse::TokenAdded`].
+    TokenAdd {
+        login: String,
+        name: String,
+        /// Milliseconds from now; `None` is for ever.
+        lifetime_ms: Option<i64>,
+    },
+    /// The tokens of a login, or of all. Answer: [`AdminResponse::Tokens`].
+    TokenList { login: Option<String> },
+    /// Makes a token worthless at once.
+    TokenRevoke { id: String },
+    /// Answer: [`AdminResponse::Queue`].
+    QueueList {
+        queue: Option<QueueName>,
+        /// Only what was set aside after too many tries.
+        failed_only: bool,
+    },
+    /// Answer: [`AdminResponse::QueueItem`].
+    QueueShow { id: String },
+    /// Tries now. Answer: [`AdminResponse::Done`].
+    QueueRetry { id: String },
+    /// Removes a row: nothing is sent or filed, nobody is told.
+    QueueDrop { id: String },
+    /// Which of these keys were imported before. Answer: [`AdminResponse::Known`].
+    ImportKnown { account: String, keys: Vec<String> },
+    /// Files messages. Answer: [`AdminResponse::Imported`].
+    Import { account: String, messages: Vec<ImportItem> },
+}
+
+/// A limit on the octets of an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quota {
+    Unlimited,
+    Octets(u64),
+}
+
+/// The queues that hold mail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueName {
+    Incoming,
+    Outgoing,
+}
+
+/// A message to file. Its octets travel beside the request, not in its JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImportItem {
+    /// Paths of mailbox names, at least one.
+    pub mailboxes: Vec<Vec<String>>,
+    /// In lower case.
+    pub keywords: Vec<String>,
+    /// Milliseconds since 1970.
+    pub received_at_ms: i64,
+    /// Tells the message from others; a second message of the same key is not filed.
+    pub key: String,
+    /// Octets of `raw`.
+    pub size: u64,
+    /// The message, its lines ending in CRLF.
+    #[serde(skip)]
+    pub raw: bytes::Bytes,
+}
+
+/// The answer to a request that could be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "value", rename_all = "kebab-case")]
+pub enum AdminResponse {
+    /// It was done; a line that says what.
+    Done(String),
+    DomainAdded(DomainAdded),
+    Domains(Vec<DomainRow>),
+    Accounts(Vec<AccountRow>),
+    Aliases(Vec<AliasRow>),
+    Accesses(Vec<AccessRow>),
+    TokenAdded(TokenAdded),
+    Tokens(Vec<TokenRow>),
+    Queue(Vec<QueueRow>),
+    QueueItem(QueueItem),
+    /// In the order of the keys.
+    Known(Vec<bool>),
+    /// In the order of the messages.
+    Imported(Vec<ImportOutcome>),
+}
+
+/// What became of a message.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImportOutcome {
+    Imported,
+    AlreadyThere,
+    /// Why it was not filed.
+    Failed(String),
+}
+
+/// A new domain and what its DNS must say.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainAdded {
+    pub domain: String,
+    pub records: Vec<DnsRecord>,
+}
+
+/// A DNS record to set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DnsRecord {
+    pub name: String,
+    pub r#type: String,
+    pub value: String,
+}
+
+/// A line of `domain list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainRow {
+    pub domain: String,
+    /// `null` until the domain has an account.
+    pub postmaster: Option<String>,
+    pub catch_all: Option<String>,
+    /// UTCDate.
+    pub created_at: String,
+}
+
+/// A line of `account list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountRow {
+    pub id: String,
+    pub address: String,
+    /// Octets; `null` is no limit.
+    pub quota: Option<u64>,
+    /// Octets.
+    pub used: u64,
+    pub messages: u64,
+    /// UTCDate.
+    pub created_at: String,
+}
+
+/// A line of `alias list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AliasRow {
+    pub alias: String,
+    pub accounts: Vec<String>,
+}
+
+/// A line of `access list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessRow {
+    pub login: String,
+    pub account: String,
+    pub read_only: bool,
+}
+
+/// A new token. It is told this once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenAdded {
+    pub id: String,
+    pub token: Secret,
+}
+
+/// A line of `token list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenRow {
+    pub id: String,
+    pub login: String,
+    pub name: String,
+    /// UTCDate.
+    pub created_at: String,
+    /// UTCDate; `null` is for ever.
+    pub expires_at: Option<String>,
+    /// UTCDate; `null` is never.
+    pub last_used_at: Option<String>,
+}
+
+/// A line of `queue list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueRow {
+    pub id: String,
+    pub queue: QueueName,
+    /// `waiting`, `claimed` or `failed`.
+    pub state: String,
+    /// MAIL FROM; empty for a null sender.
+    pub sender: String,
+    pub recipients: Vec<String>,
+    /// Octets.
+    pub size: u64,
+    pub attempts: u64,
+    /// UTCDate.
+    pub created_at: String,
+    /// When it is tried next, as UTCDate; `null` when it is not.
+    pub due_at: Option<String>,
+    /// Why the last try failed.
+    pub reason: Option<String>,
+}
+
+/// `queue show`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueItem {
+    #[serde(flatten)]
+    pub row: QueueRow,
+    /// The header fields of the message.
+    pub headers: String,
+}
+
+/// Why a request could not be done, in words for the one who asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AdminError {
+    /// What failed, where, and how to mend it.
+    pub message: String,
+}
+
+impl AdminError {
+    /// An error with its words.
+    pub fn new(message: impl Into<String>) -> AdminError {
+        AdminError { message: message.into() }
+    }
+}
+
+impl std::fmt::Display for AdminError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for AdminError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_in_the_debug_form() {
+        let request = AdminRequest::AccountAdd {
+            address: "a@b.test".into(),
+            password: Secret::new("geheim"),
+            quota: None,
+        };
+        assert!(!format!("{request:?}").contains("geheim"));
+        let line = serde_json::to_string(&request).expect("JSON");
+        assert!(line.starts_with(r#"{"do":"account-add""#) && line.contains("geheim"), "{line}");
+    }
+}

@@ -1,0 +1,214 @@
+//! The change log: which objects of a type have changed since a state (RFC 8620, 5.2).
+
+use crate::store::db::{Conn, sql};
+use crate::store::error::StoreError;
+use crate::types::id::{AccountId, Id};
+use crate::types::object_type::ObjectType;
+use crate::types::state::State;
+
+/// What has happened to an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChangeKind {
+    /// It has come to be.
+    Created,
+    /// Some property has changed.
+    Updated,
+    /// It is gone.
+    Destroyed,
+}
+
+impl ChangeKind {
+    pub(super) fn number(self) -> i64 {
+        match self {
+            ChangeKind::Created => 1,
+            ChangeKind::Updated => 2,
+            ChangeKind::Destroyed => 3,
+        }
+    }
+
+    fn of_number(number: i64) -> Result<ChangeKind, StoreError> {
+        match number {
+            1 => Ok(ChangeKind::Created),
+            2 => Ok(ChangeKind::Updated),
+            3 => Ok(ChangeKind::Destroyed),
+            _ => Err(StoreError::corrupt_value("kind of a change", &number)),
+        }
+    }
+}
+
+/// A change of one object, with the type's own bits for the properties concerned (0: any).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// What has happened.
+    pub kind: ChangeKind,
+    /// Which properties.
+    pub properties: i64,
+}
+
+impl Change {
+    /// This change followed by another of the same object; `None` when nothing is left of both.
+    pub fn then(self, later: Change) -> Option<Change> {
+        match (self.kind, later.kind) {
+            (ChangeKind::Created, ChangeKind::Destroyed) => None,
+            (ChangeKind::Created, _) => Some(self),
+            (_, ChangeKind::Destroyed) => Some(later),
+            _ => Some(Change { kind: ChangeKind::Updated, properties: self.properties | later.properties }),
+        }
+    }
+}
+
+/// What has changed between two states.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Objects that are new.
+    pub created: Vec<Id>,
+    /// Objects that are old and different.
+    pub updated: Vec<Id>,
+    /// Objects that are gone.
+    pub destroyed: Vec<Id>,
+    /// Bits of all properties that were updated; meaningful when no update had bits 0.
+    pub updated_properties: i64,
+    /// Whether some update did not say which properties it changed.
+    pub any_property: bool,
+}
+
+/// The answer to "what has changed since".
+#[derive(Debug)]
+pub enum ChangesSince {
+    /// The changes, the state that they lead to, and whether there are more after it.
+    Known { changes: Changes, new_state: State, has_more: bool },
+    /// The state is of another epoch, before the log's beginning or from the future.
+    CannotCalculate,
+}
+
+/// The state of a type in an account.
+pub async fn state_of(
+    conn: &mut Conn,
+    account: AccountId,
+    object_type: ObjectType,
+) -> Result<State, StoreError> {
+    sql("select a.epoch, coalesce(t.modseq, 0) from account a \
+         left join type_state t on t.account_id = a.id and t.type = $2 where a.id = $1")
+    .bind(account)
+    .bind(object_type.number())
+    .first(conn, |row| Ok(State::at(row.get(0)?, row.get(1)?)))
+    .await?
+    .ok_or(StoreError::NoSuchAccount)
+}
+
+/// The states of all types that have changed at all, for push.
+pub async fn states_of(conn: &mut Conn, account: AccountId) -> Result<Vec<(ObjectType, State)>, StoreError> {
+    let rows = sql("select t.type, a.epoch, t.modseq from account a \
+                    join type_state t on t.account_id = a.id where a.id = $1")
+    .bind(account)
+    .all(conn, |row| Ok((row.get::<i64>(0)?, State::at(row.get(1)?, row.get(2)?))))
+    .await?;
+    Ok(rows.into_iter().filter_map(|(number, state)| Some((ObjectType::of_number(number)?, state))).collect())
+}
+
+/// What has changed since a state, at most `limit` changes of it.
+pub async fn changes_since(
+    conn: &mut Conn,
+    account: AccountId,
+    object_type: ObjectType,
+    since: State,
+    limit: usize,
+) -> Result<ChangesSince, StoreError> {
+    let head = state_of(conn, account, object_type).await?;
+    if since == head {
+        return Ok(ChangesSince::Known { changes: Changes::default(), new_state: head, has_more: false });
+    }
+    let floor = sql("select log_floor from account where id = $1").bind(account).value::<i64>(conn).await?;
+    let floor = floor.unwrap_or(0);
+    let is_trimmed = since.modseq < floor || (since.modseq == floor && since.within != State::ALL);
+    if since.epoch != head.epoch || since.modseq > head.modseq || is_trimmed {
+        return Ok(ChangesSince::CannotCalculate);
+    }
+    // A state within a transaction skips as many objects of it as the state includes.
+    let (from, skip) = if since.within == State::ALL {
+        (since.modseq + 1, 0)
+    } else {
+        (since.modseq, since.within as usize)
+    };
+    let mut rows = sql("select modseq, object_id, kind, properties from change \
+                        where account_id = $1 and type = $2 and modseq >= $3 \
+                        order by modseq, object_id limit $4")
+    .bind(account)
+    .bind(object_type.number())
+    .bind(from)
+    .bind((skip + limit + 1) as i64)
+    .all(conn, |row| {
+        let change = Change { kind: ChangeKind::of_number(row.get(2)?)?, properties: row.get(3)? };
+        Ok((row.get::<i64>(0)?, row.get::<Id>(1)?, change))
+    })
+    .await?;
+    let has_more = rows.len() > skip + limit;
+    rows.truncate(skip + limit);
+    let new_state = if has_more {
+        let modseq = rows.last().map_or(since.modseq, |row| row.0);
+        let within = rows.iter().filter(|row| row.0 == modseq).count();
+        State { epoch: head.epoch, modseq, within: within as u32 }
+    } else {
+        head
+    };
+    Ok(ChangesSince::Known { changes: merge(rows.into_iter().skip(skip)), new_state, has_more })
+}
+
+/// Folds the changes of each object into one, in the order in which the objects first changed.
+fn merge(rows: impl Iterator<Item = (i64, Id, Change)>) -> Changes {
+    let mut order = Vec::new();
+    let mut merged: std::collections::HashMap<Id, Option<Change>> = std::collections::HashMap::new();
+    for (_, id, change) in rows {
+        match merged.entry(id) {
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                order.push(id);
+                entry.insert(Some(change));
+            }
+            std::collections::hash_map::Entry::Occupied(mut entry) => {
+                let now = entry.get().map_or(Some(change), |before| before.then(change));
+                entry.insert(now);
+            }
+        }
+    }
+    let mut out = Changes::default();
+    for id in order {
+        let Some(Some(change)) = merged.get(&id) else { continue };
+        match change.kind {
+            ChangeKind::Created => out.created.push(id),
+            ChangeKind::Destroyed => out.destroyed.push(id),
+            ChangeKind::Updated => {
+                out.updated.push(id);
+                out.updated_properties |= change.properties;
+                out.any_property |= change.properties == 0;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(kind: ChangeKind) -> Change {
+        Change { kind, properties: 0 }
+    }
+
+    #[test]
+    fn changes_of_one_object_fold_into_one() {
+        let rows = [
+            (1, Id(1), change(ChangeKind::Created)),
+            (1, Id(2), change(ChangeKind::Created)),
+            (2, Id(1), change(ChangeKind::Updated)),
+            (2, Id(3), Change { kind: ChangeKind::Updated, properties: 1 }),
+            (3, Id(2), change(ChangeKind::Destroyed)),
+            (3, Id(4), change(ChangeKind::Updated)),
+            (4, Id(4), change(ChangeKind::Destroyed)),
+        ];
+        let changes = merge(rows.into_iter());
+        assert_eq!(changes.created, [Id(1)]);
+        assert_eq!(changes.updated, [Id(3)]);
+        assert_eq!(changes.destroyed, [Id(4)]);
+        assert_eq!((changes.updated_properties, changes.any_property), (1, false));
+    }
+}

@@ -1,0 +1,75 @@
+//! The one error of the store.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why the store could not do what it was asked. Cheap to clone: one failure of a batch is told to
+/// each of its callers.
+#[derive(Clone, Debug)]
+pub enum StoreError {
+    /// The account does not exist (any more).
+    NoSuchAccount,
+    /// The database is locked or its queue of writers is full: try again.
+    Busy,
+    /// The disk is full: nothing was written.
+    Full,
+    /// A unique key is taken already.
+    Conflict,
+    /// The unit of work waited for something that is not its own statement.
+    UnitWaited,
+    /// The unit of work panicked; what it wrote is undone.
+    UnitPanicked,
+    /// The store is shutting down.
+    Closed,
+    /// A stored value is not what the program wrote: the column or what was being read, and why.
+    Corrupt(Arc<str>),
+    /// The engine failed otherwise.
+    Engine(Arc<str>),
+}
+
+impl StoreError {
+    /// A column that does not hold what it should.
+    pub fn corrupt(column: usize, cause: &dyn fmt::Display) -> StoreError {
+        StoreError::Corrupt(format!("column {column}: {cause}").into())
+    }
+
+    /// A stored text that does not read back.
+    pub fn corrupt_value(what: &str, cause: &dyn fmt::Display) -> StoreError {
+        StoreError::Corrupt(format!("{what}: {cause}").into())
+    }
+
+    /// Whether the same request may succeed later without anybody mending anything.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, StoreError::Busy | StoreError::Full | StoreError::Closed)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::NoSuchAccount => f.write_str("the account does not exist"),
+            StoreError::Busy => f.write_str("the database is busy; try again"),
+            StoreError::Full => f.write_str("the disk that holds the database is full; free some space"),
+            StoreError::Conflict => f.write_str("a unique key is taken already"),
+            StoreError::UnitWaited => f.write_str("a unit of work waited for something outside the database"),
+            StoreError::UnitPanicked => f.write_str("a unit of work panicked and was undone"),
+            StoreError::Closed => f.write_str("the store is shutting down"),
+            StoreError::Corrupt(what) => write!(f, "the database holds a value that cannot be read: {what}"),
+            StoreError::Engine(cause) => write!(f, "the database failed: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        use rusqlite::ErrorCode;
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
+            Some(ErrorCode::DiskFull) => StoreError::Full,
+            Some(ErrorCode::ConstraintViolation) => StoreError::Conflict,
+            _ => StoreError::Engine(error.to_string().into()),
+        }
+    }
+}

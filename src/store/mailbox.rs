@@ -1,0 +1,162 @@
+//! Mailboxes (RFC 8621, 2). Their counters are kept by `counters`, never counted at reading.
+
+use crate::store::db::{Conn, Query, sql};
+use crate::store::error::StoreError;
+use crate::store::tx::Tx;
+use crate::store::value::Row;
+use crate::types::id::{AccountId, Id};
+use crate::types::object_type::ObjectType;
+
+/// Bits of a Mailbox change: what a client need read again.
+pub mod changed {
+    /// The four counters.
+    pub const COUNTS: i64 = 1;
+    /// Anything else.
+    pub const OTHER: i64 = 2;
+}
+
+/// A mailbox as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mailbox {
+    /// Its id.
+    pub id: Id,
+    /// The mailbox it is in; 0 at the top.
+    pub parent_id: Id,
+    /// Unique among its siblings.
+    pub name: String,
+    /// A role of the IANA registry, in lower case.
+    pub role: Option<String>,
+    /// Lower comes first.
+    pub sort_order: i64,
+    /// Whether the user wants to see it.
+    pub is_subscribed: bool,
+    /// Kept by every transaction that moves mail.
+    pub counts: Counts,
+}
+
+/// The counters of a mailbox (RFC 8621, 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Emails in it.
+    pub total_emails: i64,
+    /// Emails in it with neither `$seen` nor `$draft`.
+    pub unread_emails: i64,
+    /// Threads with an Email in it.
+    pub total_threads: i64,
+    /// Those of them that a client would show as unread.
+    pub unread_threads: i64,
+}
+
+/// What a new mailbox is made of.
+#[derive(Clone, Debug)]
+pub struct NewMailbox<'a> {
+    /// 0 at the top.
+    pub parent_id: Id,
+    /// Unique among its siblings.
+    pub name: &'a str,
+    /// Unique in the account.
+    pub role: Option<&'a str>,
+    /// Lower comes first.
+    pub sort_order: i64,
+    /// Whether the user wants to see it.
+    pub is_subscribed: bool,
+}
+
+fn select(filter: &'static str) -> Query {
+    let columns = "select id, parent_id, name, role, sort_order, is_subscribed, total_emails, unread_emails, \
+                   total_threads, unread_threads from mailbox where account_id = $1";
+    sql(format!("{columns}{filter}"))
+}
+
+fn read_mailbox(row: &Row<'_>) -> Result<Mailbox, StoreError> {
+    Ok(Mailbox {
+        id: row.get(0)?,
+        parent_id: row.get(1)?,
+        name: row.get(2)?,
+        role: row.get(3)?,
+        sort_order: row.get(4)?,
+        is_subscribed: row.get(5)?,
+        counts: Counts {
+            total_emails: row.get(6)?,
+            unread_emails: row.get(7)?,
+            total_threads: row.get(8)?,
+            unread_threads: row.get(9)?,
+        },
+    })
+}
+
+/// All mailboxes of the account; their number is limited.
+pub async fn all(conn: &mut Conn, account: AccountId) -> Result<Vec<Mailbox>, StoreError> {
+    select("").bind(account).all(conn, read_mailbox).await
+}
+
+/// The mailboxes of these ids, as far as they exist, in no order.
+pub async fn by_ids(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Result<Vec<Mailbox>, StoreError> {
+    select(" and id = any($2)").bind(account).bind(ids).all(conn, read_mailbox).await
+}
+
+/// The mailbox of a role.
+pub async fn id_by_role(conn: &mut Conn, account: AccountId, role: &str) -> Result<Option<Id>, StoreError> {
+    sql("select id from mailbox where account_id = $1 and role = $2 and role is not null")
+        .bind(account)
+        .bind(role)
+        .value(conn)
+        .await
+}
+
+/// The mailbox of a name among the children of another.
+pub async fn id_by_name(
+    conn: &mut Conn,
+    account: AccountId,
+    parent_id: Id,
+    name: &str,
+) -> Result<Option<Id>, StoreError> {
+    sql("select id from mailbox where account_id = $1 and parent_id = $2 and name = $3")
+        .bind(account)
+        .bind(parent_id)
+        .bind(name)
+        .value(conn)
+        .await
+}
+
+/// Makes a mailbox. The caller has checked its name, role and parent.
+pub async fn insert(tx: &mut Tx, new: &NewMailbox<'_>) -> Result<Id, StoreError> {
+    let id = tx.new_id();
+    sql("insert into mailbox (account_id, id, parent_id, name, role, sort_order, is_subscribed) \
+         values ($1, $2, $3, $4, $5, $6, $7)")
+    .bind(tx.account())
+    .bind(id)
+    .bind(new.parent_id)
+    .bind(new.name)
+    .bind(new.role)
+    .bind(new.sort_order)
+    .bind(new.is_subscribed)
+    .run(tx)
+    .await?;
+    tx.created(ObjectType::Mailbox, id);
+    Ok(id)
+}
+
+/// Writes all that a client can change of a mailbox.
+pub async fn update(tx: &mut Tx, mailbox: &Mailbox) -> Result<(), StoreError> {
+    sql("update mailbox set parent_id = $3, name = $4, role = $5, sort_order = $6, is_subscribed = $7 \
+         where account_id = $1 and id = $2")
+    .bind(tx.account())
+    .bind(mailbox.id)
+    .bind(mailbox.parent_id)
+    .bind(&mailbox.name)
+    .bind(mailbox.role.as_deref())
+    .bind(mailbox.sort_order)
+    .bind(mailbox.is_subscribed)
+    .run(tx)
+    .await?;
+    tx.updated(ObjectType::Mailbox, mailbox.id, changed::OTHER);
+    Ok(())
+}
+
+/// Removes a mailbox that has neither mail nor children.
+pub async fn delete(tx: &mut Tx, id: Id) -> Result<(), StoreError> {
+    sql("delete from mailbox where account_id = $1 and id = $2").bind(tx.account()).bind(id).run(tx).await?;
+    tx.destroyed(ObjectType::Mailbox, id);
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! A read transaction: every statement of it sees the same state.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use crate::store::Engine;
+use crate::store::db::Conn;
+use crate::store::error::StoreError;
+
+/// A consistent view. On SQLite its statements run in place, on the thread that asks: keep them
+/// short, and keep a snapshot no longer than one request.
+pub struct Snapshot {
+    engine: Arc<Engine>,
+    /// Taken by `Drop` alone.
+    conn: Option<Conn>,
+}
+
+impl Snapshot {
+    pub(super) fn begin(engine: Arc<Engine>) -> Result<Snapshot, StoreError> {
+        let Engine::Sqlite(sqlite) = &*engine;
+        let mut conn = sqlite.reader()?;
+        conn.control("begin")?;
+        Ok(Snapshot { engine, conn: Some(conn) })
+    }
+}
+
+const HELD: &str = "a snapshot holds its connection until it is dropped";
+
+impl Deref for Snapshot {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        self.conn.as_ref().expect(HELD)
+    }
+}
+
+impl DerefMut for Snapshot {
+    fn deref_mut(&mut self) -> &mut Conn {
+        self.conn.as_mut().expect(HELD)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let Some(mut conn) = self.conn.take() else { return };
+        let _ = conn.take_failure();
+        // A connection that cannot end its transaction is not used again.
+        if conn.control("commit").is_ok() {
+            let Engine::Sqlite(sqlite) = &*self.engine;
+            sqlite.give_back(conn);
+        }
+    }
+}
+
+/// A read over a snapshot: `async move |snapshot: &mut Snapshot| { … Ok(value) }`, as a bound that
+/// can ask that its future is `Send`.
+pub trait Reading<'a, T>: FnOnce(&'a mut Snapshot) -> <Self as Reading<'a, T>>::Future {
+    /// The future of the read.
+    type Future: Future<Output = Result<T, StoreError>> + Send + 'a;
+}
+
+impl<'a, T, F, Fut> Reading<'a, T> for F
+where
+    F: FnOnce(&'a mut Snapshot) -> Fut,
+    Fut: Future<Output = Result<T, StoreError>> + Send + 'a,
+{
+    type Future = Fut;
+}

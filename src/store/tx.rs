@@ -1,0 +1,224 @@
+//! A transaction on one account, which records its changes as it goes.
+//!
+//! What a unit of work records here becomes the change log, the states of the types and, after the
+//! commit, the events on the bus. Nobody writes an object without recording it: the functions of
+//! the store that change objects do both.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use crate::bus::{Event, Queue};
+use crate::store::change::{Change, ChangeKind};
+use crate::store::db::{Conn, sql};
+use crate::store::error::StoreError;
+use crate::types::clock::Clock;
+use crate::types::id::{AccountId, Id, IdMaker};
+use crate::types::object_type::ObjectType;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// An open transaction. Dereferences to its connection, so that what reads a snapshot reads a
+/// transaction too.
+pub struct Tx {
+    conn: Conn,
+    ids: Arc<IdMaker>,
+    clock: Clock,
+    now_ms: i64,
+    account: Option<AccountId>,
+    modseq: i64,
+    lane: i64,
+    changes: BTreeMap<(ObjectType, Id), Change>,
+    events: Vec<Event>,
+}
+
+impl Deref for Tx {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.conn
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+}
+
+impl Tx {
+    /// A transaction over a connection; `start` begins each unit of work.
+    pub(super) fn new(conn: Conn, ids: Arc<IdMaker>, clock: Clock) -> Tx {
+        let now_ms = clock.now_ms();
+        Tx {
+            conn,
+            ids,
+            clock,
+            now_ms,
+            account: None,
+            modseq: 0,
+            lane: 0,
+            changes: BTreeMap::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Forgets the unit before and takes the account's row, which serialises the writers of one
+    /// account and gives the modseq of this transaction.
+    pub(super) async fn start(&mut self, account: Option<AccountId>) -> Result<(), StoreError> {
+        self.changes.clear();
+        self.events.clear();
+        self.account = account;
+        self.modseq = 0;
+        self.now_ms = self.clock.now_ms();
+        let Some(account) = account else { return Ok(()) };
+        let taken =
+            sql("update account set modseq = modseq + 1 where id = $1 returning modseq, lane, log_day")
+                .bind(account)
+                .first(self, |row| Ok((row.get(0)?, row.get(1)?, row.get::<i64>(2)?)))
+                .await?;
+        let Some((modseq, lane, log_day)) = taken else {
+            return Err(StoreError::NoSuchAccount);
+        };
+        self.modseq = modseq;
+        self.lane = lane;
+        let today = self.now_ms / DAY_MS;
+        if today > log_day {
+            sql("update account set log_day = $2 where id = $1").bind(account).bind(today).run(self).await?;
+            sql(
+                "insert into change_day (account_id, day, modseq) values ($1, $2, $3) on conflict do nothing",
+            )
+            .bind(account)
+            .bind(today)
+            .bind(modseq)
+            .run(self)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the recorded changes: the last statements of every unit of work.
+    pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
+        let Some(account) = self.account else { return Ok(()) };
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        let changes = std::mem::take(&mut self.changes);
+        let mut rows = Vec::with_capacity(changes.len());
+        let mut types = Vec::new();
+        for ((object_type, id), change) in &changes {
+            if types.last() != Some(object_type) {
+                types.push(*object_type);
+            }
+            if object_type.has_objects() {
+                rows.push(vec![
+                    account.into(),
+                    object_type.number().into(),
+                    self.modseq.into(),
+                    (*id).into(),
+                    change.kind.number().into(),
+                    change.properties.into(),
+                ]);
+            }
+        }
+        sql("insert into change (account_id, type, modseq, object_id, kind, properties) \
+             values ($1, $2, $3, $4, $5, $6)")
+        .run_each(self, rows)
+        .await?;
+        let heads = types
+            .iter()
+            .map(|object_type| vec![account.into(), object_type.number().into(), self.modseq.into()])
+            .collect();
+        sql("insert into type_state (account_id, type, modseq) values ($1, $2, $3) \
+             on conflict (account_id, type) do update set modseq = excluded.modseq")
+        .run_each(self, heads)
+        .await?;
+        self.events.push(Event::Changed { account, modseq: self.modseq, types: types.into() });
+        Ok(())
+    }
+
+    /// What to publish once the commit has succeeded.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The account of the transaction. Units without one must not ask: they get account 0, which
+    /// owns nothing.
+    pub fn account(&self) -> AccountId {
+        self.account.unwrap_or_default()
+    }
+
+    /// The modseq that this transaction's changes carry.
+    pub fn modseq(&self) -> i64 {
+        self.modseq
+    }
+
+    /// The queue lane of the account.
+    pub fn lane(&self) -> i64 {
+        self.lane
+    }
+
+    /// The time of the transaction, in milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// A new id.
+    pub fn new_id(&self) -> Id {
+        self.ids.make()
+    }
+
+    /// Records that an object has come to be.
+    pub fn created(&mut self, object_type: ObjectType, id: Id) {
+        self.record(object_type, id, Change { kind: ChangeKind::Created, properties: 0 });
+    }
+
+    /// Records that properties of an object have changed; the bits are the type's own.
+    pub fn updated(&mut self, object_type: ObjectType, id: Id, properties: i64) {
+        self.record(object_type, id, Change { kind: ChangeKind::Updated, properties });
+    }
+
+    /// Records that an object is gone.
+    pub fn destroyed(&mut self, object_type: ObjectType, id: Id) {
+        self.record(object_type, id, Change { kind: ChangeKind::Destroyed, properties: 0 });
+    }
+
+    /// Moves the state of a type that has no objects of its own (EmailDelivery).
+    pub fn touched(&mut self, object_type: ObjectType) {
+        self.updated(object_type, Id(0), 0);
+    }
+
+    /// Whether the object was created in this transaction.
+    pub fn is_created_here(&self, object_type: ObjectType, id: Id) -> bool {
+        self.changes.get(&(object_type, id)).is_some_and(|change| change.kind == ChangeKind::Created)
+    }
+
+    /// Whether the transaction has recorded a change of the type.
+    pub fn has_changed(&self, object_type: ObjectType) -> bool {
+        self.changes.range((object_type, Id(i64::MIN))..).next().is_some_and(|(key, _)| key.0 == object_type)
+    }
+
+    fn record(&mut self, object_type: ObjectType, id: Id, change: Change) {
+        match self.changes.entry((object_type, id)) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(change);
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => match entry.get().then(change) {
+                Some(merged) => {
+                    entry.insert(merged);
+                }
+                None => {
+                    entry.remove();
+                }
+            },
+        }
+    }
+
+    /// Tells the workers of a queue, after the commit, that there is work in a lane.
+    pub fn wake(&mut self, queue: Queue, lane: i64) {
+        let event = Event::Queued { queue, lane };
+        if !self.events.contains(&event) {
+            self.events.push(event);
+        }
+    }
+}
