@@ -1,1 +1,3 @@
 //! jmap
+
+pub mod email;

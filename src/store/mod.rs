@@ -4,11 +4,15 @@
 //! records changes, writes the change log and publishes after the commit. Every statement about
 //! account data names its account.
 
+pub mod blob;
 pub mod change;
+pub mod cluster;
 pub mod db;
+pub mod email;
 pub mod error;
 pub mod mailbox;
 pub mod migrate;
+pub mod queue;
 pub mod snapshot;
 mod sqlite;
 pub mod tx;
@@ -20,7 +24,7 @@ use std::sync::Arc;
 
 use crate::bus::Bus;
 use crate::store::error::StoreError;
-use crate::store::snapshot::Snapshot;
+use crate::store::snapshot::{Reading, Snapshot};
 use crate::store::sqlite::SqliteEngine;
 use crate::store::tx::Tx;
 use crate::store::unit::{Job, Unit, Urgency};
@@ -58,6 +62,19 @@ impl Store {
     /// A consistent view for reading.
     pub async fn read(&self) -> Result<Snapshot, StoreError> {
         Snapshot::begin(self.engine.clone())
+    }
+
+    /// Runs a long read (a scan, a sort) on a thread of its own, over a snapshot.
+    pub async fn read_long<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        F: for<'a> Reading<'a, T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let mut snapshot = self.read().await?;
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(read(&mut snapshot)))
+            .await
+            .unwrap_or(Err(StoreError::UnitPanicked))
     }
 
     /// Runs a unit of work on one account, durably, for a client who waits.

@@ -51,3 +51,18 @@ impl Drop for Snapshot {
         }
     }
 }
+
+/// A read over a snapshot: `async move |snapshot: &mut Snapshot| { … Ok(value) }`, as a bound that
+/// can ask that its future is `Send`.
+pub trait Reading<'a, T>: FnOnce(&'a mut Snapshot) -> <Self as Reading<'a, T>>::Future {
+    /// The future of the read.
+    type Future: Future<Output = Result<T, StoreError>> + Send + 'a;
+}
+
+impl<'a, T, F, Fut> Reading<'a, T> for F
+where
+    F: FnOnce(&'a mut Snapshot) -> Fut,
+    Fut: Future<Output = Result<T, StoreError>> + Send + 'a,
+{
+    type Future = Fut;
+}

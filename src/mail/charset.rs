@@ -1,0 +1,146 @@
+//! Octets to Unicode: the charsets that mail is written in.
+
+use std::borrow::Cow;
+
+use encoding_rs::{Encoding, REPLACEMENT, UTF_8, WINDOWS_1252};
+use mail_parser::decoders::charsets::map::charset_decoder;
+
+/// Text and whether its octets kept their promise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decoded {
+    /// Without NUL.
+    pub text: String,
+    /// The charset is not known, or some octets are not of it.
+    pub is_problem: bool,
+}
+
+enum Charset {
+    /// ASCII, whose eighth bit is anyone's guess.
+    Ascii,
+    Standard(&'static Encoding),
+    /// One that the web has given up but old mail has not: UTF-7, DOS code pages.
+    Legacy(fn(&[u8]) -> String),
+}
+
+/// Names that mail uses and the web's list of labels lacks.
+const ALIASES: [(&str, &str); 12] = [
+    ("cp932", "shift_jis"),
+    ("cp936", "gbk"),
+    ("cp949", "euc-kr"),
+    ("cp950", "big5"),
+    ("cp65001", "utf-8"),
+    ("utf_8", "utf-8"),
+    ("iso_8859_1", "iso-8859-1"),
+    ("iso8859_1", "iso-8859-1"),
+    ("latin-1", "iso-8859-1"),
+    ("8859-1", "iso-8859-1"),
+    ("windows1252", "windows-1252"),
+    ("ansi_x3.110-1983", "iso-8859-1"),
+];
+
+fn charset(label: &str) -> Option<Charset> {
+    let label = label.trim().trim_matches(['"', '\'']);
+    // No charset has a longer name; the tables below need no more.
+    if label.is_empty() || label.len() > 40 {
+        return None;
+    }
+    let label = label.to_ascii_lowercase();
+    if matches!(label.as_str(), "us-ascii" | "ascii" | "ansi_x3.4-1968" | "iso646-us" | "us") {
+        return Some(Charset::Ascii);
+    }
+    let label = ALIASES.iter().find(|(alias, _)| *alias == label).map_or(label.as_str(), |(_, known)| known);
+    match Encoding::for_label(label.as_bytes()) {
+        Some(encoding) if encoding != REPLACEMENT => Some(Charset::Standard(encoding)),
+        // Charsets for which no decoder exists: decoding would lose all of the text.
+        Some(_) => None,
+        None => charset_decoder(label.as_bytes()).map(Charset::Legacy),
+    }
+}
+
+/// Decodes by the charset of that name; `None` when it is not known. Octets that are not of the
+/// charset become U+FFFD.
+pub fn decode_known(octets: &[u8], label: &str) -> Option<Decoded> {
+    Some(match charset(label)? {
+        Charset::Ascii if octets.is_ascii() => finish(String::from_utf8_lossy(octets), false),
+        Charset::Ascii => guess(octets, true),
+        Charset::Standard(encoding) => {
+            let (text, _, had_errors) = encoding.decode(octets);
+            finish(text, had_errors)
+        }
+        Charset::Legacy(decoder) => {
+            let text = decoder(octets);
+            let is_problem = text.contains(char::REPLACEMENT_CHARACTER);
+            finish(Cow::Owned(text), is_problem)
+        }
+    })
+}
+
+/// Decodes the octets of a text part. Without a charset, or with one that is not known, UTF-8 is
+/// tried and then windows-1252, in which old mail without a charset mostly is (RFC 8621, 4.1.4
+/// allows the guess).
+pub fn decode(octets: &[u8], label: Option<&str>) -> Decoded {
+    match label {
+        Some(label) => decode_known(octets, label).unwrap_or_else(|| guess(octets, true)),
+        None => guess(octets, false),
+    }
+}
+
+fn guess(octets: &[u8], is_problem: bool) -> Decoded {
+    match std::str::from_utf8(octets) {
+        Ok(_) => finish(UTF_8.decode(octets).0, is_problem),
+        Err(_) => finish(WINDOWS_1252.decode_without_bom_handling(octets).0, true),
+    }
+}
+
+fn finish(text: Cow<'_, str>, is_problem: bool) -> Decoded {
+    Decoded { text: without_nul(text), is_problem }
+}
+
+/// The text without NUL, which the store refuses and RFC 8621, 4.1.2.1 wants dropped.
+pub fn without_nul(text: Cow<'_, str>) -> String {
+    if text.contains('\0') { text.replace('\0', "") } else { text.into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charsets_of_mail() {
+        for (label, octets, wanted) in [
+            ("utf-8", "héé".as_bytes(), "héé"),
+            ("\"UTF8\"", "héé".as_bytes(), "héé"),
+            ("ISO-8859-1", b"caf\xe9", "café"),
+            ("iso-8859-15", b"\xa4", "€"),
+            ("koi8-r", b"\xf0\xd2\xc9\xd7\xc5\xd4", "Привет"),
+            ("cp932", b"\x83n\x83\x8D\x81[", "ハロー"),
+            ("iso-2022-jp", b"\x1b$B%O%m!<\x1b(B", "ハロー"),
+            ("gb2312", b"\xc4\xe3\xba\xc3", "你好"),
+            ("big5", b"\xa7A\xa6n", "你好"),
+            ("ks_c_5601-1987", b"\xbe\xc8\xb3\xe7", "안녕"),
+            ("utf-7", b"Hi +Jjo-!", "Hi ☺!"),
+            ("cp850", b"\x9b", "ø"),
+            ("utf-16", b"\xfe\xff\x00a\x00b", "ab"),
+        ] {
+            assert_eq!(
+                decode(octets, Some(label)),
+                Decoded { text: wanted.into(), is_problem: false },
+                "{label}"
+            );
+        }
+    }
+
+    #[test]
+    fn broken_promises_are_told() {
+        for (label, octets, wanted) in [
+            (Some("utf-8"), &b"a\xffb"[..], "a\u{fffd}b"),
+            (Some("x-nowhere"), "é".as_bytes(), "é"),
+            (Some("us-ascii"), "é".as_bytes(), "é"),
+            (Some("iso-2022-kr"), b"abc", "abc"),
+            (None, b"caf\xe9", "café"),
+        ] {
+            assert_eq!(decode(octets, label), Decoded { text: wanted.into(), is_problem: true }, "{label:?}");
+        }
+        assert_eq!(decode("é\0".as_bytes(), None), Decoded { text: "é".into(), is_problem: false });
+    }
+}
