@@ -171,7 +171,8 @@ impl Objects {
     /// The whole object, verified against its hash.
     pub async fn get(&self, hash: BlobHash) -> Result<Bytes, BlobError> {
         let failed = |error: object_store::Error| BlobError::of_object(hash, &error);
-        let content = self.objects.get(&path_of(hash)).await.map_err(failed)?.bytes().await.map_err(failed)?;
+        let content =
+            self.objects.get(&path_of(hash)).await.map_err(failed)?.bytes().await.map_err(failed)?;
         blocking(move || match BlobHash(*blake3::hash(&content).as_bytes()) == hash {
             true => Ok(content),
             false => Err(BlobError::Corrupt(hash)),

@@ -39,11 +39,7 @@ struct Found {
 impl Blobs {
     /// A whole blob. `None` when the reader may not read it or it does not exist: the two are not
     /// told apart.
-    pub async fn read(
-        &self,
-        reader: impl Into<Reader>,
-        hash: &BlobHash,
-    ) -> Result<Option<Bytes>, BlobError> {
+    pub async fn read(&self, reader: impl Into<Reader>, hash: &BlobHash) -> Result<Option<Bytes>, BlobError> {
         Ok(self.read_many(reader, &[*hash]).await?.remove(hash))
     }
 
@@ -62,7 +58,8 @@ impl Blobs {
             }
         }
         let to_unpack: usize = small.iter().map(|(_, body)| body.size.unsigned_abs() as usize).sum();
-        let unpack = move || small.into_iter().map(|(hash, body)| Ok((hash, unpacked(hash, body)?))).collect();
+        let unpack =
+            move || small.into_iter().map(|(hash, body)| Ok((hash, unpacked(hash, body)?))).collect();
         let mut read: HashMap<BlobHash, Bytes> =
             if to_unpack <= UNPACK_IN_PLACE { unpack()? } else { blocking(unpack).await? };
         if !large.is_empty() {
@@ -154,18 +151,14 @@ impl Blobs {
         .boxed()
     }
 
-    async fn find(
-        &self,
-        reader: Reader,
-        hashes: &[BlobHash],
-    ) -> Result<HashMap<BlobHash, Found>, BlobError> {
+    async fn find(&self, reader: Reader, hashes: &[BlobHash]) -> Result<HashMap<BlobHash, Found>, BlobError> {
         let mut snapshot = self.inner.store.read().await?;
         let sizes = blob::has_access(&mut snapshot, reader, hashes).await?;
         let readable: Vec<BlobHash> = sizes.keys().copied().collect();
         let mut bodies = blob::inline_get(&mut snapshot, reader.account, &readable).await?;
-        let found = sizes.into_iter().map(|(hash, size)| {
-            (hash, Found { size: size.unsigned_abs(), inline: bodies.remove(&hash) })
-        });
+        let found = sizes
+            .into_iter()
+            .map(|(hash, size)| (hash, Found { size: size.unsigned_abs(), inline: bodies.remove(&hash) }));
         Ok(found.collect())
     }
 }

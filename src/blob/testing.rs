@@ -28,7 +28,8 @@ impl Bench {
         let clock = Clock::fixed(START_MS);
         let store = Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), clock.clone()).unwrap();
         let blobs =
-            Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone()).unwrap();
+            Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone())
+                .unwrap();
         Bench { folder, clock, store, blobs }
     }
 
