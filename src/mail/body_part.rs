@@ -80,8 +80,8 @@ pub struct BodyParts<'a> {
 }
 
 impl BodyParts<'_> {
-    /// bodyStructure: the whole tree. `subParts` are there whether asked for or not: without them
-    /// the tree is none (RFC 8621, 4.2 gives examples of bodyStructure with them).
+    /// bodyStructure: the whole tree. A multipart has its `subParts` whether they were asked for or
+    /// not: the default of bodyProperties does not name them, and without them there is no tree.
     pub fn tree(&self) -> Value {
         self.part(0, Some(0))
     }

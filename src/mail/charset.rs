@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8, WINDOWS_1252};
 use mail_parser::decoders::charsets::map::charset_decoder;
 
+use crate::mail::transfer;
+use crate::types::blob_id::Encoding as TransferEncoding;
+
 /// Text and whether its octets kept their promise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Decoded {
@@ -18,7 +21,9 @@ enum Charset {
     /// ASCII, whose eighth bit is anyone's guess.
     Ascii,
     Standard(&'static Encoding),
-    /// One that the web has given up but old mail has not: UTF-7, DOS code pages.
+    /// UTF-7 (RFC 2152), which the web has given up but old mail has not.
+    Utf7,
+    /// Others of the kind: code pages of DOS.
     Legacy(fn(&[u8]) -> String),
 }
 
@@ -48,6 +53,9 @@ fn charset(label: &str) -> Option<Charset> {
     if matches!(label.as_str(), "us-ascii" | "ascii" | "ansi_x3.4-1968" | "iso646-us" | "us") {
         return Some(Charset::Ascii);
     }
+    if matches!(label.as_str(), "utf-7" | "utf7" | "unicode-1-1-utf-7" | "csutf7") {
+        return Some(Charset::Utf7);
+    }
     let label = ALIASES.iter().find(|(alias, _)| *alias == label).map_or(label.as_str(), |(_, known)| known);
     match Encoding::for_label(label.as_bytes()) {
         Some(encoding) if encoding != REPLACEMENT => Some(Charset::Standard(encoding)),
@@ -67,12 +75,43 @@ pub fn decode_known(octets: &[u8], label: &str) -> Option<Decoded> {
             let (text, _, had_errors) = encoding.decode(octets);
             finish(text, had_errors)
         }
+        Charset::Utf7 => decode_utf7(octets),
         Charset::Legacy(decoder) => {
             let text = decoder(octets);
             let is_problem = text.contains(char::REPLACEMENT_CHARACTER);
             finish(Cow::Owned(text), is_problem)
         }
     })
+}
+
+/// RFC 2152: runs of base64 between `+` and the first octet outside the alphabet hold UTF-16.
+fn decode_utf7(octets: &[u8]) -> Decoded {
+    let mut text = String::with_capacity(octets.len());
+    let mut is_problem = false;
+    let mut rest = octets;
+    while let Some((byte, tail)) = rest.split_first() {
+        rest = tail;
+        if *byte != b'+' {
+            is_problem |= !byte.is_ascii();
+            text.push(if byte.is_ascii() { char::from(*byte) } else { char::REPLACEMENT_CHARACTER });
+            continue;
+        }
+        let is_shifted = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        let run = rest.iter().take_while(|byte| is_shifted(byte)).count();
+        let (shifted, tail) = rest.split_at(run);
+        rest = tail.strip_prefix(b"-").unwrap_or(tail);
+        if run == 0 {
+            text.push('+');
+            continue;
+        }
+        let bytes = transfer::decode(shifted, TransferEncoding::Base64);
+        let units = bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+        for unit in char::decode_utf16(units) {
+            is_problem |= unit.is_err();
+            text.push(unit.unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+    }
+    finish(Cow::Owned(text), is_problem)
 }
 
 /// Decodes the octets of a text part. Without a charset, or with one that is not known, UTF-8 is
@@ -118,7 +157,7 @@ mod tests {
             ("gb2312", b"\xc4\xe3\xba\xc3", "你好"),
             ("big5", b"\xa7A\xa6n", "你好"),
             ("ks_c_5601-1987", b"\xbe\xc8\xb3\xe7", "안녕"),
-            ("utf-7", b"Hi +Jjo-!", "Hi ☺!"),
+            ("utf-7", b"Hi +Jjo-! 1 +- 1 +AKM.+AKM, x +AKM y", "Hi ☺! 1 + 1 £.£, x £ y"),
             ("cp850", b"\x9b", "ø"),
             ("utf-16", b"\xfe\xff\x00a\x00b", "ab"),
         ] {

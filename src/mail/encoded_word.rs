@@ -8,7 +8,7 @@ use crate::mail::charset;
 use crate::mail::transfer;
 use crate::types::blob_id::Encoding;
 
-/// An encoded word taken apart: charset, encoded octets, how they are encoded.
+/// An encoded word taken apart.
 struct EncodedWord<'a> {
     charset: &'a str,
     octets: Vec<u8>,
@@ -24,6 +24,8 @@ pub fn decode_text(text: &str) -> String {
     // Octets of adjacent words of one charset are joined before decoding, since many programs cut
     // them in the middle of a character.
     let mut pending: Option<EncodedWord<'_>> = None;
+    // The token before was a word that did not stay pending.
+    let mut was_word = false;
     let mut rest = text;
     while !rest.is_empty() {
         let blanks = rest.len() - rest.trim_start_matches(is_blank).len();
@@ -31,12 +33,22 @@ pub fn decode_text(text: &str) -> String {
         let (token, tail) = tail.split_at(tail.find(is_blank).unwrap_or(tail.len()));
         rest = tail;
         match read_word(token) {
+            Some(word) if !token.is_ascii() => {
+                // Octets that are no ASCII stand unencoded in the word, against RFC 2047, 2. What
+                // they mean is not known, but the words around them are readable.
+                if pending.is_none() && !was_word {
+                    out.push_str(gap);
+                }
+                flush(pending.take(), &mut out);
+                flush_mixed(word.charset, token, &mut out);
+                was_word = true;
+            }
             Some(word) => match &mut pending {
                 Some(before) if before.charset.eq_ignore_ascii_case(word.charset) => {
                     before.octets.extend_from_slice(&word.octets);
                 }
                 before => {
-                    if before.is_none() {
+                    if before.is_none() && !was_word {
                         out.push_str(gap);
                     }
                     flush(before.replace(word), &mut out);
@@ -47,6 +59,7 @@ pub fn decode_text(text: &str) -> String {
                 flush(pending.take(), &mut out);
                 out.push_str(gap);
                 out.push_str(token);
+                was_word = false;
             }
         }
     }
@@ -82,6 +95,16 @@ fn flush(word: Option<EncodedWord<'_>>, out: &mut String) {
     out.extend(decoded.chars().filter(|c| !c.is_control()));
 }
 
+/// Decodes the pieces of a word in "Q" encoding around characters that should not stand there.
+fn flush_mixed(charset: &str, token: &str, out: &mut String) {
+    let encoded = token.rsplit('?').nth(1).unwrap_or_default();
+    for piece in encoded.split_inclusive(|c: char| !c.is_ascii()) {
+        let ascii = piece.trim_end_matches(|c: char| !c.is_ascii());
+        flush(Some(EncodedWord { charset, octets: decode_q(ascii.as_bytes()) }), out);
+        out.push_str(&piece[ascii.len()..]);
+    }
+}
+
 /// Takes a whole token apart; `None` when it is no encoded word, or of a charset that is not
 /// known.
 fn read_word(token: &str) -> Option<EncodedWord<'_>> {
@@ -94,6 +117,7 @@ fn read_word(token: &str) -> Option<EncodedWord<'_>> {
     let charset = charset.split('*').next()?;
     charset::decode_known(b"", charset)?;
     let octets = match encoding {
+        "b" | "B" if !encoded.is_ascii() => return None,
         "b" | "B" => transfer::decode(encoded.as_bytes(), Encoding::Base64).into_owned(),
         "q" | "Q" => decode_q(encoded.as_bytes()),
         _ => return None,
@@ -167,5 +191,7 @@ mod tests {
         assert_eq!(decode_text("=?utf-8?b?5pel5pys?=\t=?utf-8?b?6Kqe?= end"), "日本語 end");
         assert_eq!(decode_text("=?utf-8?q?a=00=0D=0Ab=07?="), "ab");
         assert_eq!(decode_text("=?utf-8?q?=FF?="), "\u{fffd}");
+        let mixed = "a =?iso-8859-1?q?Fr\u{fffd}_=E9?= =?utf-8?q?=C3=A9?= b";
+        assert_eq!(decode_text(mixed), "a Fr\u{fffd} éé b");
     }
 }

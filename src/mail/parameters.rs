@@ -32,7 +32,10 @@ impl Parameterized {
     /// Takes a field value apart.
     pub fn parse(field_value: &[u8]) -> Parameterized {
         let text = unfolded(field_value);
-        let (value, mut rest) = text.split_once(';').unwrap_or((&text, ""));
+        let text = text.trim_start();
+        // White space ends the value too: some programs forget the semicolon before the boundary.
+        let value_end = text.find([';', ' ', '\t']).unwrap_or(text.len());
+        let (value, mut rest) = text.split_at(value_end);
         let value = without_comments(value).to_ascii_lowercase();
         let mut parsed = Parameterized { value, parameters: Vec::new() };
         while !rest.is_empty() && parsed.parameters.len() < MAX_PARAMETERS {
@@ -188,6 +191,11 @@ mod tests {
         assert_eq!(parsed.value, "text/plain");
         assert_eq!(parsed.plain("charset").as_deref(), Some("utf-8"));
         assert_eq!(parsed.plain("format").as_deref(), Some("flowed"));
+        let forgetful = Parameterized::parse(b" multipart/mixed\r\n\tboundary=\"b\"");
+        assert_eq!(
+            (forgetful.value.as_str(), forgetful.plain("boundary").as_deref()),
+            ("multipart/mixed", Some("b"))
+        );
         let commented = Parameterized::parse(b"text/plain; charset=us-ascii (Plain text)");
         assert_eq!(commented.plain("charset").as_deref(), Some("us-ascii"));
         assert_eq!(parsed.plain("x"), None);

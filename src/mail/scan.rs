@@ -19,8 +19,13 @@ pub const MAX_DEPTH: usize = 50;
 pub const MAX_PARTS: usize = 10_000;
 /// Longest boundary that is compared; RFC 2046, 5.1.1 allows 70.
 const MAX_BOUNDARY_LEN: usize = 1_000;
-/// Longest name, id or charset that is kept beside the message; in octets of UTF-8.
+/// Longest name or id that is kept beside the message, in octets of UTF-8.
 const MAX_VALUE_LEN: usize = 1_000;
+/// Longest media type, charset or disposition that is kept; RFC 6838, 4.2 allows types 255.
+const MAX_TOKEN_LEN: usize = 255;
+/// Octets of names, ids, languages and locations that are kept of all parts together: what comes
+/// after them has none. The structure of no message is larger than a few megabytes.
+const MAX_KEPT: usize = 1 << 20;
 
 /// An open multipart.
 struct Open {
@@ -29,12 +34,11 @@ struct Open {
     is_digest: bool,
     /// Its closing delimiter has come: only an outer delimiter ends the epilogue.
     is_closed: bool,
-    has_delimiter: bool,
 }
 
 /// The structure of a message. Any octets are a message.
 pub fn scan(raw: &[u8]) -> Structure {
-    let mut scanner = Scanner { raw, parts: Vec::new(), open: Vec::new(), leaf: None };
+    let mut scanner = Scanner { raw, parts: Vec::new(), open: Vec::new(), leaf: None, kept: 0 };
     let mut at = scanner.begin_part(0, false);
     while at < raw.len() {
         let end = line_end(raw, at);
@@ -54,6 +58,8 @@ struct Scanner<'a> {
     open: Vec<Open>,
     /// The leaf whose body is being read.
     leaf: Option<usize>,
+    /// Octets of names and the like that were kept.
+    kept: usize,
 }
 
 /// A delimiter line of the open multipart at this depth.
@@ -67,6 +73,7 @@ impl Scanner<'_> {
     fn begin_part(&mut self, at: usize, in_digest: bool) -> usize {
         let header = self.header(at);
         let (mut part, content_type) = describe(&self.raw[at..at + header.len], in_digest);
+        self.keep(&mut part);
         part.header = (at as u64, header.len as u64);
         let body_at = at + header.body_at;
         part.body = (body_at as u64, 0);
@@ -75,7 +82,7 @@ impl Scanner<'_> {
         match boundary.filter(|boundary| (1..=MAX_BOUNDARY_LEN).contains(&boundary.len())) {
             Some(boundary) if is_multipart(&part) && self.open.len() < MAX_DEPTH => {
                 let is_digest = part.media_type == "multipart/digest";
-                self.open.push(Open { index, boundary, is_digest, is_closed: false, has_delimiter: false });
+                self.open.push(Open { index, boundary, is_digest, is_closed: false });
                 self.leaf = None;
             }
             Some(_) if is_multipart(&part) => {
@@ -91,6 +98,15 @@ impl Scanner<'_> {
         }
         self.parts.push(part);
         body_at
+    }
+
+    /// Counts what a part's description keeps, and drops it when there is too much already.
+    fn keep(&mut self, part: &mut Part) {
+        let texts = [&part.name, &part.cid, &part.location].into_iter().flatten();
+        self.kept += texts.chain(part.language.iter().flatten()).map(String::len).sum::<usize>();
+        if self.kept > MAX_KEPT {
+            (part.name, part.cid, part.location, part.language) = (None, None, None, None);
+        }
     }
 
     /// The header at `at`. A delimiter line ends it as an empty line would.
@@ -125,7 +141,6 @@ impl Scanner<'_> {
         self.end_leaf(content_end);
         self.end_multiparts(delimiter.depth + 1, content_end);
         let Some(open) = self.open.get_mut(delimiter.depth) else { return end };
-        open.has_delimiter = true;
         if delimiter.is_last {
             open.is_closed = true;
             return end;
@@ -156,8 +171,8 @@ impl Scanner<'_> {
             let Some(part) = self.parts.get_mut(open.index) else { continue };
             part.body.1 = (end as u64).saturating_sub(part.body.0);
             part.descendants = (after - open.index - 1) as u32;
-            if !open.has_delimiter {
-                // Its boundary never came: the text is all that there is to show.
+            if part.descendants == 0 {
+                // No part was begun: the text is all that there is to show.
                 make_leaf(part, "text/plain");
             }
         }
@@ -212,7 +227,7 @@ fn describe(header: &[u8], in_digest: bool) -> (Part, Parameterized) {
             "content-disposition" if part.disposition.is_none() => {
                 let disposition = Parameterized::parse(value);
                 file_name = disposition.decoded("filename");
-                part.disposition = bounded(disposition.value);
+                part.disposition = bounded_token(disposition.value);
             }
             "content-id" if part.cid.is_none() => {
                 let id = as_message_ids(value).and_then(|ids| ids.into_iter().next());
@@ -235,13 +250,13 @@ fn describe(header: &[u8], in_digest: bool) -> (Part, Parameterized) {
     }
     let has_type = content_type.is_some();
     let content_type = content_type.unwrap_or_default();
-    part.media_type = match bounded(content_type.value.clone()) {
+    part.media_type = match bounded_token(content_type.value.clone()) {
         Some(media_type) if is_media_type(&media_type) => media_type,
         // RFC 2046, 5.1.5, and RFC 2045, 5.2.
         _ if in_digest && !has_type => "message/rfc822".to_owned(),
         _ => "text/plain".to_owned(),
     };
-    let charset = content_type.plain("charset").and_then(bounded);
+    let charset = content_type.plain("charset").and_then(bounded_token);
     part.has_charset = charset.is_some();
     part.charset = charset.or_else(|| (!has_type || part.is_text()).then(|| "us-ascii".to_owned()));
     part.name = file_name.and_then(bounded).or_else(|| content_type.decoded("name").and_then(bounded));
@@ -272,9 +287,16 @@ fn is_media_type(text: &str) -> bool {
 
 /// The text without control characters, cut to what is kept; `None` when nothing is left.
 fn bounded(text: String) -> Option<String> {
-    let mut text = text;
+    cut(text, MAX_VALUE_LEN)
+}
+
+fn bounded_token(text: String) -> Option<String> {
+    cut(text, MAX_TOKEN_LEN)
+}
+
+fn cut(mut text: String, most: usize) -> Option<String> {
     text.retain(|c| !c.is_control());
-    text.truncate(text.floor_char_boundary(MAX_VALUE_LEN));
+    text.truncate(text.floor_char_boundary(most));
     (!text.is_empty()).then_some(text)
 }
 
@@ -360,6 +382,10 @@ epilogue
                 "Content-Type: multipart/mixed; boundary=b:1\n\n--b:1\nA: b\n--b:1\n\ntwo\n--b:1--",
                 vec!["multipart/mixed", " text/plain \"\"", " text/plain \"two\""],
             ),
+            (
+                "Content-Type: multipart/mixed; boundary=b\n\ntext\n--b--",
+                vec!["text/plain \"text\\r\\n--b--\""],
+            ),
             ("Content-Type: text\n\nx", vec!["text/plain \"x\""]),
             ("", vec!["text/plain \"\""]),
         ] {
@@ -401,6 +427,15 @@ aGk=";
             }
         );
         assert_eq!(Structure::from_json(&structure.to_json()).ok(), Some(structure));
+    }
+
+    #[test]
+    fn the_structure_of_a_message_is_small() {
+        let part = format!("--b\r\nContent-Type: text/plain; name={}\r\n\r\n", "é".repeat(2_000));
+        let raw = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", part.repeat(3_000));
+        let structure = scan(raw.as_bytes());
+        assert_eq!(structure.parts[1].name.as_ref().map(String::len), Some(MAX_VALUE_LEN));
+        assert!(structure.to_json().len() < 2 * MAX_KEPT);
     }
 
     #[test]
