@@ -24,6 +24,7 @@ pub mod fields;
 pub mod header_text;
 pub mod headers;
 pub mod html;
+pub mod list_properties;
 pub mod parameters;
 pub mod parse;
 pub mod preview;
