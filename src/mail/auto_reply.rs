@@ -92,7 +92,10 @@ pub fn reason_not_to_reply(return_path: &str, message: &[u8], own_addresses: &[A
     let mut room = MAX_ADDRESS_OCTETS;
     let recipient_fields = ["To", "Cc", "Bcc", "Resent-To", "Resent-Cc", "Resent-Bcc"];
     for field in fields(header).filter(|field| recipient_fields.iter().any(|name| field.is(name))) {
-        room = room.checked_sub(field.value.len())?;
+        room = room.saturating_sub(field.value.len());
+        if room == 0 {
+            break;
+        }
         if addresses_in(field.value).iter().any(is_own) {
             return None;
         }
@@ -196,7 +199,8 @@ pub fn compose_reply(reply: &AutoReply<'_>, defaults: &Defaults) -> Result<Vec<u
             format!("{} is away and will read your message later.\n", one_line(&reply.from.email))
         }
     };
-    let part = |media_type: &str, text: String| DraftPart::new(media_type, DraftContent::Text(text));
+    let part =
+        |media_type: &str, text: String| Box::new(DraftPart::new(media_type, DraftContent::Text(text)));
     let body = DraftBody::Simple {
         text: Some(part("text/plain", text)),
         html: reply.html.map(|html| part("text/html", html.to_owned())),
@@ -262,6 +266,12 @@ mod tests {
             assert_eq!(reason("bob@remote.test", header), None, "{header}");
             assert!(should_reply("<bob@remote.test>", header.as_bytes(), &own()));
         }
+    }
+
+    #[test]
+    fn endless_recipients_are_not_read() {
+        let header = format!("To: {}alice@example.test\r\n\r\n", "a@b.test, ".repeat(50_000));
+        assert_eq!(reason("bob@x.test", &header), Some(NoReply::NotAddressed));
     }
 
     #[test]

@@ -324,17 +324,15 @@ fn returned_part<'a>(notification: &Notification<'a>) -> (&'static str, Cow<'a, 
 
 /// A boundary that begins no line of the parts.
 fn free_boundary(random: u128, parts: &[&[u8]]) -> String {
-    let candidates = (0..16_u128).map(|attempt| format!("=_{:032x}", random.wrapping_add(attempt << 64)));
     let is_free = |boundary: &String| {
         let line_start = format!("--{boundary}");
         !parts
             .iter()
             .any(|part| part.split(|byte| *byte == b'\n').any(|line| line.starts_with(line_start.as_bytes())))
     };
-    // Sixteen guesses of random bits by the writer of a message do not happen.
-    let mut candidates = candidates.peekable();
-    let last = format!("=_{:032x}.", random);
-    candidates.find(is_free).unwrap_or(last)
+    let mut candidates = (0..16_u128).map(|attempt| format!("=_{:032x}", random.wrapping_add(attempt << 64)));
+    // Nobody guesses sixteen numbers of random bits.
+    candidates.find(is_free).unwrap_or_else(|| format!("=_{random:032x}."))
 }
 
 #[cfg(test)]
