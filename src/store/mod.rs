@@ -5,10 +5,13 @@
 //! account data names its account.
 
 pub mod change;
+pub mod cluster;
 pub mod db;
+pub mod directory;
 pub mod error;
 pub mod mailbox;
 pub mod migrate;
+pub mod queue;
 pub mod snapshot;
 mod sqlite;
 pub mod tx;

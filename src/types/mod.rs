@@ -5,6 +5,7 @@ pub mod address;
 pub mod blob_id;
 pub mod clock;
 pub mod date;
+pub mod envelope;
 pub mod id;
 pub mod keyword;
 pub mod object_type;
