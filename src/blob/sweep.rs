@@ -14,10 +14,11 @@ use std::collections::HashSet;
 use crate::blob::Blobs;
 use crate::blob::error::BlobError;
 use crate::blob::prepared::PREPARED_KEPT_MS;
+use crate::store::blob;
+use crate::store::cluster::sweep;
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
-use crate::store::{blob, cluster};
 use crate::types::blob_id::BlobHash;
 use crate::types::id::AccountId;
 
@@ -65,7 +66,7 @@ impl Blobs {
         loop {
             let page = {
                 let mut snapshot = self.inner.store.read().await?;
-                cluster::blob_page(&mut snapshot, after, touched_before, PAGE).await?
+                sweep::blob_page(&mut snapshot, after, touched_before, PAGE).await?
             };
             let is_last = page.len() < PAGE;
             after = page.last().map(|row| row.hash);
@@ -92,7 +93,7 @@ impl Blobs {
             return Ok(Marked { hashes, mark: 0 });
         }
         let unit = async move |tx: &mut Tx| {
-            let hashes = cluster::blob_mark(tx, &hashes, touched_before).await?;
+            let hashes = sweep::blob_mark(tx, &hashes, touched_before).await?;
             Ok(Marked { hashes, mark: tx.now_ms() })
         };
         Ok(self.inner.store.write_plain(Urgency::Background, unit).await?)
@@ -105,7 +106,7 @@ impl Blobs {
         }
         let unit = async move |tx: &mut Tx| {
             let marked_before = tx.now_ms().saturating_sub(TAKE_OVER_AFTER_MS);
-            let hashes = cluster::blob_take_over(tx, &hashes, marked_before).await?;
+            let hashes = sweep::blob_take_over(tx, &hashes, marked_before).await?;
             Ok(Marked { hashes, mark: tx.now_ms() })
         };
         Ok(self.inner.store.write_plain(Urgency::Background, unit).await?)
@@ -134,8 +135,8 @@ impl Blobs {
         let is_gone: HashSet<BlobHash> = gone.iter().copied().collect();
         let kept: Vec<BlobHash> = hashes.into_iter().filter(|hash| !is_gone.contains(hash)).collect();
         let unit = async move |tx: &mut Tx| {
-            cluster::blob_forget(tx, &gone, mark).await?;
-            cluster::blob_unmark(tx, &kept, mark).await
+            sweep::blob_forget(tx, &gone, mark).await?;
+            sweep::blob_unmark(tx, &kept, mark).await
         };
         self.inner.store.write_plain(Urgency::Background, unit).await?;
         Ok(deleted)
@@ -144,7 +145,7 @@ impl Blobs {
     async fn without_needed(&self, mut hashes: Vec<BlobHash>) -> Result<Vec<BlobHash>, BlobError> {
         if !hashes.is_empty() {
             let mut snapshot = self.inner.store.read().await?;
-            let needed = cluster::blob_needed(&mut snapshot, &hashes).await?;
+            let needed = sweep::blob_needed(&mut snapshot, &hashes).await?;
             let needed: HashSet<BlobHash> = needed.into_iter().collect();
             hashes.retain(|hash| !needed.contains(hash));
         }
@@ -157,7 +158,7 @@ impl Blobs {
         loop {
             let accounts = {
                 let mut snapshot = self.inner.store.read().await?;
-                cluster::accounts_with_expired_references(&mut snapshot, now_ms, ACCOUNTS).await?
+                sweep::accounts_with_expired_references(&mut snapshot, now_ms, ACCOUNTS).await?
             };
             let mut removed = 0;
             for account in accounts {

@@ -11,7 +11,6 @@ use crate::jmap::mailbox::{MailboxType, to_json};
 use crate::jmap::standard::patch;
 use crate::jmap::standard::set::{self, Changed, Creations, Set, SetRequest};
 use crate::store::change::state_of;
-use crate::store::db::Conn;
 use crate::store::email::{counters, delete};
 use crate::store::error::StoreError;
 use crate::store::mailbox::{self, Counts, Mailbox};
@@ -313,4 +312,3 @@ fn check(new: &Mailbox, all: &[Mailbox]) -> Result<(), SetError> {
     }
     Ok(())
 }
-
