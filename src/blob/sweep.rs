@@ -11,14 +11,14 @@
 
 use std::collections::HashSet;
 
+use crate::blob::BlobError;
 use crate::blob::Blobs;
-use crate::blob::error::BlobError;
 use crate::blob::prepared::PREPARED_KEPT_MS;
-use crate::store::blob;
-use crate::store::cluster::sweep;
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
+use crate::store::blob;
+use crate::store::cluster::sweep;
 use crate::types::blob_id::BlobHash;
 use crate::types::id::AccountId;
 
@@ -27,7 +27,7 @@ pub const GRACE_MIN_MS: i64 = 2 * PREPARED_KEPT_MS;
 
 /// Blobs looked at together.
 const PAGE: usize = 500;
-/// Accounts and references of one step of the removal of expired references.
+/// Accounts and uploads of one step of the removal of expired uploads.
 const ACCOUNTS: usize = 100;
 const EXPIRED_AT_ONCE: usize = 500;
 /// How long after marking a sweep may delete. By the clock and not a stopwatch, which stands still
@@ -39,7 +39,7 @@ const TAKE_OVER_AFTER_MS: i64 = 5 * 60_000;
 /// What a sweep has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Swept {
-    /// References whose time was over.
+    /// Uploads whose time was over.
     pub expired: u64,
     /// Objects deleted.
     pub deleted: u64,
@@ -152,13 +152,13 @@ impl Blobs {
         Ok(hashes)
     }
 
-    /// Removes the references whose time is over, account by account.
+    /// Removes the uploads whose time is over, account by account.
     async fn expire(&self, now_ms: i64) -> Result<u64, BlobError> {
         let mut expired = 0;
         loop {
             let accounts = {
                 let mut snapshot = self.inner.store.read().await?;
-                sweep::accounts_with_expired_references(&mut snapshot, now_ms, ACCOUNTS).await?
+                sweep::accounts_with_expired_uploads(&mut snapshot, now_ms, ACCOUNTS).await?
             };
             let mut removed = 0;
             for account in accounts {
@@ -224,7 +224,7 @@ mod tests {
         let count = 2 * PAGE as i64 + 3;
         let unit = async move |tx: &mut Tx| {
             for seed in 0..count {
-                let hash = BlobHash(*blake3::hash(&seed.to_le_bytes()).as_bytes());
+                let hash = BlobHash::of(&seed.to_le_bytes());
                 assert!(blob::touch(tx, hash, 1).await?);
             }
             Ok(())
@@ -351,7 +351,7 @@ mod tests {
         let content = large(1);
         let mut prepared: Option<PreparedBlob> = None;
         let mut marked: Option<Marked> = None;
-        let hash = crate::blob::prepared::hash_of(&content);
+        let hash = BlobHash::of(&content);
         for step in steps {
             match step {
                 // While it is marked a writer waits.
@@ -386,8 +386,32 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_is_referred_to_is_there_in_the_orders_that_go_wrong_easily() {
+        use Step::{Finish, Mark, Prepare, Reference, Remove, TakeOver, Wait};
+        let long = || Wait(GRACE_MIN_MS + 1);
+        for steps in [
+            // Referred to long before.
+            vec![Prepare, Reference, long(), Mark, Finish],
+            // Referred to after the object has gone.
+            vec![Prepare, long(), Mark, Finish, Reference],
+            // Referred to between mark and question, after a sleep.
+            vec![Prepare, long(), Mark, Reference, Finish],
+            // Within its time, between mark and question.
+            vec![Prepare, Wait(PREPARED_KEPT_MS), Mark, Reference, Finish],
+            vec![Prepare, Wait(PREPARED_KEPT_MS), Mark, Finish, Reference],
+            // Put again because it was about to go.
+            vec![Prepare, Reference, long(), Remove, Prepare, Mark, Finish, Reference],
+            vec![Prepare, long(), Mark, Finish, Prepare, Reference, long(), Mark, Finish],
+            // Left by a sweep that died.
+            vec![Prepare, long(), Mark, Wait(TAKE_OVER_AFTER_MS + 1), TakeOver, Finish, Prepare, Reference],
+        ] {
+            interleaved(steps).await;
+        }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(16))]
 
         #[test]
         fn what_is_referred_to_is_there_however_sweep_and_writer_interleave(
