@@ -281,6 +281,7 @@ create table incoming (
   primary key (lane, id)
 ) strict, without rowid;
 create index incoming_due on incoming (lane, due, id);
+create index incoming_staged on incoming (body_hash) where is_staged = 1;
 
 create table incoming_body (
   lane integer not null,

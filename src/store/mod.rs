@@ -4,11 +4,16 @@
 //! records changes, writes the change log and publishes after the commit. Every statement about
 //! account data names its account.
 
+pub mod blob;
 pub mod change;
+pub mod cluster;
 pub mod db;
+pub mod directory;
+pub mod email;
 pub mod error;
 pub mod mailbox;
 pub mod migrate;
+pub mod queue;
 pub mod snapshot;
 mod sqlite;
 pub mod tx;

@@ -24,6 +24,20 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Runs a long read (a scan, a sort) of this view on a thread of its own.
+    pub async fn run_long<T, F>(mut self, read: F) -> Result<T, StoreError>
+    where
+        F: for<'a> Reading<'a, T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(read(&mut self)))
+            .await
+            .unwrap_or(Err(StoreError::UnitPanicked))
+    }
+}
+
 const HELD: &str = "a snapshot holds its connection until it is dropped";
 
 impl Deref for Snapshot {
@@ -50,4 +64,19 @@ impl Drop for Snapshot {
             sqlite.give_back(conn);
         }
     }
+}
+
+/// A read over a snapshot: `async move |snapshot: &mut Snapshot| { … Ok(value) }`, as a bound that
+/// can ask that its future is `Send`.
+pub trait Reading<'a, T>: FnOnce(&'a mut Snapshot) -> <Self as Reading<'a, T>>::Future {
+    /// The future of the read.
+    type Future: Future<Output = Result<T, StoreError>> + Send + 'a;
+}
+
+impl<'a, T, F, Fut> Reading<'a, T> for F
+where
+    F: FnOnce(&'a mut Snapshot) -> Fut,
+    Fut: Future<Output = Result<T, StoreError>> + Send + 'a,
+{
+    type Future = Fut;
 }

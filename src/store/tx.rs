@@ -193,6 +193,11 @@ impl Tx {
         self.changes.get(&(object_type, id)).is_some_and(|change| change.kind == ChangeKind::Created)
     }
 
+    /// Whether the transaction has recorded a change of the type.
+    pub fn has_changed(&self, object_type: ObjectType) -> bool {
+        self.changes.range((object_type, Id(i64::MIN))..).next().is_some_and(|(key, _)| key.0 == object_type)
+    }
+
     fn record(&mut self, object_type: ObjectType, id: Id, change: Change) {
         match self.changes.entry((object_type, id)) {
             std::collections::btree_map::Entry::Vacant(entry) => {

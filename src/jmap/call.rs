@@ -1,0 +1,111 @@
+//! What a method call has at hand: the server's parts, the caller, the request around it.
+
+use std::collections::HashMap;
+
+use crate::blob::Blobs;
+use crate::index::Index;
+use crate::jmap::arguments::Arguments;
+use crate::jmap::capability::Capability;
+use crate::jmap::error::MethodError;
+use crate::store::Store;
+use crate::types::id::{AccountId, Id};
+
+/// The parts of the server that methods work on. Cheap to clone.
+#[derive(Clone)]
+pub struct Jmap {
+    /// Metadata.
+    pub store: Store,
+    /// Messages and uploads.
+    pub blobs: Blobs,
+    /// Full text.
+    pub index: Index,
+    /// Name of this server in Message-IDs and Received lines.
+    pub hostname: std::sync::Arc<str>,
+    /// Octets of the largest message and upload.
+    pub max_upload: usize,
+}
+
+/// An account that a login may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountAccess {
+    /// Its id.
+    pub id: AccountId,
+    /// Its primary address.
+    pub name: String,
+    /// Whether it may only be read.
+    pub is_read_only: bool,
+    /// Whether it is the login's own.
+    pub is_personal: bool,
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The login.
+    pub login_id: Id,
+    /// Its name, an address.
+    pub username: String,
+    /// Its accounts, its own first.
+    pub accounts: Vec<AccountAccess>,
+}
+
+impl Caller {
+    /// The access to an account, if there is any.
+    pub fn account(&self, id: AccountId) -> Option<&AccountAccess> {
+        self.accounts.iter().find(|account| account.id == id)
+    }
+}
+
+/// A method call under way.
+pub struct Call<'a> {
+    /// The parts of the server.
+    pub jmap: &'a Jmap,
+    /// Who calls.
+    pub caller: &'a Caller,
+    /// The capabilities that the request named.
+    pub using: &'a [Capability],
+    /// Creation id -> id, over all calls of the request (RFC 8620, 3.3).
+    pub created_ids: &'a mut HashMap<String, String>,
+    /// Responses of implicit calls, to follow this one's.
+    pub implicit: Vec<(&'static str, Body)>,
+}
+
+/// The arguments of a response.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// A value.
+    Json(serde_json::Value),
+    /// JSON text, where building a value would only cost time.
+    Text(String),
+}
+
+/// What a method answers.
+pub type MethodResult = Result<Body, MethodError>;
+
+impl Call<'_> {
+    /// Takes `accountId`, which must be an account of the caller.
+    pub fn account(&self, arguments: &mut Arguments) -> Result<AccountAccess, MethodError> {
+        let id = arguments.required_string("accountId")?;
+        self.accessible(&id).ok_or(MethodError::AccountNotFound)
+    }
+
+    /// Takes `accountId`, which must be an account that the caller may change.
+    pub fn writable_account(&self, arguments: &mut Arguments) -> Result<AccountAccess, MethodError> {
+        let account = self.account(arguments)?;
+        if account.is_read_only { Err(MethodError::AccountReadOnly) } else { Ok(account) }
+    }
+
+    /// The account of a shown id, when it is the caller's.
+    pub fn accessible(&self, id: &str) -> Option<AccountAccess> {
+        let id = id.parse().ok()?;
+        self.caller.account(id).cloned()
+    }
+
+    /// An id as a client gave it: `#key` stands for what an earlier call created.
+    pub fn resolve_id(&self, given: &str) -> Option<Id> {
+        match given.strip_prefix('#') {
+            Some(key) => self.created_ids.get(key)?.parse().ok(),
+            None => given.parse().ok(),
+        }
+    }
+}

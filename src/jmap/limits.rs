@@ -1,0 +1,43 @@
+//! The limits that the session advertises and the methods enforce (RFC 8620, 2): the one place.
+
+/// Octets of one request to the API.
+pub const MAX_SIZE_REQUEST: usize = 10_000_000;
+/// Requests of one login that run at a time.
+pub const MAX_CONCURRENT_REQUESTS: usize = 16;
+/// Uploads of one login that run at a time.
+pub const MAX_CONCURRENT_UPLOAD: usize = 8;
+/// Method calls in one request.
+pub const MAX_CALLS_IN_REQUEST: usize = 64;
+/// Objects in one /get.
+pub const MAX_OBJECTS_IN_GET: usize = 4_096;
+/// Objects created, updated and destroyed by one /set.
+pub const MAX_OBJECTS_IN_SET: usize = 4_096;
+/// Ids of one /query window.
+pub const MAX_QUERY_WINDOW: usize = 10_000;
+/// Changes told by one /changes.
+pub const MAX_CHANGES: usize = 10_000;
+/// Objects touched since a state beyond which /queryChanges gives up.
+pub const MAX_QUERY_CHANGES: usize = 1_000;
+/// Creation ids that a request may bring or make.
+pub const MAX_CREATED_IDS: usize = 10_000;
+/// Octets of all answers in a response; a method that would go beyond fails as too large.
+pub const MAX_SIZE_RESPONSE: usize = 256 << 20;
+/// Levels of a filter.
+pub const MAX_FILTER_DEPTH: usize = 32;
+/// Conditions in a filter.
+pub const MAX_FILTER_CONDITIONS: usize = 500;
+
+/// Mailboxes of an account.
+pub const MAX_MAILBOXES: usize = 4_096;
+/// Levels of mailboxes.
+pub const MAX_MAILBOX_DEPTH: usize = 20;
+/// Octets of a mailbox's name.
+pub const MAX_MAILBOX_NAME: usize = 255;
+/// Mailboxes of one Email.
+pub const MAX_MAILBOXES_PER_EMAIL: usize = 1_000;
+/// Keywords of one Email.
+pub const MAX_KEYWORDS_PER_EMAIL: usize = 200;
+/// Octets of all attachments of a new Email.
+pub const MAX_SIZE_ATTACHMENTS_PER_EMAIL: usize = 50_000_000;
+/// Seconds by which sending can be delayed.
+pub const MAX_DELAYED_SEND: i64 = 30 * 86_400;

@@ -1,0 +1,242 @@
+//! A request: its calls in order, references between them, and the response (RFC 8620, 3).
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
+
+use crate::jmap::arguments::Arguments;
+use crate::jmap::call::{Body, Call, Caller, Jmap, MethodResult};
+use crate::jmap::capability::Capability;
+use crate::jmap::error::{MethodError, RequestError};
+use crate::jmap::limits;
+use crate::jmap::method;
+use crate::jmap::reference;
+
+/// A request that is one by its form (RFC 8620, 3.3).
+#[derive(Debug)]
+pub struct Request {
+    using: Vec<Capability>,
+    calls: Vec<Invocation>,
+    created_ids: Option<HashMap<String, String>>,
+}
+
+#[derive(Debug)]
+struct Invocation {
+    name: String,
+    arguments: Map<String, Value>,
+    call_id: String,
+}
+
+/// A response that later calls may refer to.
+pub(super) struct Answered {
+    pub(super) name: &'static str,
+    pub(super) call_id: String,
+    pub(super) body: Body,
+}
+
+impl Request {
+    /// Reads a request body. The size is the caller's to limit; the depth is limited here.
+    pub fn parse(body: &[u8]) -> Result<Request, RequestError> {
+        let value: Value = serde_json::from_slice(body)
+            .map_err(|error| RequestError::NotJson(format!("The body is not JSON: {error}.")))?;
+        Request::from_value(value)
+    }
+
+    fn from_value(value: Value) -> Result<Request, RequestError> {
+        let not_request = |what: &str| RequestError::NotRequest(format!("The body is no Request object: {what}."));
+        let Value::Object(mut object) = value else { return Err(not_request("it is no object")) };
+        let Some(Value::Array(using)) = object.remove("using") else {
+            return Err(not_request("using must be a String[]"));
+        };
+        let mut capabilities = Vec::with_capacity(using.len().min(Capability::ALL.len()));
+        for name in &using {
+            let Value::String(name) = name else { return Err(not_request("using must be a String[]")) };
+            let known = Capability::named(name);
+            let capability = known.ok_or_else(|| RequestError::UnknownCapability(name.clone()))?;
+            if !capabilities.contains(&capability) {
+                capabilities.push(capability);
+            }
+        }
+        let Some(Value::Array(calls)) = object.remove("methodCalls") else {
+            return Err(not_request("methodCalls must be an Invocation[]"));
+        };
+        if calls.len() > limits::MAX_CALLS_IN_REQUEST {
+            return Err(RequestError::Limit {
+                limit: "maxCallsInRequest",
+                detail: format!("A request may hold {} calls.", limits::MAX_CALLS_IN_REQUEST),
+            });
+        }
+        let invocation = |call| {
+            Invocation::read(call).ok_or_else(|| not_request("a call must be [String, Object, String]"))
+        };
+        let calls = calls.into_iter().map(invocation).collect::<Result<_, _>>()?;
+        let created_ids = match object.remove("createdIds") {
+            None | Some(Value::Null) => None,
+            Some(ids) => Some(
+                read_created_ids(ids).ok_or_else(|| not_request("createdIds must be an Id[Id]"))?,
+            ),
+        };
+        if created_ids.as_ref().is_some_and(|ids: &HashMap<_, _>| ids.len() > limits::MAX_CREATED_IDS) {
+            return Err(not_request("createdIds holds too many ids"));
+        }
+        Ok(Request { using: capabilities, calls, created_ids })
+    }
+
+    /// Runs the calls in order; the response as JSON text.
+    pub async fn run(self, jmap: &Jmap, caller: &Caller, session_state: &str) -> String {
+        let wants_created_ids = self.created_ids.is_some();
+        let mut created_ids = self.created_ids.unwrap_or_default();
+        let mut answered: Vec<Answered> = Vec::new();
+        let mut size = 0;
+        for invocation in self.calls {
+            let mut call = Call {
+                jmap,
+                caller,
+                using: &self.using,
+                created_ids: &mut created_ids,
+                implicit: Vec::new(),
+            };
+            let (name, result) = run_call(&mut call, &invocation, &mut answered).await;
+            let implicit = std::mem::take(&mut call.implicit);
+            let (name, body) = match result {
+                Ok(body) => (name, body),
+                Err(error) => ("error", Body::Json(error.arguments())),
+            };
+            for (name, body) in std::iter::once((name, body)).chain(implicit) {
+                size += body.size_hint();
+                let body = if size > limits::MAX_SIZE_RESPONSE {
+                    let error = MethodError::RequestTooLarge("the response would be too large".to_owned());
+                    answered.push(Answered {
+                        name: "error",
+                        call_id: invocation.call_id.clone(),
+                        body: Body::Json(error.arguments()),
+                    });
+                    continue;
+                } else {
+                    body
+                };
+                answered.push(Answered { name, call_id: invocation.call_id.clone(), body });
+            }
+        }
+        write_response(&answered, wants_created_ids.then_some(&created_ids), session_state, size)
+    }
+}
+
+async fn run_call(
+    call: &mut Call<'_>,
+    invocation: &Invocation,
+    answered: &mut [Answered],
+) -> (&'static str, MethodResult) {
+    let Some(method) = method::named(&invocation.name) else {
+        return ("error", Err(MethodError::UnknownMethod));
+    };
+    if !call.using.contains(&method.capability) {
+        return (method.name, Err(MethodError::UnknownMethod));
+    }
+    let arguments = match reference::resolve(&invocation.arguments, answered) {
+        Ok(arguments) => Arguments::new(arguments),
+        Err(error) => return (method.name, Err(error)),
+    };
+    // A panic is a fault of ours; it fails its call and nothing else.
+    let outcome = AssertUnwindSafe((method.run)(call, arguments)).catch_unwind().await;
+    let result = outcome.unwrap_or_else(|_| {
+        tracing::error!(method = method.name, "a method panicked");
+        Err(MethodError::ServerFail)
+    });
+    (method.name, result)
+}
+
+impl Invocation {
+    fn read(value: Value) -> Option<Invocation> {
+        let Value::Array(parts) = value else { return None };
+        let parts: [Value; 3] = parts.try_into().ok()?;
+        match parts {
+            [Value::String(name), Value::Object(arguments), Value::String(call_id)] => {
+                Some(Invocation { name, arguments, call_id })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn read_created_ids(value: Value) -> Option<HashMap<String, String>> {
+    let Value::Object(ids) = value else { return None };
+    ids.into_iter().map(|(key, id)| Some((key, id.as_str()?.to_owned()))).collect()
+}
+
+impl Body {
+    fn size_hint(&self) -> usize {
+        match self {
+            Body::Text(text) => text.len(),
+            // Values are small: whatever can be large is written as text.
+            Body::Json(_) => 256,
+        }
+    }
+}
+
+fn write_response(
+    answered: &[Answered],
+    created_ids: Option<&HashMap<String, String>>,
+    session_state: &str,
+    size: usize,
+) -> String {
+    let mut out = String::with_capacity(size.min(limits::MAX_SIZE_RESPONSE) + 256);
+    out.push_str("{\"methodResponses\":[");
+    for (place, Answered { name, call_id, body }) in answered.iter().enumerate() {
+        if place > 0 {
+            out.push(',');
+        }
+        out.push('[');
+        push_json(&mut out, name);
+        out.push(',');
+        match body {
+            Body::Text(text) => out.push_str(text),
+            Body::Json(value) => push_json(&mut out, value),
+        }
+        out.push(',');
+        push_json(&mut out, call_id);
+        out.push(']');
+    }
+    out.push(']');
+    if let Some(created_ids) = created_ids {
+        out.push_str(",\"createdIds\":");
+        push_json(&mut out, created_ids);
+    }
+    out.push_str(",\"sessionState\":");
+    push_json(&mut out, session_state);
+    out.push('}');
+    out
+}
+
+/// Writes a value as JSON at the end of a text.
+pub fn push_json<T: serde::Serialize + ?Sized>(out: &mut String, value: &T) {
+    // Values and texts have no map keys or numbers that JSON could not write.
+    out.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(body: &str) -> &'static str {
+        Request::parse(body.as_bytes()).map(|_| "none").unwrap_or_else(|error| {
+            error.problem_type().rsplit(':').next().unwrap_or_default()
+        })
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_at_the_right_level() {
+        assert_eq!(problem("{"), "notJSON");
+        assert_eq!(problem(&"[".repeat(10_000)), "notJSON");
+        assert_eq!(problem("[]"), "notRequest");
+        assert_eq!(problem("{}"), "notRequest");
+        assert_eq!(problem(r#"{"using":[1],"methodCalls":[]}"#), "notRequest");
+        assert_eq!(problem(r#"{"using":[],"methodCalls":[["a",{}]]}"#), "notRequest");
+        assert_eq!(problem(r#"{"using":["urn:x"],"methodCalls":[]}"#), "unknownCapability");
+        assert_eq!(problem(r#"{"using":[],"methodCalls":[]}"#), "none");
+        let calls = vec![r#"["Core/echo",{},"0"]"#; 65].join(",");
+        assert_eq!(problem(&format!(r#"{{"using":[],"methodCalls":[{calls}]}}"#)), "limit");
+    }
+}

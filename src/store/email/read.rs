@@ -1,0 +1,114 @@
+//! Emails read by their ids, in lists.
+
+use std::collections::HashMap;
+
+use crate::store::db::{Conn, sql};
+use crate::store::error::StoreError;
+use crate::types::blob_id::BlobHash;
+use crate::types::id::{AccountId, Id};
+
+/// The immutable part of an Email.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmailRow {
+    /// Its id.
+    pub id: Id,
+    /// Its thread.
+    pub thread_id: Id,
+    /// The message.
+    pub blob_hash: BlobHash,
+    /// Octets of the message.
+    pub size: i64,
+    /// Milliseconds since 1970.
+    pub received_at: i64,
+    /// RFC 8621, 4.1.4.
+    pub has_attachment: bool,
+    /// JSON ready to be copied into answers.
+    pub list_properties: String,
+}
+
+/// The Emails of these ids, as far as they exist, in no order.
+pub async fn rows(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Result<Vec<EmailRow>, StoreError> {
+    sql("select id, thread_id, blob_hash, size, received_at, has_attachment, list_properties from email \
+         where account_id = $1 and id = any($2)")
+    .bind(account)
+    .bind(ids)
+    .all(conn, |row| {
+        Ok(EmailRow {
+            id: row.get(0)?,
+            thread_id: row.get(1)?,
+            blob_hash: row.get(2)?,
+            size: row.get(3)?,
+            received_at: row.get(4)?,
+            has_attachment: row.get(5)?,
+            list_properties: row.get(6)?,
+        })
+    })
+    .await
+}
+
+/// The parsed structures of these Emails.
+pub async fn structures(
+    conn: &mut Conn,
+    account: AccountId,
+    ids: &[Id],
+) -> Result<HashMap<Id, String>, StoreError> {
+    let rows =
+        sql("select email_id, structure from email_structure where account_id = $1 and email_id = any($2)")
+            .bind(account)
+            .bind(ids)
+            .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
+            .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// The newest ids of the account, for a get without ids; at most `limit`.
+pub async fn ids(conn: &mut Conn, account: AccountId, limit: usize) -> Result<Vec<Id>, StoreError> {
+    sql("select email_id from membership where account_id = $1 and mailbox_id = 0 \
+         order by received_at desc, email_id desc limit $2")
+    .bind(account)
+    .bind(limit as i64)
+    .column(conn)
+    .await
+}
+
+/// The Emails of these threads, each thread's oldest first (RFC 8621, 3).
+pub async fn thread_emails(
+    conn: &mut Conn,
+    account: AccountId,
+    threads: &[Id],
+) -> Result<HashMap<Id, Vec<Id>>, StoreError> {
+    let mut out: HashMap<Id, Vec<Id>> = HashMap::new();
+    sql("select thread_id, id from email where account_id = $1 and thread_id = any($2) \
+         order by thread_id, received_at, id")
+    .bind(account)
+    .bind(threads)
+    .each(conn, |row| {
+        out.entry(row.get(0)?).or_default().push(row.get(1)?);
+        Ok(true)
+    })
+    .await?;
+    Ok(out)
+}
+
+/// The Emails of the account that are made of one of these blobs, with the blob.
+pub async fn by_blobs(
+    conn: &mut Conn,
+    account: AccountId,
+    hashes: &[BlobHash],
+) -> Result<Vec<(BlobHash, Id, Id)>, StoreError> {
+    sql("select blob_hash, id, thread_id from email where account_id = $1 and blob_hash = any($2) \
+         order by blob_hash, id")
+    .bind(account)
+    .bind(hashes)
+    .all(conn, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    .await
+}
+
+/// Threads of the account, for a get without ids; at most `limit`.
+pub async fn thread_ids(conn: &mut Conn, account: AccountId, limit: usize) -> Result<Vec<Id>, StoreError> {
+    sql("select distinct thread_id from email where account_id = $1 order by thread_id limit $2")
+        .bind(account)
+        .bind(limit as i64)
+        .column(conn)
+        .await
+}

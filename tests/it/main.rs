@@ -1,0 +1,6 @@
+//! Black-box tests: they start the built program, speak to it over real sockets, and assert what a
+//! user or another server would notice. One binary, so that a build links once.
+
+mod architecture;
+mod corpus;
+mod support;

@@ -1,0 +1,46 @@
+//! What the tests are written with: the program as a child process, clients that speak to it, and
+//! the servers that it speaks to.
+
+#![allow(dead_code, reason = "a harness offers more than the tests of one day use")]
+
+pub mod dns;
+pub mod events;
+pub mod http;
+pub mod jmap;
+pub mod message;
+pub mod ports;
+pub mod server;
+pub mod smtp;
+pub mod smtp_sink;
+pub mod tls;
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that should happen at once: long enough for a busy
+/// machine, short enough for a person.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until there is an answer; `None` when patience runs out.
+pub fn poll<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(5);
+    loop {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        if start.elapsed() > PATIENCE {
+            return None;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(Duration::from_millis(200));
+    }
+}
+
+/// As [`poll`], but running out of patience fails the test.
+#[track_caller]
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    match poll(ask) {
+        Some(answer) => answer,
+        None => panic!("did not happen within {PATIENCE:?}: {what}"),
+    }
+}
