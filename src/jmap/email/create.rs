@@ -150,7 +150,11 @@ pub async fn prepare_draft(
 }
 
 /// Makes a whole message ready.
-pub async fn prepare_raw(call: &Call<'_>, raw: Bytes, place: GivenPlace) -> Result<PreparedEmail, MethodError> {
+pub async fn prepare_raw(
+    call: &Call<'_>,
+    raw: Bytes,
+    place: GivenPlace,
+) -> Result<PreparedEmail, MethodError> {
     let received_at = place.received_at.unwrap_or_else(|| call.jmap.store.clock().now_ms());
     let blob = call.jmap.blobs.prepare(raw.clone()).await?;
     let hash = blob.hash();
@@ -242,7 +246,7 @@ pub fn no_such_mailbox() -> SetError {
 pub fn created_properties(prepared: &PreparedEmail, inserted: Inserted) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("id".to_owned(), json!(inserted.email_id));
-    object.insert("blobId".to_owned(), json!(BlobId::from(prepared.blob.hash())));
+    object.insert("blobId".to_owned(), json!(BlobId::whole(prepared.blob.hash())));
     object.insert("threadId".to_owned(), json!(inserted.thread_id));
     object.insert("size".to_owned(), json!(prepared.email.size));
     object

@@ -125,14 +125,12 @@ fn write_email(
     let corrupt = |what: &str, error: &dyn std::fmt::Display| {
         StoreError::corrupt_value(&format!("{what} of Email {}", row.id), error)
     };
-    let structure = structure
-        .map(Structure::from_json)
-        .transpose()
-        .map_err(|error| corrupt("structure", &error))?;
-    let list = StoredProperties::read(&row.list_properties)
-        .map_err(|error| corrupt("list_properties", &error))?;
+    let structure =
+        structure.map(Structure::from_json).transpose().map_err(|error| corrupt("structure", &error))?;
+    let list =
+        StoredProperties::read(&row.list_properties).map_err(|error| corrupt("list_properties", &error))?;
     let source = Source {
-        blob_id: &BlobId::from(row.blob_hash),
+        blob_id: &BlobId::whole(row.blob_hash),
         raw: raw.map_or(&[], |raw| raw.as_ref()),
         structure: structure.as_ref(),
         list: &list,
