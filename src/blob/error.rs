@@ -64,7 +64,12 @@ impl BlobError {
                 text.push_str(": ");
                 text.push_str(&more);
             }
-            cause = error.source();
+            // An I/O error passes over the error that it is made of.
+            let made_of = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            cause = match made_of {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
         }
         BlobError::Unavailable(text.into())
     }

@@ -171,7 +171,8 @@ impl Objects {
     /// The whole object, verified against its hash.
     pub async fn get(&self, hash: BlobHash) -> Result<Bytes, BlobError> {
         let failed = |error: object_store::Error| BlobError::of_object(hash, &error);
-        let content = self.objects.get(&path_of(hash)).await.map_err(failed)?.bytes().await.map_err(failed)?;
+        let content =
+            self.objects.get(&path_of(hash)).await.map_err(failed)?.bytes().await.map_err(failed)?;
         blocking(move || match BlobHash(*blake3::hash(&content).as_bytes()) == hash {
             true => Ok(content),
             false => Err(BlobError::Corrupt(hash)),
@@ -309,5 +310,57 @@ mod tests {
         assert!(matches!(objects.get_range(hash, 0..5).await, Err(BlobError::Corrupt(_))));
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(objects.get(hash).await, Err(BlobError::NotFound(_))));
+    }
+
+    #[test]
+    #[ignore = "a child of the test below"]
+    fn child_that_puts() {
+        let Ok(folder) = std::env::var(crate::blob::testing::CHILD_FOLDER) else { return };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let objects = Objects::open_local(&Path::new(&folder).join("blobs")).unwrap();
+            let hash = BlobHash([0xab; 32]);
+            objects.put(hash, Bytes::from_static(b"content")).await.unwrap();
+            let mut file = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut file, b"content").unwrap();
+            objects.put_file(BlobHash([0xcd; 32]), file).await.unwrap();
+        });
+    }
+
+    /// The calls by which the system is told, in order: a power cut at any point after a put has
+    /// returned leaves file, name and folders on the disk.
+    #[test]
+    fn file_name_and_folders_are_synced_before_a_put_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("trace");
+        let under = [
+            "strace",
+            "-f",
+            "-y",
+            "-e",
+            "trace=fsync,fdatasync,rename,renameat,renameat2,mkdir,mkdirat",
+            "-o",
+        ];
+        let under = [under.as_slice(), &[trace.to_str().unwrap()]].concat();
+        let test = "blob::objects::tests::child_that_puts";
+        if crate::blob::testing::child(&under, test, folder.path()).is_none() {
+            // Without strace `local_objects_are_synced` stands alone.
+            return;
+        }
+        let trace = std::fs::read_to_string(trace).unwrap();
+        let place = |from: usize, what: &str, path: &str| {
+            let is_it = |line: &str| line.contains(what) && line.contains(path);
+            let place = trace.lines().skip(from).position(is_it);
+            from + place.unwrap_or_else(|| panic!("no {what} of {path} after line {from} of\n{trace}"))
+        };
+        for octet in ["ab", "cd"] {
+            let name = octet.repeat(32);
+            let made = place(0, "mkdir", &format!("/{octet}/{octet}\""));
+            let outer = place(made, "fsync", &format!("blobs/{octet}>"));
+            place(made, "fsync", "/blobs>");
+            let file = place(outer, "fsync", &format!("{name}#1>"));
+            let renamed = place(file, "rename", &name);
+            place(renamed, "fsync", &format!("blobs/{octet}/{octet}>"));
+        }
     }
 }

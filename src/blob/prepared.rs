@@ -250,3 +250,100 @@ fn compressed(content: &[u8]) -> Option<Bytes> {
 pub(in crate::blob) fn hash_of(content: &[u8]) -> BlobHash {
     BlobHash(*blake3::hash(content).as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::blob::objects::Objects;
+    use crate::blob::testing::{Bench, FullDisk, QUOTA, noise};
+
+    #[tokio::test]
+    async fn small_and_large_blobs_read_back_and_are_stored_once() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let text = Bytes::from("the same line again\n".repeat(2_000));
+        for content in [Bytes::new(), noise(1, 100), text.clone(), noise(2, INLINE_MAX), noise(3, 300_000)] {
+            for number in [1, 2] {
+                let hash = bench.email(account, number, &content).await;
+                assert_eq!(bench.blobs.read(account, &hash).await.unwrap(), Some(content.clone()));
+                assert_eq!(bench.blobs.size(account, &hash).await.unwrap(), Some(content.len() as u64));
+            }
+        }
+        assert_eq!(bench.objects(), 1);
+        assert_eq!(bench.count("select count(*) from inline_blob").await, 4);
+        assert_eq!(bench.count("select count(*) from blob_reference").await, 10);
+        assert_eq!(bench.count("select sum(is_zstd) from inline_blob").await, 1);
+        assert!(bench.count("select min(length(body)) from inline_blob where is_zstd = 1").await < 1_000);
+    }
+
+    #[tokio::test]
+    async fn a_blob_of_another_account_is_not_there() {
+        let bench = Bench::new();
+        let (mine, other) = (bench.account().await, bench.account().await);
+        for content in [noise(1, 1_000), noise(2, INLINE_MAX + 1)] {
+            let hash = bench.email(mine, 1, &content).await;
+            assert!(bench.blobs.read(other, &hash).await.unwrap().is_none());
+            assert!(bench.blobs.size(other, &hash).await.unwrap().is_none());
+            assert!(bench.blobs.stream_range(other, &hash, None).await.unwrap().is_none());
+            assert!(bench.blobs.prepare_existing(other, hash).await.unwrap().is_none());
+            assert!(bench.blobs.read(mine, &hash).await.unwrap().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_seen_by_its_uploader_until_something_refers_to_it() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let (uploader, other) = (Reader::login(account, Id(5)), Reader::login(account, Id(6)));
+        let blob = bench.blobs.prepare(noise(1, 1_000)).await.unwrap();
+        let hash = blob.hash();
+        let unit = async move |tx: &mut Tx| blob.reference_upload(tx, Id(5), QUOTA).await;
+        bench.store.write(account, unit).await.unwrap();
+        assert!(bench.blobs.read(uploader, &hash).await.unwrap().is_some());
+        assert!(bench.blobs.read(other, &hash).await.unwrap().is_none());
+        assert!(bench.blobs.read(account, &hash).await.unwrap().is_none());
+        bench.email(account, 1, &noise(1, 1_000)).await;
+        assert!(bench.blobs.read(other, &hash).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_copied_to_another_account_without_its_octets() {
+        let bench = Bench::new();
+        let (mine, other) = (bench.account().await, bench.account().await);
+        for content in [noise(1, 1_000), noise(2, INLINE_MAX + 1)] {
+            let hash = bench.email(mine, 1, &content).await;
+            let blob = bench.blobs.prepare_existing(mine, hash).await.unwrap().unwrap();
+            let unit = async move |tx: &mut Tx| blob.reference(tx, BlobSource::Email, Id(1), 0).await;
+            bench.store.write(other, unit).await.unwrap();
+            bench.remove_email(mine, 1, hash).await;
+            assert!(bench.blobs.read(mine, &hash).await.unwrap().is_none());
+            assert_eq!(bench.blobs.read(other, &hash).await.unwrap(), Some(content));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_blob_prepared_too_long_ago_is_refused() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let blob = bench.blobs.prepare(noise(1, INLINE_MAX + 1)).await.unwrap();
+        bench.clock.advance_ms(PREPARED_KEPT_MS + 1);
+        let unit = async move |tx: &mut Tx| blob.reference(tx, BlobSource::Email, Id(1), 0).await;
+        assert!(matches!(bench.store.write(account, unit).await, Err(StoreError::Busy)));
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_large_blobs_fail_as_full_and_small_ones_pass() {
+        let bench = Bench::new();
+        let tmp = bench.folder.path().join("tmp");
+        let blobs = Blobs::over(Objects::over(Arc::new(FullDisk)), &tmp, bench.store.clone());
+        assert!(matches!(blobs.ready().await, Err(BlobError::Full)));
+        assert!(matches!(blobs.prepare(noise(1, INLINE_MAX + 1)).await, Err(BlobError::Full)));
+        let chunk = Ok::<_, String>(noise(1, INLINE_MAX + 1));
+        let stream = futures_util::stream::iter([chunk]);
+        assert!(matches!(blobs.prepare_stream(stream, 1 << 30).await, Err(BlobError::Full)));
+        assert!(blobs.prepare(noise(1, INLINE_MAX)).await.is_ok());
+        assert!(bench.blobs.ready().await.is_ok());
+    }
+}

@@ -39,11 +39,7 @@ struct Found {
 impl Blobs {
     /// A whole blob. `None` when the reader may not read it or it does not exist: the two are not
     /// told apart.
-    pub async fn read(
-        &self,
-        reader: impl Into<Reader>,
-        hash: &BlobHash,
-    ) -> Result<Option<Bytes>, BlobError> {
+    pub async fn read(&self, reader: impl Into<Reader>, hash: &BlobHash) -> Result<Option<Bytes>, BlobError> {
         Ok(self.read_many(reader, &[*hash]).await?.remove(hash))
     }
 
@@ -62,7 +58,8 @@ impl Blobs {
             }
         }
         let to_unpack: usize = small.iter().map(|(_, body)| body.size.unsigned_abs() as usize).sum();
-        let unpack = move || small.into_iter().map(|(hash, body)| Ok((hash, unpacked(hash, body)?))).collect();
+        let unpack =
+            move || small.into_iter().map(|(hash, body)| Ok((hash, unpacked(hash, body)?))).collect();
         let mut read: HashMap<BlobHash, Bytes> =
             if to_unpack <= UNPACK_IN_PLACE { unpack()? } else { blocking(unpack).await? };
         if !large.is_empty() {
@@ -154,18 +151,14 @@ impl Blobs {
         .boxed()
     }
 
-    async fn find(
-        &self,
-        reader: Reader,
-        hashes: &[BlobHash],
-    ) -> Result<HashMap<BlobHash, Found>, BlobError> {
+    async fn find(&self, reader: Reader, hashes: &[BlobHash]) -> Result<HashMap<BlobHash, Found>, BlobError> {
         let mut snapshot = self.inner.store.read().await?;
         let sizes = blob::has_access(&mut snapshot, reader, hashes).await?;
         let readable: Vec<BlobHash> = sizes.keys().copied().collect();
         let mut bodies = blob::inline_get(&mut snapshot, reader.account, &readable).await?;
-        let found = sizes.into_iter().map(|(hash, size)| {
-            (hash, Found { size: size.unsigned_abs(), inline: bodies.remove(&hash) })
-        });
+        let found = sizes
+            .into_iter()
+            .map(|(hash, size)| (hash, Found { size: size.unsigned_abs(), inline: bodies.remove(&hash) }));
         Ok(found.collect())
     }
 }
@@ -179,4 +172,65 @@ fn unpacked(hash: BlobHash, stored: InlineBody) -> Result<Bytes, BlobError> {
         stored.body
     };
     if hash_of(&content) == hash { Ok(content) } else { Err(BlobError::Corrupt(hash)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::testing::{Bench, noise};
+
+    async fn collected(stream: BlobStream) -> Result<Vec<u8>, BlobError> {
+        let pieces: Vec<Bytes> = stream.pieces.try_collect().await?;
+        Ok(pieces.concat())
+    }
+
+    #[tokio::test]
+    async fn ranges_of_small_and_large_blobs() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        for len in [10_000, 2_500_000] {
+            let content = noise(len as u64, len);
+            let hash = bench.email(account, 1, &content).await;
+            let all = len as u64;
+            for (asked, got) in [
+                (None, 0..all),
+                (Some(0..1), 0..1),
+                (Some(5_000..all + 9), 5_000..all),
+                (Some(all..all + 1), all..all),
+                (Some(all + 5..all + 7), all..all),
+                (Some(1_000..all - 1), 1_000..all - 1),
+            ] {
+                let stream = bench.blobs.stream_range(account, &hash, asked).await.unwrap().unwrap();
+                assert_eq!((stream.size, stream.range.clone()), (all, got.clone()));
+                let wanted = &content[got.start as usize..got.end as usize];
+                assert_eq!(collected(stream).await.unwrap(), wanted);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn many_blobs_at_once() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let mut wanted = HashMap::new();
+        for seed in 0..20 {
+            let content = noise(seed, if seed % 4 == 0 { 70_000 } else { 30_000 });
+            wanted.insert(bench.email(account, seed as i64, &content).await, content);
+        }
+        let mut asked: Vec<BlobHash> = wanted.keys().copied().collect();
+        asked.push(BlobHash([7; 32]));
+        assert_eq!(bench.blobs.read_many(account, &asked).await.unwrap(), wanted);
+    }
+
+    #[tokio::test]
+    async fn changed_octets_end_a_download_with_an_error() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let (content, other) = (noise(1, 2_500_000), noise(2, 2_500_000));
+        let hash = bench.email(account, 1, &content).await;
+        bench.blobs.inner.objects.put(hash, other).await.unwrap();
+        let stream = bench.blobs.stream_range(account, &hash, None).await.unwrap().unwrap();
+        assert!(matches!(collected(stream).await, Err(BlobError::Corrupt(_))));
+        assert!(matches!(bench.blobs.read(account, &hash).await, Err(BlobError::Corrupt(_))));
+    }
 }

@@ -185,3 +185,214 @@ impl Blobs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::blob::prepared::PreparedBlob;
+    use crate::blob::testing::{Bench, QUOTA, noise};
+    use crate::store::blob::{BlobSource, INLINE_MAX, UPLOAD_KEPT_MS};
+    use crate::store::db::sql;
+    use crate::types::id::Id;
+
+    fn large(seed: u64) -> bytes::Bytes {
+        noise(seed, INLINE_MAX + 1)
+    }
+
+    #[tokio::test]
+    async fn what_nothing_refers_to_goes_after_the_time_of_grace() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let kept = bench.email(account, 1, &large(1)).await;
+        let gone = bench.email(account, 2, &large(2)).await;
+        bench.remove_email(account, 2, gone).await;
+        assert_eq!(bench.blobs.sweep(GRACE_MIN_MS).await.unwrap(), Swept::default());
+        bench.clock.advance_ms(GRACE_MIN_MS + 1);
+        assert_eq!(bench.blobs.sweep(0).await.unwrap(), Swept { deleted: 1, ..Swept::default() });
+        assert_eq!(bench.objects(), 1);
+        assert_eq!(bench.count("select count(*) from blob").await, 1);
+        assert_eq!(bench.blobs.read(account, &kept).await.unwrap(), Some(large(1)));
+        assert!(!bench.blobs.inner.objects.is_there(gone).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn pages_of_blobs_are_all_swept() {
+        let bench = Bench::new();
+        let count = 2 * PAGE as i64 + 3;
+        let unit = async move |tx: &mut Tx| {
+            for seed in 0..count {
+                let hash = BlobHash(*blake3::hash(&seed.to_le_bytes()).as_bytes());
+                assert!(blob::touch(tx, hash, 1).await?);
+            }
+            Ok(())
+        };
+        bench.store.write_plain(Urgency::Background, unit).await.unwrap();
+        bench.clock.advance_ms(GRACE_MIN_MS + 1);
+        assert_eq!(bench.blobs.sweep(0).await.unwrap().deleted, count as u64);
+    }
+
+    #[tokio::test]
+    async fn uploads_go_when_their_time_is_over_and_emails_made_of_them_stay() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        for content in [noise(1, 1_000), noise(2, 1_000), large(3)] {
+            let blob = bench.blobs.prepare(content).await.unwrap();
+            let unit = async move |tx: &mut Tx| blob.reference_upload(tx, Id(5), QUOTA).await;
+            bench.store.write(account, unit).await.unwrap();
+        }
+        let used = bench.email(account, 1, &noise(1, 1_000)).await;
+        bench.clock.advance_ms(UPLOAD_KEPT_MS - 1);
+        assert_eq!(bench.blobs.sweep(0).await.unwrap(), Swept::default());
+        bench.clock.advance_ms(1);
+        let swept = bench.blobs.sweep(0).await.unwrap();
+        assert_eq!(swept, Swept { expired: 3, deleted: 1, leftovers: 0 });
+        assert_eq!(bench.count("select count(*) from inline_blob").await, 1);
+        assert!(bench.blobs.read(account, &used).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_waiting_message_keeps_its_object() {
+        let bench = Bench::new();
+        let (hash, size) = bench.blobs.stage(large(1)).await.unwrap();
+        let unit = async move |tx: &mut Tx| {
+            sql("insert into incoming (lane, id, due, attempts, created_at, envelope, body_hash, size, is_staged) \
+                 values (0, 1, 0, 0, 0, '{}', $1, $2, 1)")
+            .bind(hash)
+            .bind(size as i64)
+            .run(tx)
+            .await
+        };
+        bench.store.write_plain(Urgency::Background, unit).await.unwrap();
+        bench.clock.advance_ms(GRACE_MIN_MS + 1);
+        assert_eq!(bench.blobs.sweep(0).await.unwrap().deleted, 0);
+        assert_eq!(bench.blobs.read_unchecked(&hash).await.unwrap(), large(1));
+        let account = bench.account().await;
+        let filed = bench.blobs.prepare_staged(hash, size).await.unwrap();
+        let unit = async move |tx: &mut Tx| filed.reference(tx, BlobSource::Email, Id(1), 0).await;
+        bench.store.write(account, unit).await.unwrap();
+        let unit = async move |tx: &mut Tx| sql("delete from incoming where lane = 0").run(tx).await;
+        bench.store.write_plain(Urgency::Background, unit).await.unwrap();
+        bench.clock.advance_ms(GRACE_MIN_MS + 1);
+        assert_eq!(bench.blobs.sweep(0).await.unwrap().deleted, 0);
+        assert_eq!(bench.blobs.read(account, &hash).await.unwrap(), Some(large(1)));
+    }
+
+    #[tokio::test]
+    async fn a_writer_waits_for_the_sweep_that_deletes_and_puts_again() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let hash = bench.blobs.prepare(large(1)).await.unwrap().hash();
+        bench.clock.advance_ms(GRACE_MIN_MS + 1);
+        let now_ms = bench.clock.now_ms();
+        let marked = bench.blobs.mark(vec![hash], now_ms - GRACE_MIN_MS).await.unwrap();
+        assert_eq!(marked.hashes, [hash]);
+        let blobs = bench.blobs.clone();
+        let writer = tokio::spawn(async move { blobs.prepare(large(1)).await });
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(!writer.is_finished());
+        assert_eq!(bench.blobs.finish(marked).await.unwrap(), 1);
+        let blob = writer.await.unwrap().unwrap();
+        let unit = async move |tx: &mut Tx| blob.reference(tx, BlobSource::Email, Id(1), 0).await;
+        bench.store.write(account, unit).await.unwrap();
+        assert_eq!(bench.blobs.read(account, &hash).await.unwrap(), Some(large(1)));
+    }
+
+    #[tokio::test]
+    async fn a_sweep_that_slept_lets_go_and_one_that_died_is_taken_over() {
+        let bench = Bench::new();
+        let hash = bench.blobs.prepare(large(1)).await.unwrap().hash();
+        bench.clock.advance_ms(GRACE_MIN_MS + 1);
+        let touched_before = bench.clock.now_ms() - GRACE_MIN_MS;
+        let slept = bench.blobs.mark(vec![hash], touched_before).await.unwrap();
+        bench.clock.advance_ms(MARK_HOLDS_MS + 1);
+        assert_eq!(bench.blobs.finish(slept).await.unwrap(), 0);
+        assert_eq!(bench.count("select deleting from blob").await, 0);
+        let died = bench.blobs.mark(vec![hash], touched_before).await.unwrap();
+        assert_eq!(died.hashes, [hash]);
+        assert_eq!(bench.blobs.sweep(0).await.unwrap().deleted, 0);
+        bench.clock.advance_ms(TAKE_OVER_AFTER_MS + 1);
+        assert_eq!(bench.blobs.sweep(0).await.unwrap().deleted, 1);
+        assert_eq!(bench.blobs.finish(died).await.unwrap(), 0);
+    }
+
+    /// One step of a writer, of the sweep, or of time.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Prepare,
+        Reference,
+        Remove,
+        Mark,
+        TakeOver,
+        Finish,
+        Wait(i64),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Prepare),
+            3 => Just(Step::Reference),
+            2 => Just(Step::Remove),
+            3 => Just(Step::Mark),
+            1 => Just(Step::TakeOver),
+            3 => Just(Step::Finish),
+            2 => (0..MARK_HOLDS_MS * 2).prop_map(Step::Wait),
+            2 => (0..PREPARED_KEPT_MS * 2).prop_map(Step::Wait),
+            2 => (GRACE_MIN_MS..GRACE_MIN_MS * 2).prop_map(Step::Wait),
+        ]
+    }
+
+    /// Runs the steps as the sweep and one writer would, except that the sweep does not look first.
+    async fn interleaved(steps: Vec<Step>) {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let content = large(1);
+        let mut prepared: Option<PreparedBlob> = None;
+        let mut marked: Option<Marked> = None;
+        let hash = crate::blob::prepared::hash_of(&content);
+        for step in steps {
+            match step {
+                // While it is marked a writer waits.
+                Step::Prepare if bench.count("select coalesce(max(deleting), 0) from blob").await > 0 => {}
+                Step::Prepare => prepared = Some(bench.blobs.prepare(content.clone()).await.unwrap()),
+                Step::Reference => {
+                    if let Some(blob) = prepared.take() {
+                        let unit =
+                            async move |tx: &mut Tx| blob.reference(tx, BlobSource::Email, Id(1), 0).await;
+                        let _too_late = bench.store.write(account, unit).await;
+                    }
+                }
+                Step::Remove => bench.remove_email(account, 1, hash).await,
+                Step::Mark if marked.is_none() => {
+                    let touched_before = bench.clock.now_ms() - GRACE_MIN_MS;
+                    marked = Some(bench.blobs.mark(vec![hash], touched_before).await.unwrap());
+                }
+                Step::TakeOver if marked.is_none() => {
+                    marked = Some(bench.blobs.take_over(vec![hash]).await.unwrap());
+                }
+                Step::Mark | Step::TakeOver => {}
+                Step::Finish => {
+                    if let Some(marked) = marked.take() {
+                        bench.blobs.finish(marked).await.unwrap();
+                    }
+                }
+                Step::Wait(ms) => bench.clock.advance_ms(ms),
+            }
+            if bench.blobs.size(account, &hash).await.unwrap().is_some() {
+                assert_eq!(bench.blobs.read(account, &hash).await.unwrap(), Some(content.clone()));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn what_is_referred_to_is_there_however_sweep_and_writer_interleave(
+            steps in proptest::collection::vec(any_step(), 1..40),
+        ) {
+            tokio::runtime::Runtime::new().unwrap().block_on(interleaved(steps));
+        }
+    }
+}

@@ -1,13 +1,23 @@
 //! What the tests of this folder share: blobs over a store in a folder of their own.
 
+use std::pin::Pin;
+
+use futures_util::stream::BoxStream;
+use object_store::path::Path as ObjectPath;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
 use tempfile::TempDir;
 
 use crate::blob::Blobs;
 use crate::bus::Bus;
 use crate::store::Store;
+use crate::store::blob::{BlobSource, UploadQuota, reference_remove};
 use crate::store::db::sql;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
+use crate::types::blob_id::BlobHash;
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, Id};
 
@@ -28,7 +38,8 @@ impl Bench {
         let clock = Clock::fixed(START_MS);
         let store = Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), clock.clone()).unwrap();
         let blobs =
-            Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone()).unwrap();
+            Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone())
+                .unwrap();
         Bench { folder, clock, store, blobs }
     }
 
@@ -71,7 +82,139 @@ pub fn noise(seed: u64, len: usize) -> bytes::Bytes {
     out.into()
 }
 
-/// An id for an object of a test.
-pub fn object(number: i64) -> Id {
-    Id(number)
+/// What uploads of a login may take up.
+pub const QUOTA: UploadQuota = UploadQuota { bytes: 1 << 30, uploads: 1_000 };
+
+impl Bench {
+    /// Prepares octets and refers to them as an Email of this number.
+    pub async fn email(&self, account: AccountId, number: i64, content: &bytes::Bytes) -> BlobHash {
+        let blob = self.blobs.prepare(content.clone()).await.unwrap();
+        let hash = blob.hash();
+        self.store
+            .write(account, async move |tx: &mut Tx| {
+                blob.reference(tx, BlobSource::Email, Id(number), 0).await
+            })
+            .await
+            .unwrap();
+        hash
+    }
+
+    /// Removes the reference of the Email of this number.
+    pub async fn remove_email(&self, account: AccountId, number: i64, hash: BlobHash) {
+        self.store
+            .write(account, async move |tx: &mut Tx| {
+                reference_remove(tx, &[(hash, BlobSource::Email, Id(number))]).await
+            })
+            .await
+            .unwrap();
+    }
+
+    /// The number that a statement without values answers.
+    pub async fn count(&self, text: &'static str) -> i64 {
+        let mut snapshot = self.store.read().await.unwrap();
+        sql(text).value(&mut snapshot).await.unwrap().unwrap()
+    }
+}
+
+/// Runs an ignored test of this program in a process of its own, in a folder, under a command.
+pub fn child(under: &[&str], test: &str, folder: &std::path::Path) -> Option<String> {
+    let program = std::env::current_exe().unwrap();
+    let mut words = under.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+    let output = std::process::Command::new(words.next().unwrap())
+        .args(words)
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .env(CHILD_FOLDER, folder)
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    Some(text)
+}
+
+/// Where a child works; not set when somebody runs all ignored tests.
+pub const CHILD_FOLDER: &str = "POSTRIDER_TEST_CHILD_FOLDER";
+
+/// A disk without room.
+#[derive(Debug)]
+pub struct FullDisk;
+
+impl std::fmt::Display for FullDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a full disk")
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = object_store::Result<T>> + Send + 'a>>;
+
+fn full<T>() -> object_store::Result<T> {
+    let source = Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
+    Err(object_store::Error::Generic { store: "full", source })
+}
+
+impl ObjectStore for FullDisk {
+    fn put_opts<'a, 'b, 'c>(
+        &'a self,
+        _: &'b ObjectPath,
+        _: PutPayload,
+        _: PutOptions,
+    ) -> Answer<'c, PutResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(async { full() })
+    }
+
+    fn put_multipart_opts<'a, 'b, 'c>(
+        &'a self,
+        _: &'b ObjectPath,
+        _: PutMultipartOptions,
+    ) -> Answer<'c, Box<dyn MultipartUpload>>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(async { full() })
+    }
+
+    fn get_opts<'a, 'b, 'c>(&'a self, _: &'b ObjectPath, _: GetOptions) -> Answer<'c, GetResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(async { full() })
+    }
+
+    fn delete_stream(
+        &self,
+        _: BoxStream<'static, object_store::Result<ObjectPath>>,
+    ) -> BoxStream<'static, object_store::Result<ObjectPath>> {
+        Box::pin(futures_util::stream::once(async { full() }))
+    }
+
+    fn list(&self, _: Option<&ObjectPath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        Box::pin(futures_util::stream::once(async { full() }))
+    }
+
+    fn list_with_delimiter<'a, 'b, 'c>(&'a self, _: Option<&'b ObjectPath>) -> Answer<'c, ListResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        Box::pin(async { full() })
+    }
+
+    fn copy_opts<'a, 'b, 'c, 'd>(
+        &'a self,
+        _: &'b ObjectPath,
+        _: &'c ObjectPath,
+        _: CopyOptions,
+    ) -> Answer<'d, ()>
+    where
+        'a: 'd,
+        'b: 'd,
+        'c: 'd,
+    {
+        Box::pin(async { full() })
+    }
 }

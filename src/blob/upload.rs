@@ -90,3 +90,91 @@ pub fn clean(folder: &Path) -> Result<(), BlobError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+    use crate::blob::prepared::hash_of;
+    use crate::blob::testing::{Bench, CHILD_FOLDER, QUOTA, child, noise};
+    use crate::store::blob::Reader;
+    use crate::store::tx::Tx;
+    use crate::types::id::Id;
+
+    fn chunks(content: &Bytes, len: usize) -> impl Stream<Item = Result<Bytes, String>> {
+        let content = content.clone();
+        let starts = (0..content.len()).step_by(len);
+        stream::iter(starts.map(move |at| Ok(content.slice(at..content.len().min(at + len)))))
+    }
+
+    #[tokio::test]
+    async fn uploads_of_all_sizes_read_back() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        for len in [0, 1, INLINE_MAX, INLINE_MAX + 1, WRITE_AT_ONCE * 3 + 17, 6 * 1024 * 1024] {
+            let content = noise(len as u64, len);
+            let blob = bench.blobs.prepare_stream(chunks(&content, 10_007), 1 << 30).await.unwrap();
+            assert_eq!((blob.hash(), blob.size()), (hash_of(&content), len as u64));
+            let unit = async move |tx: &mut Tx| blob.reference_upload(tx, Id(5), QUOTA).await;
+            bench.store.write(account, unit).await.unwrap();
+            let read = bench.blobs.read(Reader::login(account, Id(5)), &hash_of(&content)).await.unwrap();
+            assert_eq!(read, Some(content));
+        }
+        assert_eq!(bench.objects(), 3);
+        assert_eq!(std::fs::read_dir(bench.folder.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn too_long_and_broken_uploads_leave_nothing() {
+        let bench = Bench::new();
+        let content = noise(1, 300_000);
+        let long = bench.blobs.prepare_stream(chunks(&content, 5_000), 299_999).await;
+        assert!(matches!(long, Err(BlobError::TooLarge(299_999))));
+        let broken = chunks(&content, 5_000).chain(stream::iter([Err("gone".to_owned())]));
+        let broken = bench.blobs.prepare_stream(broken, 1 << 30).await;
+        assert!(matches!(broken, Err(BlobError::Interrupted(_))));
+        assert_eq!(bench.objects(), 0);
+        assert_eq!(std::fs::read_dir(bench.folder.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    #[ignore = "a child of the test below"]
+    fn child_that_uploads_100_mb() {
+        if std::env::var(CHILD_FOLDER).is_err() {
+            return;
+        }
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bench = Bench::new();
+            let account = bench.account().await;
+            let pieces = stream::iter((0..1_600).map(|seed| Ok::<_, String>(noise(seed, 65_536))));
+            let blob = bench.blobs.prepare_stream(pieces, 1 << 30).await.unwrap();
+            let hash = blob.hash();
+            let unit = async move |tx: &mut Tx| blob.reference_upload(tx, Id(5), QUOTA).await;
+            bench.store.write(account, unit).await.unwrap();
+            let reader = Reader::login(account, Id(5));
+            let mut download = bench.blobs.stream_range(reader, &hash, None).await.unwrap().unwrap();
+            let mut read = 0;
+            while let Some(piece) = download.pieces.next().await {
+                read += piece.unwrap().len();
+            }
+            assert_eq!(read, 1_600 * 65_536);
+        });
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        print!("{status}");
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_an_upload_or_a_download() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = std::env::current_exe().unwrap();
+        let program = program.to_str().unwrap();
+        let status = child(&["env"], "blob::upload::tests::child_that_uploads_100_mb", folder.path());
+        let status = status.unwrap_or_else(|| panic!("{program} could not be run"));
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(peak < 60_000, "{peak} kB");
+    }
+}

@@ -26,7 +26,9 @@ impl Admin {
             match DataLock::take(&config.data) {
                 Ok(_lock) => {
                     let folder = config.data.display();
-                    return Err(Failure::new(format!("no server runs on the data folder {folder}; start one")));
+                    return Err(Failure::new(format!(
+                        "no server runs on the data folder {folder}; start one"
+                    )));
                 }
                 Err(LockError::Io(error)) => {
                     let folder = config.data.display();

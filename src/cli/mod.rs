@@ -9,6 +9,7 @@ mod account;
 mod alias;
 mod argument;
 pub mod connection;
+pub mod demo;
 mod domain;
 pub mod import;
 pub mod lock;

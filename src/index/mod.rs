@@ -22,7 +22,7 @@ pub mod token;
 use std::fmt;
 use std::path::Path;
 
-use crate::index::document::SearchText;
+use crate::mail::text::SearchText;
 use crate::index::query::TextQuery;
 use crate::index::tantivy::TantivyIndex;
 use crate::types::id::{AccountId, Id};

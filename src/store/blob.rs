@@ -311,3 +311,110 @@ pub async fn touch(tx: &mut Tx, hash: BlobHash, size: i64) -> Result<bool, Store
     .await?;
     Ok(touched > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Bus;
+    use crate::store::Store;
+    use crate::store::unit::Urgency;
+    use crate::types::clock::Clock;
+
+    fn store(folder: &tempfile::TempDir) -> Store {
+        Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), Clock::fixed(1_000)).unwrap()
+    }
+
+    async fn account(store: &Store) -> AccountId {
+        let id = store.ids().make();
+        let unit = async move |tx: &mut Tx| {
+            sql("insert into account (id, name, created_at, lane, epoch) values ($1, 'a', 0, 0, 1)")
+                .bind(id)
+                .run(tx)
+                .await
+        };
+        store.write_plain(Urgency::Interactive, unit).await.unwrap();
+        AccountId(id)
+    }
+
+    fn body() -> InlineBody {
+        InlineBody { size: 3, is_zstd: false, body: Bytes::from_static(b"abc") }
+    }
+
+    #[tokio::test]
+    async fn a_body_goes_with_the_last_reference_of_its_account() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let (mine, other) = (account(&store).await, account(&store).await);
+        let (one, two) = (BlobHash([1; 32]), BlobHash([2; 32]));
+        for account in [mine, other] {
+            let unit = async move |tx: &mut Tx| {
+                let reference = |hash, source, object| Reference {
+                    hash,
+                    source,
+                    object_id: Id(object),
+                    size: 3,
+                    expires_at: 0,
+                };
+                inline_put(tx, &[(one, body()), (two, body())]).await?;
+                reference_add(
+                    tx,
+                    &[
+                        reference(one, BlobSource::Email, 1),
+                        reference(one, BlobSource::Submission, 1),
+                        reference(two, BlobSource::Email, 2),
+                    ],
+                )
+                .await
+            };
+            store.write(account, unit).await.unwrap();
+        }
+        let found = async |account: AccountId| {
+            let mut snapshot = store.read().await.unwrap();
+            let bodies = inline_get(&mut snapshot, account, &[one, two]).await.unwrap();
+            let readable = has_access(&mut snapshot, account.into(), &[one, two]).await.unwrap();
+            assert_eq!(bodies.len(), readable.len());
+            let mut found: Vec<BlobHash> = bodies.into_keys().collect();
+            found.sort();
+            found
+        };
+        let remove = async |removed: Vec<ReferenceKey>| {
+            let unit = async move |tx: &mut Tx| reference_remove(tx, &removed).await;
+            store.write(mine, unit).await.unwrap();
+        };
+        remove(vec![(one, BlobSource::Email, Id(1))]).await;
+        assert_eq!(found(mine).await, [one, two]);
+        remove(vec![(one, BlobSource::Submission, Id(1)), (two, BlobSource::Email, Id(2))]).await;
+        assert_eq!(found(mine).await, []);
+        assert_eq!(found(other).await, [one, two]);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_uploads_of_the_login_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let account = account(&store).await;
+        let hash = |number| BlobHash([number; 32]);
+        let quota = UploadQuota { bytes: 100, uploads: 3 };
+        let upload = async |login: i64, number: u8, size: i64| {
+            store.clock().advance_ms(1);
+            let unit = async move |tx: &mut Tx| upload_add(tx, Id(login), hash(number), size, quota).await;
+            store.write(account, unit).await.unwrap();
+            let mut snapshot = store.read().await.unwrap();
+            let hashes: Vec<BlobHash> = (1..=9).map(hash).collect();
+            let reader = Reader::login(account, Id(login));
+            let found = has_access(&mut snapshot, reader, &hashes).await.unwrap();
+            let mut found: Vec<u8> = found.into_keys().map(|hash| hash.0[0]).collect();
+            found.sort_unstable();
+            found
+        };
+        upload(5, 1, 10).await;
+        upload(5, 2, 10).await;
+        assert_eq!(upload(6, 8, 100).await, [8]);
+        assert_eq!(upload(5, 3, 10).await, [1, 2, 3]);
+        // Uploaded again, 1 is the newest.
+        assert_eq!(upload(5, 1, 10).await, [1, 2, 3]);
+        assert_eq!(upload(5, 4, 10).await, [1, 3, 4]);
+        assert_eq!(upload(5, 5, 85).await, [4, 5]);
+        assert_eq!(upload(5, 6, 100).await, [6]);
+    }
+}

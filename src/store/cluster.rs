@@ -42,8 +42,10 @@ pub async fn blob_needed(conn: &mut Conn, hashes: &[BlobHash]) -> Result<Vec<Blo
             .bind(hashes)
             .column(conn)
             .await?;
-    let referenced: Vec<BlobHash> =
-        sql("select distinct hash from blob_reference where hash = any($1)").bind(hashes).column(conn).await?;
+    let referenced: Vec<BlobHash> = sql("select distinct hash from blob_reference where hash = any($1)")
+        .bind(hashes)
+        .column(conn)
+        .await?;
     needed.extend(referenced);
     Ok(needed)
 }

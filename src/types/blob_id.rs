@@ -326,6 +326,13 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_has_one_spelling() {
+        let shown = BlobHash([0; 32]).to_string();
+        assert_eq!(shown.parse(), Ok(BlobHash([0; 32])));
+        assert_eq!(format!("{}b", &shown[1..]).parse::<BlobHash>(), Err(NotABlobId));
+    }
+
+    #[test]
     fn a_slice_of_a_slice_is_one_step() {
         let whole = BlobId::whole(BlobHash::of(b"x"));
         let step = |offset, length, encoding| Step { offset, length, encoding };

@@ -23,6 +23,9 @@ pub fn is_bookkeeping(name: &str) -> bool {
     )
 }
 
+/// Labels of a message that are looked at.
+const MAX_LABELS: usize = 200;
+
 /// `X-Mozilla-Status`: the message was deleted and waits for the file to be compacted.
 const MOZILLA_EXPUNGED: u32 = 0x0008;
 
@@ -137,6 +140,7 @@ fn split_labels(value: &str) -> Vec<String> {
         }
     }
     labels.push(label);
+    labels.truncate(MAX_LABELS);
     labels.iter().map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()).collect()
 }
 

@@ -219,4 +219,49 @@ mod tests {
         assert!(read(b"", 10).is_empty() && read(b"\n\n", 10).is_empty());
         assert!(matches!(read(b"no mbox at all", 10).as_slice(), [Err(_)]));
     }
+
+    /// The messages as a program would write them into a file, in the manner of mboxrd.
+    fn written(messages: &[Vec<String>]) -> String {
+        let mut file = String::new();
+        for lines in messages {
+            file.push_str(FROM);
+            file.push_str("Subject: x\n\n");
+            for line in lines {
+                let is_quoted = line.trim_start_matches('>').starts_with("From ");
+                file.push_str(if is_quoted { ">" } else { "" });
+                file.push_str(line);
+                file.push('\n');
+            }
+            file.push('\n');
+        }
+        file
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_written_is_read(
+            messages in proptest::collection::vec(
+                proptest::collection::vec("(>{0,2}From (a Thu Nov 10 12:00:00 2005)?|[a-z >]{0,20}|)", 0..6),
+                0..5,
+            )
+        ) {
+            let wanted: Vec<String> = messages
+                .iter()
+                .map(|lines| {
+                    let body: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+                    format!("Subject: x\r\n\r\n{body}")
+                })
+                .collect();
+            proptest::prop_assert_eq!(bodies(&written(&messages)), wanted);
+        }
+
+        #[test]
+        fn any_octets_are_read_to_their_end(
+            file in proptest::collection::vec("(From |From a Thu Nov 10 12:00:00 2005|Subject: x|X-Gmail-Labels: ,\"|\r|>|\n|\n\n|\\PC)", 0..60)
+        ) {
+            for message in read(file.concat().as_bytes(), 50).into_iter().flatten() {
+                proptest::prop_assert!(message.raw.len() <= 50 && !message.mailboxes.is_empty());
+            }
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub struct ImportedMessage {
     pub keywords: Vec<String>,
     /// Milliseconds since 1970.
     pub received_at_ms: i64,
+    /// The mailbox by the place in the source. It is part of the key, labels are not: they change.
+    pub source_mailbox: Vec<String>,
     /// Where it was read, for people.
     pub place: String,
 }
@@ -68,7 +70,8 @@ impl ImportedMessage {
         }
         let received_at_ms = known.from_line_ms.or_else(|| time_in(&fields)).unwrap_or(known.file_ms).max(0);
         let mut keywords = known.keywords;
-        let mut mailboxes = vec![known.mailbox];
+        let source_mailbox = clean_path(known.mailbox);
+        let mut mailboxes = vec![source_mailbox.clone()];
         if known.has_status_fields {
             labels::apply_status_fields(&fields, &mut keywords);
             if let Some(of_labels) = labels::of_gmail(&fields, &mut keywords) {
@@ -80,10 +83,10 @@ impl ImportedMessage {
         keywords.sort();
         keywords.dedup();
         let mailboxes = mailboxes.into_iter().take(MAX_MAILBOXES).map(clean_path).collect();
-        Ok(ImportedMessage { raw, mailboxes, keywords, received_at_ms, place })
+        Ok(ImportedMessage { raw, mailboxes, keywords, received_at_ms, source_mailbox, place })
     }
 
-    /// Tells this message from others: the same message in the same mailboxes has the same key,
+    /// Tells this message from others: the same message in the same mailbox has the same key,
     /// whatever a mail program has noted in its header meanwhile.
     pub fn key(&self) -> String {
         let mut hash = blake3::Hasher::new();
@@ -95,11 +98,8 @@ impl ImportedMessage {
             rest = self.raw.get(field.span.end..).unwrap_or_default();
         }
         hash.update(rest);
-        for mailbox in &self.mailboxes {
-            hash.update(b"\0\0");
-            for name in mailbox {
-                hash.update(b"\0").update(name.as_bytes());
-            }
+        for name in &self.source_mailbox {
+            hash.update(b"\0").update(name.as_bytes());
         }
         let hash = hash.finalize();
         format!("import-{}", &hash.to_hex().as_str()[..40])
@@ -237,6 +237,8 @@ mod tests {
         assert_eq!(key("Subject: x\nStatus: RO\nX-Mozilla-Status: 0001\n\nbody\n", &known), first);
         assert_ne!(key("Subject: x\n\nbody \n", &known), first);
         assert_ne!(key("Subject: y\n\nbody\n", &known), first);
+        let labelled = "X-GM-THRID: 1\nX-Gmail-Labels: Work\nSubject: x\n\nbody\n";
+        assert_eq!(key(labelled, &known), first);
         let elsewhere = Known { mailbox: vec!["B".into()], ..known };
         assert_ne!(key("Subject: x\n\nbody\n", &elsewhere), first);
     }

@@ -160,6 +160,7 @@ async fn import_batch(
             Ok(mut message) => {
                 if let Some(mailbox) = mailbox {
                     message.mailboxes = vec![mailbox.to_vec()];
+                    message.source_mailbox = mailbox.to_vec();
                 }
                 if args.seen && !message.keywords.iter().any(|keyword| keyword == "$seen") {
                     message.keywords.push("$seen".to_owned());

@@ -7,7 +7,8 @@ use ::tantivy::schema::{
 use ::tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 use ::tantivy::{TantivyDocument, Term};
 
-use crate::index::document::{Part, SearchText, values};
+use crate::index::document::{Part, values};
+use crate::mail::text::SearchText;
 use crate::index::token::Tokens;
 use crate::types::id::{AccountId, Id};
 

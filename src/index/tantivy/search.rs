@@ -261,7 +261,7 @@ impl Documents {
     }
 
     fn iter(&self) -> impl Iterator<Item = DocId> {
-        self.words.iter().enumerate().flat_map(|(place, word)| {
+        self.words.iter().enumerate().filter(|(_, word)| **word != 0).flat_map(|(place, word)| {
             let bits = (0..64).filter(move |bit| word >> bit & 1 == 1);
             bits.map(move |bit| place as u32 * 64 + bit)
         })

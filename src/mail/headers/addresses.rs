@@ -448,7 +448,9 @@ mod tests {
 
     #[test]
     fn hostile_fields_take_linear_time() {
-        for piece in ["<", "<a,", "(", "\"", "=?", "=?a?q?", "a:", "<a<", "[", "\\", ",=?x?q?y", "@"] {
+        for piece in
+            ["<", "<a,", "(", "\"", "=?", "=?a?q?", "a:", "<a<", "<\"\\\"", "[", "\\", ",=?x?q?y", "@"]
+        {
             let value = piece.repeat(300_000 / piece.len());
             as_addresses(value.as_bytes());
         }

@@ -42,7 +42,10 @@ pub struct Placed {
 impl Placed {
     /// All keywords.
     pub fn all_keywords(&self) -> impl Iterator<Item = &str> {
-        self.flags.keywords().map(|keyword| -> &str { keyword }).chain(self.keywords.iter().map(String::as_str))
+        self.flags
+            .keywords()
+            .map(|keyword| -> &str { keyword })
+            .chain(self.keywords.iter().map(String::as_str))
     }
 
     /// Sets or clears a (normalised) keyword.
