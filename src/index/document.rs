@@ -1,4 +1,4 @@
-//! The searchable texts of a message, and the direct search of one message for what is not yet in
+//! What of a message is searched, and the direct search of one message for what is not yet in
 //! the index. Finds exactly what an engine finds: both cut texts by `index::token`, within the
 //! limits that stand here.
 
@@ -6,27 +6,7 @@ use std::collections::HashMap;
 
 use crate::index::query::{Field, Term, TextQuery, header_name};
 use crate::index::token::Tokens;
-
-/// The texts of one message that are searched.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct SearchText {
-    /// The From header field, decoded.
-    pub from: String,
-    /// The To header field, decoded.
-    pub to: String,
-    /// The Cc header field, decoded.
-    pub cc: String,
-    /// The Bcc header field, decoded.
-    pub bcc: String,
-    /// The Subject header field, decoded.
-    pub subject: String,
-    /// The text of all body parts, without markup.
-    pub body: String,
-    /// The file names of attachments.
-    pub attachment_names: Vec<String>,
-    /// Every header field: name and decoded value.
-    pub headers: Vec<(String, String)>,
-}
+use crate::mail::text::SearchText;
 
 /// Positions of the body that are searched: several megabytes of text.
 pub const MAX_BODY_POSITIONS: u32 = 1_000_000;

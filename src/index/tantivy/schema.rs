@@ -7,8 +7,9 @@ use ::tantivy::schema::{
 use ::tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 use ::tantivy::{TantivyDocument, Term};
 
-use crate::index::document::{Part, SearchText, values};
+use crate::index::document::{Part, values};
 use crate::index::token::Tokens;
+use crate::mail::text::SearchText;
 use crate::types::id::{AccountId, Id};
 
 /// The number of an Email, for answers.
