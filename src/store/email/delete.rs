@@ -40,7 +40,7 @@ pub async fn delete(tx: &mut Tx, ids: &[Id]) -> Result<Vec<Id>, StoreError> {
         .run(tx)
         .await?;
     tx.updated(ObjectType::Quota, account.0, QUOTA_USED_CHANGED);
-    let references: Vec<(BlobHash, BlobSource, Id)> =
+    let references: Vec<blob::ReferenceKey> =
         blobs.into_iter().map(|(id, hash, _)| (hash, BlobSource::Email, id)).collect();
     blob::reference_remove(tx, &references).await?;
     crate::store::queue::index::enqueue(tx, &ids, true).await?;
