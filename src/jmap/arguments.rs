@@ -53,7 +53,7 @@ impl Arguments {
         match self.take(name) {
             None => Ok(None),
             Some(value) => match value.as_i64() {
-                Some(number @ -MAX..=MAX) => Ok(Some(number)),
+                Some(number) if (-MAX..=MAX).contains(&number) => Ok(Some(number)),
                 _ => Err(wrong(name, "an Int")),
             },
         }

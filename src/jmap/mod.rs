@@ -1,3 +1,17 @@
-//! jmap
+//! JMAP (RFC 8620, RFC 8621): requests, the method table, one file or folder a type.
+//!
+//! `request` runs calls in order, `method` is the table of all methods, `standard` holds the methods
+//! that every type has, written once. A type says what its objects are.
 
+pub mod arguments;
+pub mod call;
+pub mod capability;
 pub mod email;
+pub mod error;
+pub mod limits;
+pub mod mailbox;
+pub mod method;
+mod reference;
+pub mod request;
+pub mod standard;
+pub mod thread;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use encoding_rs::{Encoding, REPLACEMENT, UTF_8, WINDOWS_1252};
+use encoding_rs::{Encoding, REPLACEMENT, UTF_8, UTF_16LE, WINDOWS_1252};
 use mail_parser::decoders::charsets::map::charset_decoder;
 
 use crate::mail::transfer;
@@ -72,7 +72,14 @@ pub fn decode_known(octets: &[u8], label: &str) -> Option<Decoded> {
         Charset::Ascii if octets.is_ascii() => finish(String::from_utf8_lossy(octets), false),
         Charset::Ascii => guess(octets, true),
         Charset::Standard(encoding) => {
-            let (text, _, had_errors) = encoding.decode(octets);
+            // Only the label "utf-16" leaves the order of octets to a mark; elsewhere a mark is one
+            // of this charset or text like any other.
+            let (text, had_errors) = if encoding == UTF_16LE {
+                let (text, _, had_errors) = encoding.decode(octets);
+                (text, had_errors)
+            } else {
+                encoding.decode_with_bom_removal(octets)
+            };
             finish(text, had_errors)
         }
         Charset::Utf7 => decode_utf7(octets),
@@ -160,6 +167,7 @@ mod tests {
             ("utf-7", b"Hi +Jjo-! 1 +- 1 +AKM.+AKM, x +AKM y", "Hi ☺! 1 + 1 £.£, x £ y"),
             ("cp850", b"\x9b", "ø"),
             ("utf-16", b"\xfe\xff\x00a\x00b", "ab"),
+            ("utf-8", b"\xef\xbb\xbfab", "ab"),
         ] {
             assert_eq!(
                 decode(octets, Some(label)),
@@ -173,6 +181,7 @@ mod tests {
     fn broken_promises_are_told() {
         for (label, octets, wanted) in [
             (Some("utf-8"), &b"a\xffb"[..], "a\u{fffd}b"),
+            (Some("utf-8"), b"\xff\xfeab", "\u{fffd}\u{fffd}ab"),
             (Some("x-nowhere"), "é".as_bytes(), "é"),
             (Some("us-ascii"), "é".as_bytes(), "é"),
             (Some("iso-2022-kr"), b"abc", "abc"),

@@ -57,13 +57,13 @@ pub enum HeaderValue {
 #[derive(Clone, PartialEq, Debug)]
 pub enum DraftBody {
     /// The MIME structure as it shall be.
-    Structure(DraftPart),
+    Structure(Box<DraftPart>),
     /// Text, HTML and attachments; the structure is found here.
     Simple {
         /// The text/plain part.
-        text: Option<DraftPart>,
+        text: Option<Box<DraftPart>>,
         /// The text/html part.
-        html: Option<DraftPart>,
+        html: Option<Box<DraftPart>>,
         /// All others.
         attachments: Vec<DraftPart>,
     },
@@ -163,7 +163,7 @@ impl Draft {
         let mut waiting: Vec<&DraftPart> = match &self.body {
             DraftBody::Structure(part) => vec![part],
             DraftBody::Simple { text, html, attachments } => {
-                text.iter().chain(html).chain(attachments).collect()
+                text.iter().chain(html).map(|part| &**part).chain(attachments).collect()
             }
         };
         let mut ids = BTreeSet::new();

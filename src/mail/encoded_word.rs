@@ -14,6 +14,15 @@ struct EncodedWord<'a> {
     octets: Vec<u8>,
 }
 
+impl EncodedWord<'_> {
+    /// Whether it ends with the escape sequence to ASCII of ISO-2022-JP, as each word should: then
+    /// the next one stands for itself, and the decoder, which takes an escape sequence without text
+    /// after it for an attack, must not see the two as one.
+    fn is_back_in_ascii(&self) -> bool {
+        self.octets.ends_with(b"\x1b(B") || self.octets.ends_with(b"\x1b(J")
+    }
+}
+
 /// Decodes the encoded words of unstructured text: "text" of RFC 2047, 5 (1). White space between
 /// two encoded words vanishes (RFC 2047, 6.2).
 pub fn decode_text(text: &str) -> String {
@@ -44,7 +53,9 @@ pub fn decode_text(text: &str) -> String {
                 was_word = true;
             }
             Some(word) => match &mut pending {
-                Some(before) if before.charset.eq_ignore_ascii_case(word.charset) => {
+                Some(before)
+                    if before.charset.eq_ignore_ascii_case(word.charset) && !before.is_back_in_ascii() =>
+                {
                     before.octets.extend_from_slice(&word.octets);
                 }
                 before => {

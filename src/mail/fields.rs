@@ -87,9 +87,14 @@ pub fn header_end(octets: &[u8], ends_at: impl Fn(Field<'_>, &[u8]) -> bool) -> 
     Header { len, body_at: len + blank }
 }
 
-/// Mailbox files begin a message with a line `From …`, which some programs leave there.
+/// Mailbox files begin a message with a line `From …`, which some programs leave there. `From :` is
+/// a field in its obsolete form (RFC 5322, 4.5.2).
 fn from_line_len(octets: &[u8]) -> usize {
-    if octets.starts_with(b"From ") || octets.starts_with(b">From ") { line_end(octets, 0) } else { 0 }
+    let rest = octets.strip_prefix(b">").unwrap_or(octets);
+    match rest.strip_prefix(b"From ") {
+        Some(rest) if !rest.trim_ascii_start().starts_with(b":") => line_end(octets, 0),
+        _ => 0,
+    }
 }
 
 fn read_line(octets: &[u8]) -> Line<'_> {

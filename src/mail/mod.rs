@@ -9,6 +9,7 @@
 //! refused. Text that leaves this module is Unicode without NUL.
 
 pub mod auth_results;
+pub mod auto_reply;
 pub mod base_subject;
 pub mod body;
 pub mod body_lists;
@@ -17,18 +18,23 @@ pub mod charset;
 pub mod compose;
 pub mod compose_parts;
 pub mod dkim;
+pub mod dsn;
+pub mod dsn_read;
 pub mod encode_body;
 pub mod encoded_word;
+pub mod entity_header;
 pub mod field_lines;
 pub mod fields;
 pub mod header_text;
 pub mod headers;
 pub mod html;
+pub mod list_properties;
 pub mod parameters;
 pub mod parse;
 pub mod preview;
 pub mod reencode;
 pub mod scan;
+pub mod seven_bit;
 pub mod sort_key;
 pub mod structure;
 pub mod text;

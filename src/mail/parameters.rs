@@ -99,6 +99,7 @@ fn read_parameter(text: &str) -> (Option<Parameter>, &str) {
     // Between the closing quote and the next semicolon nothing belongs.
     let rest = rest.split_once(';').map_or("", |(_, rest)| rest);
 
+    let name = without_comments(name);
     let mut marks = name.trim().split('*');
     let name = marks.next().unwrap_or_default().trim().to_ascii_lowercase();
     let (mut section, mut is_extended) = (None, false);

@@ -115,13 +115,43 @@ pub async fn changes_since(
     limit: usize,
 ) -> Result<ChangesSince, StoreError> {
     let head = state_of(conn, account, object_type).await?;
+    if since.modseq > head.modseq {
+        return Ok(ChangesSince::CannotCalculate);
+    }
+    changes_from(conn, account, object_type, since, head, limit).await
+}
+
+/// As `changes_since`, for a state of another type of the same account, which may be later than
+/// the last change of this one.
+pub async fn changes_up_to_now(
+    conn: &mut Conn,
+    account: AccountId,
+    object_type: ObjectType,
+    since: State,
+    limit: usize,
+) -> Result<ChangesSince, StoreError> {
+    let head = state_of(conn, account, object_type).await?;
+    if since.epoch == head.epoch && since.modseq >= head.modseq {
+        return Ok(ChangesSince::Known { changes: Changes::default(), new_state: head, has_more: false });
+    }
+    changes_from(conn, account, object_type, since, head, limit).await
+}
+
+async fn changes_from(
+    conn: &mut Conn,
+    account: AccountId,
+    object_type: ObjectType,
+    since: State,
+    head: State,
+    limit: usize,
+) -> Result<ChangesSince, StoreError> {
     if since == head {
         return Ok(ChangesSince::Known { changes: Changes::default(), new_state: head, has_more: false });
     }
     let floor = sql("select log_floor from account where id = $1").bind(account).value::<i64>(conn).await?;
     let floor = floor.unwrap_or(0);
     let is_trimmed = since.modseq < floor || (since.modseq == floor && since.within != State::ALL);
-    if since.epoch != head.epoch || since.modseq > head.modseq || is_trimmed {
+    if since.epoch != head.epoch || is_trimmed {
         return Ok(ChangesSince::CannotCalculate);
     }
     // A state within a transaction skips as many objects of it as the state includes.

@@ -160,3 +160,8 @@ pub async fn delete(tx: &mut Tx, id: Id) -> Result<(), StoreError> {
     tx.destroyed(ObjectType::Mailbox, id);
     Ok(())
 }
+
+/// The ids of all mailboxes.
+pub async fn ids(conn: &mut Conn, account: AccountId) -> Result<Vec<Id>, StoreError> {
+    sql("select id from mailbox where account_id = $1").bind(account).column(conn).await
+}

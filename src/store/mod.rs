@@ -8,6 +8,7 @@ pub mod blob;
 pub mod change;
 pub mod cluster;
 pub mod db;
+pub mod directory;
 pub mod email;
 pub mod error;
 pub mod mailbox;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use crate::bus::Bus;
 use crate::store::error::StoreError;
-use crate::store::snapshot::{Reading, Snapshot};
+use crate::store::snapshot::Snapshot;
 use crate::store::sqlite::SqliteEngine;
 use crate::store::tx::Tx;
 use crate::store::unit::{Job, Unit, Urgency};
@@ -62,19 +63,6 @@ impl Store {
     /// A consistent view for reading.
     pub async fn read(&self) -> Result<Snapshot, StoreError> {
         Snapshot::begin(self.engine.clone())
-    }
-
-    /// Runs a long read (a scan, a sort) on a thread of its own, over a snapshot.
-    pub async fn read_long<T, F>(&self, read: F) -> Result<T, StoreError>
-    where
-        F: for<'a> Reading<'a, T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let mut snapshot = self.read().await?;
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(read(&mut snapshot)))
-            .await
-            .unwrap_or(Err(StoreError::UnitPanicked))
     }
 
     /// Runs a unit of work on one account, durably, for a client who waits.

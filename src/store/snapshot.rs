@@ -24,6 +24,20 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Runs a long read (a scan, a sort) of this view on a thread of its own.
+    pub async fn run_long<T, F>(mut self, read: F) -> Result<T, StoreError>
+    where
+        F: for<'a> Reading<'a, T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(read(&mut self)))
+            .await
+            .unwrap_or(Err(StoreError::UnitPanicked))
+    }
+}
+
 const HELD: &str = "a snapshot holds its connection until it is dropped";
 
 impl Deref for Snapshot {

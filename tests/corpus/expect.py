@@ -241,7 +241,10 @@ def describe(part):
     out["size"] = len(data)
     out["sha256"] = hashlib.sha256(data).hexdigest()
     if kind.startswith("text/"):
-        text = decode_body(data, charset)
+        text = decode_body(data, charset or "us-ascii")
+        if text is not None and not data.isascii() and parameter(part, "content-type", "charset") == "us-ascii":
+            # Said to be ASCII, and is not: readable, but a problem.
+            text = None
         if text is None:
             out["encodingProblem"] = True
         elif len(text) <= MOST_TEXT:

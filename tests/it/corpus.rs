@@ -7,6 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use postrider::mail::body;
+use postrider::mail::fields::raw_value;
+use postrider::mail::parse::parse;
+use postrider::mail::structure::Structure;
 use postrider::types::date::parse_date;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -295,8 +299,105 @@ fn explained() -> HashMap<(String, String), Value> {
     out
 }
 
+/// One reading compared with the expectation of a message; what is explained is taken out.
+fn compare(
+    message: &Message,
+    got: &Value,
+    explained: &mut HashMap<(String, String), Value>,
+    report: &mut Report,
+) {
+    let path = corpus_folder().join("expected").join(format!("{}.json", message.name));
+    let expected: Value =
+        serde_json::from_str(&fs::read_to_string(path).expect("expectation")).expect("expectation");
+    let mut found = BTreeMap::new();
+    differ("", &squeeze(&expected), &squeeze(got), &mut found);
+    found.retain(|path, (_, got)| {
+        let right = explained.remove(&(message.name.clone(), path.clone()));
+        right.is_none_or(|right| squeeze(&right) != *got)
+    });
+    if !found.is_empty() {
+        report.insert(message.name.clone(), found);
+    }
+}
+
+/// Message, path, expected and got.
+type Report = BTreeMap<String, BTreeMap<String, (Value, Value)>>;
+
+#[track_caller]
+fn assert_no_differences(report: &Report, explained: &HashMap<(String, String), Value>) {
+    if let Ok(file) = std::env::var("POSTRIDER_CORPUS_REPORT") {
+        fs::write(file, serde_json::to_vec_pretty(report).expect("JSON")).expect("report");
+    }
+    let mut lines = Vec::new();
+    for (name, found) in report {
+        for (path, (expected, got)) in found {
+            lines.push(format!("{name} {path}\n    expected {expected}\n    got      {got}"));
+        }
+    }
+    assert!(
+        lines.is_empty(),
+        "{} differences in {} messages:\n{}",
+        lines.len(),
+        report.len(),
+        lines.join("\n")
+    );
+    assert!(explained.is_empty(), "explained, but not there: {:?}", explained.keys().collect::<Vec<_>>());
+}
+
+/// The parser alone, without a server: quick to run while working on it.
 #[test]
-fn every_message_is_read_as_another_parser_reads_it() {
+fn the_parser_reads_every_message_as_another_parser_does() {
+    let mut explained = explained();
+    let mut report = Report::new();
+    for message in messages_in(&corpus_folder().join("messages")) {
+        let parsed = parse(&message.bytes);
+        let mut got = json!(null);
+        let headers = &parsed.headers;
+        let fields = parsed.structure.header_fields(&message.bytes);
+        got["headers"] = fields.map(|field| json!([field.name, raw_value(field.value)])).collect();
+        got["subject"] = json!(headers.subject);
+        got["from"] = json!(headers.from);
+        got["sender"] = json!(headers.sender);
+        got["to"] = json!(headers.to);
+        got["cc"] = json!(headers.cc);
+        got["bcc"] = json!(headers.bcc);
+        got["replyTo"] = json!(headers.reply_to);
+        got["messageId"] = json!(headers.message_id);
+        got["inReplyTo"] = json!(headers.in_reply_to);
+        got["references"] = json!(headers.references);
+        got["sentAt"] = json!(headers.sent_at.as_ref().map(|date| date.ms.div_euclid(1000)));
+        got["bodyStructure"] = parsed_part(&parsed.structure, 0, &message.bytes);
+        compare(&message, &got, &mut explained, &mut report);
+    }
+    assert_no_differences(&report, &explained);
+}
+
+fn parsed_part(structure: &Structure, index: usize, raw: &[u8]) -> Value {
+    let part = &structure.parts[index];
+    let mut out = json!({
+        "type": part.media_type, "charset": part.charset, "disposition": part.disposition, "name": part.name,
+        "cid": part.cid, "language": part.language, "location": part.location,
+    });
+    if part.is_multipart() {
+        out["subParts"] = structure.children(index).map(|child| parsed_part(structure, child, raw)).collect();
+        return out;
+    }
+    let octets = body::octets(raw, part);
+    assert_eq!(part.size, octets.len() as u64);
+    out["size"] = json!(part.size);
+    out["sha256"] = json!(sha256(&octets));
+    if part.is_text() {
+        let value = body::value(raw, part, 0);
+        out["text"] = json!(value.value);
+        if value.is_encoding_problem {
+            out["encodingProblem"] = json!(true);
+        }
+    }
+    out
+}
+
+#[test]
+fn every_message_is_returned_as_another_parser_reads_it() {
     let server = Server::start();
     let client = server.account();
     let messages = messages_in(&corpus_folder().join("messages"));
@@ -319,45 +420,14 @@ fn every_message_is_read_as_another_parser_reads_it() {
     let known: HashMap<String, &Message> =
         messages.iter().map(|message| (sha256(&message.bytes), message)).collect();
     let mut explained = explained();
-    let mut report: BTreeMap<String, BTreeMap<String, (Value, Value)>> = BTreeMap::new();
+    let mut report = Report::new();
     for (email, bytes) in fetch(&client, &ids) {
         let Some((message, above)) = identify(&bytes, &known) else {
             panic!("not a message of the corpus:\n{}", String::from_utf8_lossy(&bytes));
         };
-        let path = corpus_folder().join("expected").join(format!("{}.json", message.name));
-        let expected: Value =
-            serde_json::from_str(&fs::read_to_string(path).expect("expectation")).expect("expectation");
-        let got = observed(&client, &email, above);
-        let mut found = BTreeMap::new();
-        differ("", &squeeze(&expected), &squeeze(&got), &mut found);
-        found.retain(|path, (_, got)| {
-            let right = explained.remove(&(message.name.clone(), path.clone()));
-            right.is_none_or(|right| squeeze(&right) != *got)
-        });
-        if !found.is_empty() {
-            report.insert(message.name.clone(), found);
-        }
+        compare(message, &observed(&client, &email, above), &mut explained, &mut report);
     }
-
-    if let Ok(file) = std::env::var("POSTRIDER_CORPUS_REPORT") {
-        fs::write(file, serde_json::to_vec_pretty(&report).expect("JSON")).expect("report");
-    }
-    let lines: Vec<String> = report
-        .iter()
-        .flat_map(|(name, found)| {
-            found.iter().map(move |(path, (expected, got))| {
-                format!("{name} {path}\n    expected {expected}\n    got      {got}")
-            })
-        })
-        .collect();
-    assert!(
-        lines.is_empty(),
-        "{} differences in {} messages:\n{}",
-        lines.len(),
-        report.len(),
-        lines.join("\n")
-    );
-    assert!(explained.is_empty(), "explained, but not there: {:?}", explained.keys().collect::<Vec<_>>());
+    assert_no_differences(&report, &explained);
 }
 
 /// Whatever is in a foreign collection: it is taken, kept byte by byte, and every part can be

@@ -420,6 +420,14 @@ mod tests {
             (json!({"textBody": [{}]}), vec!["textBody/0/partId"]),
             (json!({"attachments": [{"blobId": "b", "size": -1}]}), vec!["attachments/0/size"]),
             (json!({"attachments": [{"blobId": "b", "headers": []}]}), vec!["attachments/0/headers"]),
+            (
+                json!({"attachments": [{"type": "multipart/mixed", "subParts": []}]}),
+                vec!["attachments/0/type"],
+            ),
+            (
+                json!({"attachments": [{"type": "multipart/mixed", "subParts": []}]}),
+                vec!["attachments/0/type"],
+            ),
             (json!({"attachments": [{"blobId": "b", "x": 1}]}), vec!["attachments/0/x"]),
             (json!({"attachments": [{"blobId": "b", "type": "nonsense"}]}), vec!["attachments/0/type"]),
             (json!({"attachments": [{"blobId": "b", "name": "a\r\nb"}]}), vec!["attachments/0/name"]),

@@ -64,7 +64,7 @@ impl<'a> BodyReader<'a> {
                 faults.add("bodyStructure", "textBody, htmlBody or attachments are given");
             }
             let part = self.part(faults, "bodyStructure", structure, None, 0)?;
-            return is_alone.then_some(DraftBody::Structure(part));
+            return is_alone.then(|| DraftBody::Structure(Box::new(part)));
         }
         let (text, html, attachments) = (given("textBody"), given("htmlBody"), given("attachments"));
         let text = text.map(|value| self.single(faults, "textBody", value, "text/plain"));
@@ -75,7 +75,7 @@ impl<'a> BodyReader<'a> {
         };
         let transpose = |part: Option<Option<DraftPart>>| match part {
             Some(None) => None,
-            Some(Some(part)) => Some(Some(part)),
+            Some(Some(part)) => Some(Some(Box::new(part))),
             None => Some(None),
         };
         Some(DraftBody::Simple { text: transpose(text)?, html: transpose(html)?, attachments: attachments? })
@@ -116,7 +116,16 @@ impl<'a> BodyReader<'a> {
         let parts: Vec<Option<DraftPart>> = values
             .iter()
             .enumerate()
-            .map(|(at, value)| self.part(faults, &join(path, &at.to_string()), value, None, depth))
+            .map(|(at, value)| {
+                let path = join(path, &at.to_string());
+                let part = self.part(faults, &path, value, None, depth)?;
+                // RFC 8621, 4.1.4: attachments hold no parts of their own.
+                let is_bundle = depth == 0 && part.media_type.starts_with("multipart/");
+                if is_bundle {
+                    faults.add(&join(&path, "type"), "an attachment is no multipart");
+                }
+                (!is_bundle).then_some(part)
+            })
             .collect();
         parts.into_iter().collect()
     }

@@ -45,7 +45,7 @@ const CONVENIENT: [(&str, &str, Form); 11] = [
 
 /// The fields that RFC 5322 and RFC 2369 define, in lower case, each with the one parsed form that
 /// it may take; `None` for raw alone. Any other field may take any form.
-const DEFINED: [(&str, Option<Form>); 32] = [
+const DEFINED: [(&str, Option<Form>); 29] = [
     ("date", Some(Form::Date)),
     ("from", Some(Form::Addresses)),
     ("sender", Some(Form::Addresses)),
@@ -69,15 +69,12 @@ const DEFINED: [(&str, Option<Form>); 32] = [
     ("resent-message-id", Some(Form::MessageIds)),
     ("return-path", None),
     ("received", None),
-    ("encrypted", None),
-    ("list-id", Some(Form::Text)),
     ("list-help", Some(Form::Urls)),
     ("list-unsubscribe", Some(Form::Urls)),
     ("list-subscribe", Some(Form::Urls)),
     ("list-post", Some(Form::Urls)),
     ("list-owner", Some(Form::Urls)),
     ("list-archive", Some(Form::Urls)),
-    ("mime-version", Some(Form::Text)),
 ];
 
 impl Form {

@@ -1,5 +1,12 @@
 //! Email: its methods and properties (RFC 8621, 4).
 
+pub mod create;
 pub mod draft;
 pub mod draft_body;
 pub mod draft_headers;
+pub mod get;
+pub mod properties;
+pub mod query;
+pub mod set;
+pub mod text_search;
+pub mod view;

@@ -1,5 +1,9 @@
 //! A new Email: its thread, its rows, its place.
 
+use crate::mail::headers::addresses::EmailAddress;
+use crate::mail::list_properties::ListProperties;
+use crate::mail::parse::Parsed;
+use crate::mail::sort_key::{address_key, subject_key};
 use crate::store::db::sql;
 use crate::store::email::place::{Placed, Placement, place};
 use crate::store::error::StoreError;
@@ -39,6 +43,28 @@ pub struct NewEmail {
     pub message_id_hashes: Vec<i64>,
     /// Hash of the base subject.
     pub subject_hash: i64,
+}
+
+impl NewEmail {
+    /// Of a parsed message.
+    pub fn of(parsed: &Parsed, blob_hash: BlobHash, received_at: i64) -> NewEmail {
+        let headers = &parsed.headers;
+        let first_key = |list: &Option<Vec<EmailAddress>>| address_key(list.as_deref().unwrap_or_default());
+        NewEmail {
+            blob_hash,
+            size: parsed.size as i64,
+            received_at,
+            sent_at: headers.sent_at.as_ref().map_or(received_at, |date| date.ms),
+            has_attachment: parsed.has_attachment,
+            from_key: first_key(&headers.from),
+            to_key: first_key(&headers.to),
+            subject_key: subject_key(headers.subject.as_deref().unwrap_or_default()),
+            list_properties: ListProperties::of(parsed).to_json(),
+            structure: parsed.structure.to_json(),
+            message_id_hashes: parsed.thread_keys.message_id_hashes.clone(),
+            subject_hash: parsed.thread_keys.subject_hash,
+        }
+    }
 }
 
 /// Where a new Email goes.

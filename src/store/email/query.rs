@@ -46,6 +46,20 @@ pub enum Filter {
     Ids(Vec<Id>),
 }
 
+impl Filter {
+    /// All of these; the one itself when it is one.
+    pub fn and(parts: impl IntoIterator<Item = Filter>) -> Filter {
+        let mut parts: Vec<Filter> = parts.into_iter().collect();
+        match parts.pop() {
+            Some(only) if parts.is_empty() => only,
+            last => {
+                parts.extend(last);
+                Filter::And(parts)
+            }
+        }
+    }
+}
+
 /// What to sort by.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SortBy {
@@ -169,12 +183,32 @@ impl EmailQuery {
         Ok(Ok(Window { ids, position, total: total.filter(|_| self.calculate_total) }))
     }
 
-    /// The ids among `candidates` that the filter lets through, collapsed or not as they stand.
-    pub async fn matching(&self, conn: &mut Conn, candidates: &[Id]) -> Result<HashSet<Id>, StoreError> {
-        let mut plan = Plan::of(self);
-        let list = plan.bind(Value::from(candidates));
-        plan.condition(&format!("m.email_id = any({list})"));
-        Ok(plan.select("m.email_id", "").column::<Id>(conn).await?.into_iter().collect())
+    /// The places in the whole list of those candidates that are in it, none after `up_to_id`.
+    pub async fn places(
+        &self,
+        conn: &mut Conn,
+        candidates: &HashSet<Id>,
+        up_to_id: Option<Id>,
+    ) -> Result<Places, StoreError> {
+        let mut out = Places { places: Vec::new(), total: 0 };
+        let mut threads = HashSet::new();
+        let mut is_past_end = false;
+        Plan::of(self)
+            .select("m.email_id, m.thread_id", "")
+            .each(conn, |row| {
+                let id = row.get::<Id>(0)?;
+                if self.collapse_threads && !threads.insert(row.get::<Id>(1)?) {
+                    return Ok(true);
+                }
+                if candidates.contains(&id) && !is_past_end {
+                    out.places.push((out.total, id));
+                }
+                is_past_end |= up_to_id == Some(id);
+                out.total += 1;
+                Ok(true)
+            })
+            .await?;
+        Ok(out)
     }
 
     /// How many Emails are before this one.
@@ -255,6 +289,42 @@ impl EmailQuery {
         let what = if self.collapse_threads { "count(distinct m.thread_id)" } else { "count(*)" };
         Ok(plan.clone().unsorted(what).value(conn).await?.unwrap_or(0))
     }
+}
+
+/// Where Emails stand in a list.
+#[derive(Debug)]
+pub struct Places {
+    /// Place and Email, in the order of the list.
+    pub places: Vec<(i64, Id)>,
+    /// The length of the list.
+    pub total: i64,
+}
+
+/// The Emails of every thread that an Email changed in; `None` when they are more than `limit`.
+/// Destroyed Emails have left their rows, but not their thread's other Emails: those are found by
+/// the change of the thread itself.
+pub async fn in_touched_threads(
+    conn: &mut Conn,
+    account: AccountId,
+    threads: &[Id],
+    limit: usize,
+) -> Result<Option<Vec<Id>>, StoreError> {
+    let ids: Vec<Id> = sql("select id from email where account_id = $1 and thread_id = any($2) limit $3")
+        .bind(account)
+        .bind(threads)
+        .bind(limit as i64 + 1)
+        .column(conn)
+        .await?;
+    Ok((ids.len() <= limit).then_some(ids))
+}
+
+/// The threads of these Emails, as far as they exist.
+pub async fn threads_of(conn: &mut Conn, account: AccountId, emails: &[Id]) -> Result<Vec<Id>, StoreError> {
+    sql("select distinct thread_id from email where account_id = $1 and id = any($2)")
+        .bind(account)
+        .bind(emails)
+        .column(conn)
+        .await
 }
 
 /// The pieces of the statement.

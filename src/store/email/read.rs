@@ -103,3 +103,12 @@ pub async fn by_blobs(
     .all(conn, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
     .await
 }
+
+/// Threads of the account, for a get without ids; at most `limit`.
+pub async fn thread_ids(conn: &mut Conn, account: AccountId, limit: usize) -> Result<Vec<Id>, StoreError> {
+    sql("select distinct thread_id from email where account_id = $1 order by thread_id limit $2")
+        .bind(account)
+        .bind(limit as i64)
+        .column(conn)
+        .await
+}

@@ -1,0 +1,154 @@
+//! Email/get and Email/changes (RFC 8621, 4.2 and 4.3).
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+
+use crate::jmap::arguments::Arguments;
+use crate::jmap::call::{Body, Call, MethodResult};
+use crate::jmap::email::properties::Wanted;
+use crate::jmap::email::view::{Metadata, Source, write};
+use crate::jmap::error::MethodError;
+use crate::jmap::limits::{MAX_OBJECTS_IN_GET, MAX_SIZE_RESPONSE};
+use crate::jmap::request::push_json;
+use crate::jmap::standard;
+use crate::jmap::standard::get::{GetRequest, too_many};
+use crate::mail::list_properties::StoredProperties;
+use crate::mail::structure::Structure;
+use crate::store::blob::Reader;
+use crate::store::change::state_of;
+use crate::store::email::place::{Placed, placements};
+use crate::store::email::read::{self, EmailRow};
+use crate::store::error::StoreError;
+use crate::types::blob_id::{BlobHash, BlobId};
+use crate::types::id::Id;
+use crate::types::object_type::ObjectType;
+
+/// Messages whose octets are in memory at a time.
+const MESSAGES_AT_ONCE: usize = 16;
+
+/// Email/get.
+pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
+    let request = GetRequest::read(call, &mut arguments)?;
+    let wanted = Wanted::of_get(request.properties, &mut arguments)?;
+    arguments.finish()?;
+    let account = request.account.id;
+    let mut snapshot = call.jmap.store.read().await?;
+    let state = state_of(&mut snapshot, account, ObjectType::Email).await?;
+    let shown: Vec<String> = match request.ids {
+        Some(ids) => ids,
+        None => {
+            let ids = read::ids(&mut snapshot, account, MAX_OBJECTS_IN_GET + 1).await?;
+            if ids.len() > MAX_OBJECTS_IN_GET {
+                return Err(too_many());
+            }
+            ids.iter().map(Id::to_string).collect()
+        }
+    };
+    let ids: Vec<Id> = shown.iter().filter_map(|id| id.parse().ok()).collect();
+    let rows = read::rows(&mut snapshot, account, &ids).await?;
+    let mut by_id: HashMap<Id, EmailRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+    let places: HashMap<Id, Placed> = if wanted.needs_place() {
+        let placed = placements(&mut snapshot, account, &ids).await?;
+        placed.into_iter().map(|placed| (placed.email_id, placed)).collect()
+    } else {
+        HashMap::new()
+    };
+    let structures = if wanted.needs_structure() {
+        read::structures(&mut snapshot, account, &ids).await?
+    } else {
+        HashMap::new()
+    };
+    drop(snapshot);
+
+    let mut out = String::with_capacity(256 + by_id.len() * 768);
+    out.push_str("{\"accountId\":\"");
+    account.0.push_to(&mut out);
+    out.push_str("\",\"state\":");
+    push_json(&mut out, &state.to_string());
+    out.push_str(",\"list\":[");
+    let mut not_found: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::with_capacity(shown.len());
+    let mut order: Vec<EmailRow> = Vec::with_capacity(by_id.len());
+    for id in &shown {
+        if seen.insert(id) {
+            match id.parse().ok().and_then(|id| by_id.remove(&id)) {
+                Some(row) => order.push(row),
+                None => not_found.push(id),
+            }
+        }
+    }
+    let reader = Reader::login(account, call.caller.login_id);
+    let needs_octets = wanted.needs_octets();
+    let mut is_first = true;
+    let mut gone = Vec::new();
+    for rows in order.chunks(if needs_octets { MESSAGES_AT_ONCE } else { MAX_OBJECTS_IN_GET }) {
+        let octets = if needs_octets {
+            let hashes: Vec<BlobHash> = rows.iter().map(|row| row.blob_hash).collect();
+            call.jmap.blobs.read_many(reader, &hashes).await?
+        } else {
+            HashMap::new()
+        };
+        for row in rows {
+            let raw = octets.get(&row.blob_hash);
+            if needs_octets && raw.is_none() {
+                // Destroyed since the snapshot.
+                gone.push(row.id.to_string());
+                continue;
+            }
+            if !std::mem::take(&mut is_first) {
+                out.push(',');
+            }
+            let structure = structures.get(&row.id).map(String::as_str);
+            write_email(&mut out, &wanted, row, structure, places.get(&row.id), raw)?;
+            if out.len() > MAX_SIZE_RESPONSE {
+                let text = "the Emails are too large for one response; ask for fewer ids".to_owned();
+                return Err(MethodError::RequestTooLarge(text));
+            }
+        }
+    }
+    not_found.extend(gone.iter().map(String::as_str));
+    out.push_str("],\"notFound\":");
+    push_json(&mut out, &not_found);
+    out.push('}');
+    Ok(Body::Text(out))
+}
+
+fn write_email(
+    out: &mut String,
+    wanted: &Wanted,
+    row: &EmailRow,
+    structure: Option<&str>,
+    placed: Option<&Placed>,
+    raw: Option<&Bytes>,
+) -> Result<(), StoreError> {
+    let corrupt = |what: &str, error: &dyn std::fmt::Display| {
+        StoreError::corrupt_value(&format!("{what} of Email {}", row.id), error)
+    };
+    let structure =
+        structure.map(Structure::from_json).transpose().map_err(|error| corrupt("structure", &error))?;
+    let list =
+        StoredProperties::read(&row.list_properties).map_err(|error| corrupt("list_properties", &error))?;
+    let source = Source {
+        blob_id: &BlobId::whole(row.blob_hash),
+        raw: raw.map_or(&[], |raw| raw.as_ref()),
+        structure: structure.as_ref(),
+        list: &list,
+        size: row.size,
+        has_attachment: row.has_attachment,
+        metadata: Some(Metadata {
+            id: row.id,
+            thread_id: row.thread_id,
+            received_at: row.received_at,
+            placed,
+        }),
+    };
+    write(out, wanted, &source);
+    Ok(())
+}
+
+/// Email/changes.
+pub async fn changes(call: &mut Call<'_>, arguments: Arguments) -> MethodResult {
+    let answer = standard::changes::changes(call, arguments, ObjectType::Email, |id| id.to_string()).await?;
+    Ok(answer.into_body())
+}

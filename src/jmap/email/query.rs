@@ -1,0 +1,265 @@
+//! Email/query and Email/queryChanges (RFC 8621, 4.4 and 4.5).
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use crate::index::query::{Field, TextQuery};
+use crate::jmap::arguments::Arguments;
+use crate::jmap::call::{Call, MethodResult};
+use crate::jmap::email::text_search::resolve_texts;
+use crate::jmap::error::MethodError;
+use crate::jmap::limits::MAX_QUERY_CHANGES;
+use crate::jmap::standard::query::{Comparator, Filter, QueryChangesRequest, QueryRequest};
+use crate::store::change::{ChangesSince, changes_since, changes_up_to_now, state_of};
+use crate::store::db::Conn;
+use crate::store::email::query as stored;
+use crate::store::email::query::{EmailQuery, Sort, SortBy, Start};
+use crate::store::snapshot::Snapshot;
+use crate::types::date::parse_date;
+use crate::types::id::{AccountId, Id};
+use crate::types::keyword::normalize_keyword;
+use crate::types::object_type::ObjectType;
+use crate::types::state::State;
+
+/// A leaf of the filter: one the store decides, or a text that the index does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// Of stored columns.
+    Stored(stored::Filter),
+    /// Of the message's text.
+    Text(TextQuery),
+}
+
+/// Email/query.
+pub async fn query(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
+    let request = QueryRequest::read(call, &mut arguments)?;
+    let collapse_threads = arguments.boolean("collapseThreads")?;
+    arguments.finish()?;
+    let filter = request.filter.as_ref().map(|filter| read_filter(call, filter)).transpose()?;
+    let sort = read_sort(&request.sort)?;
+    let account = request.account.id;
+    let has_text = filter.as_ref().is_some_and(has_text);
+    let mut snapshot = call.jmap.store.read().await?;
+    let state = state_of(&mut snapshot, account, ObjectType::Email).await?;
+    let filter = match filter {
+        None => None,
+        Some(filter) => Some(resolve_texts(call.jmap, &mut snapshot, account, filter).await?),
+    };
+    let query = EmailQuery {
+        account,
+        filter,
+        sort,
+        collapse_threads,
+        start: request.start,
+        limit: request.limit,
+        calculate_total: request.calculate_total,
+    };
+    let window = if query.is_short() {
+        query.run(&mut snapshot).await?
+    } else {
+        snapshot.run_long(async move |snapshot: &mut Snapshot| query.run(snapshot).await).await?
+    };
+    let window = window.map_err(|_| MethodError::AnchorNotFound)?;
+    Ok(request.answer(state, &window, !has_text))
+}
+
+/// Email/queryChanges, for any filter without text. What left or moved is among the Emails changed
+/// since (with thread conditions: those of their threads); what is in the list now is looked up.
+pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
+    let request = QueryChangesRequest::read(call, &mut arguments)?;
+    let collapse_threads = arguments.boolean("collapseThreads")?;
+    arguments.finish()?;
+    let filter = request.filter.as_ref().map(|filter| read_filter(call, filter)).transpose()?;
+    let sort = read_sort(&request.sort)?;
+    if filter.as_ref().is_some_and(has_text) {
+        return Err(MethodError::CannotCalculateChanges);
+    }
+    let account = request.account.id;
+    let filter = filter.map(without_texts);
+    let depends_on_threads = collapse_threads
+        || filter.as_ref().is_some_and(looks_at_threads)
+        || sort.iter().any(|sort| matches!(sort.by, SortBy::AllInThread(_) | SortBy::SomeInThread(_)));
+    let mut snapshot = call.jmap.store.read().await?;
+    let since =
+        changes_since(&mut snapshot, account, ObjectType::Email, request.since, MAX_QUERY_CHANGES).await?;
+    let (changes, new_state) = match since {
+        ChangesSince::CannotCalculate => return Err(MethodError::CannotCalculateChanges),
+        ChangesSince::Known { has_more: true, .. } => return Err(MethodError::TooManyChanges),
+        ChangesSince::Known { changes, new_state, .. } => (changes, new_state),
+    };
+    let thread_changes = if depends_on_threads {
+        updated_threads(&mut snapshot, account, request.since).await?
+    } else {
+        Vec::new()
+    };
+    let query = EmailQuery {
+        account,
+        filter,
+        sort,
+        collapse_threads,
+        start: Start::Position(0),
+        limit: usize::MAX >> 1,
+        calculate_total: true,
+    };
+    let up_to_id = request.up_to_id;
+    let found = snapshot
+        .run_long(async move |snapshot: &mut Snapshot| {
+            let mut removed: Vec<Id> = changes.updated.iter().chain(&changes.destroyed).copied().collect();
+            let mut candidates: HashSet<Id> =
+                changes.created.iter().chain(&changes.updated).copied().collect();
+            if depends_on_threads {
+                // Threads of which an Email was destroyed are told by their own changes.
+                let changed: Vec<Id> = candidates.iter().copied().collect();
+                let mut threads = stored::threads_of(snapshot, account, &changed).await?;
+                threads.extend(thread_changes);
+                let touched =
+                    stored::in_touched_threads(snapshot, account, &threads, MAX_QUERY_CHANGES).await?;
+                let Some(touched) = touched else { return Ok(None) };
+                for id in touched {
+                    if candidates.insert(id) {
+                        removed.push(id);
+                    }
+                }
+            }
+            let listed = query.places(snapshot, &candidates, up_to_id).await?;
+            Ok(Some((removed, listed)))
+        })
+        .await?;
+    let Some((removed, listed)) = found else { return Err(MethodError::TooManyChanges) };
+    request.answer(new_state, &removed, &listed.places, Some(listed.total))
+}
+
+/// The threads that have gained or lost an Email since a state of Email.
+async fn updated_threads(conn: &mut Conn, account: AccountId, since: State) -> Result<Vec<Id>, MethodError> {
+    // Within a cut transaction, all of it counts: what is told twice does no harm.
+    let since = State { modseq: since.modseq - i64::from(since.within != State::ALL), ..since };
+    let since = State::at(since.epoch, since.modseq);
+    match changes_up_to_now(conn, account, ObjectType::Thread, since, MAX_QUERY_CHANGES).await? {
+        ChangesSince::CannotCalculate => Err(MethodError::CannotCalculateChanges),
+        ChangesSince::Known { has_more: true, .. } => Err(MethodError::TooManyChanges),
+        ChangesSince::Known { changes, .. } => Ok(changes.updated),
+    }
+}
+
+fn has_text(filter: &Filter<Vec<Condition>>) -> bool {
+    match filter {
+        Filter::And(parts) | Filter::Or(parts) | Filter::Not(parts) => parts.iter().any(has_text),
+        Filter::Is(conditions) => conditions.iter().any(|leaf| matches!(leaf, Condition::Text(_))),
+    }
+}
+
+/// The filter of the store, when no leaf is a text.
+fn without_texts(filter: Filter<Vec<Condition>>) -> stored::Filter {
+    let all = |parts: Vec<_>| parts.into_iter().map(without_texts).collect();
+    match filter {
+        Filter::And(parts) => stored::Filter::And(all(parts)),
+        Filter::Or(parts) => stored::Filter::Or(all(parts)),
+        Filter::Not(parts) => stored::Filter::Not(all(parts)),
+        Filter::Is(conditions) => stored::Filter::and(conditions.into_iter().filter_map(|leaf| match leaf {
+            Condition::Stored(filter) => Some(filter),
+            Condition::Text(_) => None,
+        })),
+    }
+}
+
+fn looks_at_threads(filter: &stored::Filter) -> bool {
+    match filter {
+        stored::Filter::And(parts) | stored::Filter::Or(parts) | stored::Filter::Not(parts) => {
+            parts.iter().any(looks_at_threads)
+        }
+        stored::Filter::AllInThread(_) | stored::Filter::SomeInThread(_) => true,
+        _ => false,
+    }
+}
+
+/// Reads a filter; each leaf is the AND of its properties.
+pub fn read_filter(call: &Call<'_>, filter: &Value) -> Result<Filter<Vec<Condition>>, MethodError> {
+    Filter::read(filter, &mut |object| read_conditions(call, object))
+}
+
+fn read_conditions(call: &Call<'_>, object: &Map<String, Value>) -> Result<Vec<Condition>, MethodError> {
+    // Null is as good as absent.
+    object
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| read_condition(call, name, value))
+        .collect()
+}
+
+fn read_condition(call: &Call<'_>, name: &str, value: &Value) -> Result<Condition, MethodError> {
+    use stored::Filter as F;
+    let wrong = |wanted: &str| MethodError::InvalidArguments(format!("filter: {name}: {wanted} is wanted"));
+    let string = || value.as_str().ok_or_else(|| wrong("a String"));
+    let date = || parse_date(string()?).ok_or_else(|| wrong("a UTCDate"));
+    let size =
+        || value.as_u64().map(|size| size.min(i64::MAX as u64) as i64).ok_or_else(|| wrong("an UnsignedInt"));
+    let boolean = || value.as_bool().ok_or_else(|| wrong("a Boolean"));
+    let keyword = || normalize_keyword(string()?).ok_or_else(|| wrong("a keyword"));
+    let text = |field| string().map(|text| Condition::Text(TextQuery::parse(field, text)));
+    Ok(Condition::Stored(match name {
+        // An id that cannot be ours names no mailbox: nothing is in it.
+        "inMailbox" => call.resolve_id(string()?).map_or(F::Or(Vec::new()), F::InMailbox),
+        "inMailboxOtherThan" => {
+            let ids = value.as_array().ok_or_else(|| wrong("an Id[]"))?;
+            let texts: Option<Vec<&str>> = ids.iter().map(Value::as_str).collect();
+            let texts = texts.ok_or_else(|| wrong("an Id[]"))?;
+            F::InMailboxOtherThan(texts.into_iter().filter_map(|id| call.resolve_id(id)).collect())
+        }
+        "before" => F::Before(date()?),
+        "after" => F::After(date()?),
+        "minSize" => F::MinSize(size()?),
+        "maxSize" => F::MaxSize(size()?),
+        "allInThreadHaveKeyword" => F::AllInThread(keyword()?),
+        "someInThreadHaveKeyword" => F::SomeInThread(keyword()?),
+        "noneInThreadHaveKeyword" => F::Not(vec![F::SomeInThread(keyword()?)]),
+        "hasKeyword" => F::Keyword(keyword()?, true),
+        "notKeyword" => F::Keyword(keyword()?, false),
+        "hasAttachment" => F::HasAttachment(boolean()?),
+        "text" => return text(Field::Text),
+        "from" => return text(Field::From),
+        "to" => return text(Field::To),
+        "cc" => return text(Field::Cc),
+        "bcc" => return text(Field::Bcc),
+        "subject" => return text(Field::Subject),
+        "body" => return text(Field::Body),
+        "header" => {
+            let parts: Option<Vec<&str>> =
+                value.as_array().and_then(|parts| parts.iter().map(Value::as_str).collect());
+            return match parts.as_deref() {
+                Some([name]) => Ok(Condition::Text(TextQuery::header(name, None))),
+                Some([name, text]) => Ok(Condition::Text(TextQuery::header(name, Some(text)))),
+                _ => Err(wrong("a list of one or two Strings")),
+            };
+        }
+        _ => return Err(MethodError::UnsupportedFilter(format!("Email has no filter {name:?}"))),
+    }))
+}
+
+/// Reads the sort. More than the sorts that the session lists there are none.
+fn read_sort(sort: &[Comparator]) -> Result<Vec<Sort>, MethodError> {
+    sort.iter()
+        .map(|by| {
+            let keyword = || {
+                by.keyword.as_deref().and_then(normalize_keyword).ok_or_else(|| {
+                    MethodError::InvalidArguments(format!("sort: {} needs a keyword", by.property))
+                })
+            };
+            let property = match by.property.as_str() {
+                "receivedAt" => SortBy::ReceivedAt,
+                "sentAt" => SortBy::SentAt,
+                "size" => SortBy::Size,
+                "from" => SortBy::From,
+                "to" => SortBy::To,
+                "subject" => SortBy::Subject,
+                "hasKeyword" => SortBy::Keyword(keyword()?),
+                "allInThreadHaveKeyword" => SortBy::AllInThread(keyword()?),
+                "someInThreadHaveKeyword" => SortBy::SomeInThread(keyword()?),
+                other => {
+                    return Err(MethodError::UnsupportedSort(format!("Email cannot be sorted by {other:?}")));
+                }
+            };
+            Ok(Sort { by: property, is_ascending: by.is_ascending })
+        })
+        .collect()
+}
