@@ -143,6 +143,15 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+impl TantivyIndex {
+    /// The writer of another process: as long as it is there, no batch can be applied.
+    pub fn other_writer(&self) -> IndexWriter {
+        drop(self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.0.index.writer(WRITER_MEMORY).expect("the lock is free")
+    }
+}
+
 /// Runs engine work off the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TantivyError> + Send + 'static,
@@ -150,7 +159,7 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(IndexError::Engine(error.to_string())),
-        Err(_) => Err(IndexError::Engine("the search engine stopped on a fault".to_owned())),
+        Err(error) => Err(IndexError::Fault(error.to_string())),
     }
 }
 
