@@ -14,6 +14,7 @@ pub mod fixture;
 pub mod login;
 pub mod password;
 pub mod removal;
+pub mod sign_in;
 pub mod token;
 
 use std::fmt;
