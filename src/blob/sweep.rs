@@ -14,11 +14,11 @@ use std::collections::HashSet;
 use crate::blob::BlobError;
 use crate::blob::Blobs;
 use crate::blob::prepared::PREPARED_KEPT_MS;
+use crate::store::blob;
+use crate::store::cluster::sweep;
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
-use crate::store::blob;
-use crate::store::cluster::sweep;
 use crate::types::blob_id::BlobHash;
 use crate::types::id::AccountId;
 
