@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::blob::BlobError;
 use crate::blob::Blobs;
-use crate::blob::error::BlobError;
 use crate::index::document::matches;
 use crate::index::query::TextQuery;
 use crate::index::{Index, IndexError, Operation};

@@ -13,6 +13,7 @@ pub mod domain;
 pub mod fixture;
 pub mod login;
 pub mod password;
+pub mod sign_in;
 pub mod removal;
 pub mod token;
 

@@ -40,9 +40,8 @@ pub async fn delete(tx: &mut Tx, ids: &[Id]) -> Result<Vec<Id>, StoreError> {
         .run(tx)
         .await?;
     tx.updated(ObjectType::Quota, account.0, QUOTA_USED_CHANGED);
-    let references: Vec<blob::ReferenceKey> =
-        blobs.into_iter().map(|(id, hash, _)| (hash, BlobSource::Email, id)).collect();
-    blob::reference_remove(tx, &references).await?;
+    let references: Vec<(BlobHash, Id)> = blobs.into_iter().map(|(id, hash, _)| (hash, id)).collect();
+    blob::reference_remove(tx, BlobSource::Email, &references).await?;
     crate::store::queue::index::enqueue(tx, &ids, true).await?;
     Ok(ids)
 }
