@@ -11,8 +11,12 @@ pub mod db;
 pub mod directory;
 pub mod email;
 pub mod error;
+#[cfg(test)]
+mod funnel_tests;
 pub mod mailbox;
 pub mod migrate;
+#[cfg(test)]
+mod plan;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
