@@ -16,6 +16,8 @@ pub mod migrate;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
+#[cfg(test)]
+pub mod testing;
 pub mod tx;
 pub mod unit;
 pub mod value;
