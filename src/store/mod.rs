@@ -20,6 +20,8 @@ mod plan;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
+#[cfg(test)]
+pub mod testing;
 pub mod tx;
 pub mod unit;
 pub mod value;
