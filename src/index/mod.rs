@@ -22,9 +22,9 @@ pub mod token;
 use std::fmt;
 use std::path::Path;
 
-use crate::mail::text::SearchText;
 use crate::index::query::TextQuery;
 use crate::index::tantivy::TantivyIndex;
+use crate::mail::text::SearchText;
 use crate::types::id::{AccountId, Id};
 
 /// A change of the index. Each may be applied more than once, to the same effect.

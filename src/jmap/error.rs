@@ -34,7 +34,9 @@ impl RequestError {
     pub fn problem(&self, status: u16) -> Value {
         let detail = match self {
             RequestError::UnknownCapability(name) => {
-                format!("The server does not know the capability {name:?}; the session object lists those it knows.")
+                format!(
+                    "The server does not know the capability {name:?}; the session object lists those it knows."
+                )
             }
             RequestError::NotJson(detail) | RequestError::NotRequest(detail) => detail.clone(),
             RequestError::Limit { detail, .. } => detail.clone(),
@@ -105,9 +107,13 @@ impl MethodError {
             UnsupportedSort(text) => ("unsupportedSort", Some(text.as_str())),
             UnsupportedFilter(text) => ("unsupportedFilter", Some(text.as_str())),
             RequestTooLarge(text) => ("requestTooLarge", Some(text.as_str())),
-            ServerUnavailable => ("serverUnavailable", Some("The server is busy; try again in a few seconds.")),
+            ServerUnavailable => {
+                ("serverUnavailable", Some("The server is busy; try again in a few seconds."))
+            }
             ServerFail => ("serverFail", Some("The server failed; the operator's log has the cause.")),
-            ServerPartialFail => ("serverPartialFail", Some("Part of the call was done; read the state anew.")),
+            ServerPartialFail => {
+                ("serverPartialFail", Some("Part of the call was done; read the state anew."))
+            }
         };
         match description {
             None => json!({ "type": name }),

@@ -32,7 +32,9 @@ pub(super) fn resolve(
 fn refer(reference: &Value, answered: &mut [Answered]) -> Result<Value, MethodError> {
     let part = |name: &str| reference.get(name).and_then(Value::as_str);
     let (Some(result_of), Some(name), Some(path)) = (part("resultOf"), part("name"), part("path")) else {
-        return Err(MethodError::InvalidArguments("a ResultReference has resultOf, name and path".to_owned()));
+        return Err(MethodError::InvalidArguments(
+            "a ResultReference has resultOf, name and path".to_owned(),
+        ));
     };
     let nowhere = |why: String| MethodError::InvalidResultReference(why);
     let answer = answered

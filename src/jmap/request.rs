@@ -45,7 +45,8 @@ impl Request {
     }
 
     fn from_value(value: Value) -> Result<Request, RequestError> {
-        let not_request = |what: &str| RequestError::NotRequest(format!("The body is no Request object: {what}."));
+        let not_request =
+            |what: &str| RequestError::NotRequest(format!("The body is no Request object: {what}."));
         let Value::Object(mut object) = value else { return Err(not_request("it is no object")) };
         let Some(Value::Array(using)) = object.remove("using") else {
             return Err(not_request("using must be a String[]"));
@@ -74,9 +75,9 @@ impl Request {
         let calls = calls.into_iter().map(invocation).collect::<Result<_, _>>()?;
         let created_ids = match object.remove("createdIds") {
             None | Some(Value::Null) => None,
-            Some(ids) => Some(
-                read_created_ids(ids).ok_or_else(|| not_request("createdIds must be an Id[Id]"))?,
-            ),
+            Some(ids) => {
+                Some(read_created_ids(ids).ok_or_else(|| not_request("createdIds must be an Id[Id]"))?)
+            }
         };
         if created_ids.as_ref().is_some_and(|ids: &HashMap<_, _>| ids.len() > limits::MAX_CREATED_IDS) {
             return Err(not_request("createdIds holds too many ids"));
@@ -221,9 +222,9 @@ mod tests {
     use super::*;
 
     fn problem(body: &str) -> &'static str {
-        Request::parse(body.as_bytes()).map(|_| "none").unwrap_or_else(|error| {
-            error.problem_type().rsplit(':').next().unwrap_or_default()
-        })
+        Request::parse(body.as_bytes())
+            .map(|_| "none")
+            .unwrap_or_else(|error| error.problem_type().rsplit(':').next().unwrap_or_default())
     }
 
     #[test]

@@ -54,7 +54,17 @@ impl<'a> ListProperties<'a> {
 
 /// Names of the properties that are stored so.
 pub const NAMES: [&str; 12] = [
-    "messageId", "inReplyTo", "references", "sender", "from", "to", "cc", "bcc", "replyTo", "subject", "sentAt",
+    "messageId",
+    "inReplyTo",
+    "references",
+    "sender",
+    "from",
+    "to",
+    "cc",
+    "bcc",
+    "replyTo",
+    "subject",
+    "sentAt",
     "preview",
 ];
 

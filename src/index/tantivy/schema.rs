@@ -8,8 +8,8 @@ use ::tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 use ::tantivy::{TantivyDocument, Term};
 
 use crate::index::document::{Part, values};
-use crate::mail::text::SearchText;
 use crate::index::token::Tokens;
+use crate::mail::text::SearchText;
 use crate::types::id::{AccountId, Id};
 
 /// The number of an Email, for answers.

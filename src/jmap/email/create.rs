@@ -150,7 +150,11 @@ pub async fn prepare_draft(
 }
 
 /// Makes a whole message ready.
-pub async fn prepare_raw(call: &Call<'_>, raw: Bytes, place: GivenPlace) -> Result<PreparedEmail, MethodError> {
+pub async fn prepare_raw(
+    call: &Call<'_>,
+    raw: Bytes,
+    place: GivenPlace,
+) -> Result<PreparedEmail, MethodError> {
     let received_at = place.received_at.unwrap_or_else(|| call.jmap.store.clock().now_ms());
     let blob = call.jmap.blobs.prepare(raw.clone()).await?;
     let hash = blob.hash();

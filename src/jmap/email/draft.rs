@@ -424,7 +424,10 @@ mod tests {
                 json!({"attachments": [{"type": "multipart/mixed", "subParts": []}]}),
                 vec!["attachments/0/type"],
             ),
-            (json!({"attachments": [{"type": "multipart/mixed", "subParts": []}]}), vec!["attachments/0/type"]),
+            (
+                json!({"attachments": [{"type": "multipart/mixed", "subParts": []}]}),
+                vec!["attachments/0/type"],
+            ),
             (json!({"attachments": [{"blobId": "b", "x": 1}]}), vec!["attachments/0/x"]),
             (json!({"attachments": [{"blobId": "b", "type": "nonsense"}]}), vec!["attachments/0/type"]),
             (json!({"attachments": [{"blobId": "b", "name": "a\r\nb"}]}), vec!["attachments/0/name"]),

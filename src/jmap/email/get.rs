@@ -125,12 +125,10 @@ fn write_email(
     let corrupt = |what: &str, error: &dyn std::fmt::Display| {
         StoreError::corrupt_value(&format!("{what} of Email {}", row.id), error)
     };
-    let structure = structure
-        .map(Structure::from_json)
-        .transpose()
-        .map_err(|error| corrupt("structure", &error))?;
-    let list = StoredProperties::read(&row.list_properties)
-        .map_err(|error| corrupt("list_properties", &error))?;
+    let structure =
+        structure.map(Structure::from_json).transpose().map_err(|error| corrupt("structure", &error))?;
+    let list =
+        StoredProperties::read(&row.list_properties).map_err(|error| corrupt("list_properties", &error))?;
     let source = Source {
         blob_id: &BlobId::from(row.blob_hash),
         raw: raw.map_or(&[], |raw| raw.as_ref()),

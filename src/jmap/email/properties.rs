@@ -31,15 +31,51 @@ const STRUCTURE: [&str; 4] = ["bodyStructure", "textBody", "htmlBody", "attachme
 
 /// The default of Email/get (RFC 8621, 4.2).
 const DEFAULT: [&str; 24] = [
-    "id", "blobId", "threadId", "mailboxIds", "keywords", "size", "receivedAt", "messageId", "inReplyTo",
-    "references", "sender", "from", "to", "cc", "bcc", "replyTo", "subject", "sentAt", "hasAttachment",
-    "preview", "bodyValues", "textBody", "htmlBody", "attachments",
+    "id",
+    "blobId",
+    "threadId",
+    "mailboxIds",
+    "keywords",
+    "size",
+    "receivedAt",
+    "messageId",
+    "inReplyTo",
+    "references",
+    "sender",
+    "from",
+    "to",
+    "cc",
+    "bcc",
+    "replyTo",
+    "subject",
+    "sentAt",
+    "hasAttachment",
+    "preview",
+    "bodyValues",
+    "textBody",
+    "htmlBody",
+    "attachments",
 ];
 
 /// The default of Email/parse (RFC 8621, 4.9).
 const PARSE_DEFAULT: [&str; 17] = [
-    "messageId", "inReplyTo", "references", "sender", "from", "to", "cc", "bcc", "replyTo", "subject", "sentAt",
-    "hasAttachment", "preview", "bodyValues", "textBody", "htmlBody", "attachments",
+    "messageId",
+    "inReplyTo",
+    "references",
+    "sender",
+    "from",
+    "to",
+    "cc",
+    "bcc",
+    "replyTo",
+    "subject",
+    "sentAt",
+    "hasAttachment",
+    "preview",
+    "bodyValues",
+    "textBody",
+    "htmlBody",
+    "attachments",
 ];
 
 impl Property {
@@ -80,7 +116,10 @@ impl Wanted {
     }
 
     /// Takes the arguments of Email/parse.
-    pub fn of_parse(properties: Option<Vec<String>>, arguments: &mut Arguments) -> Result<Wanted, MethodError> {
+    pub fn of_parse(
+        properties: Option<Vec<String>>,
+        arguments: &mut Arguments,
+    ) -> Result<Wanted, MethodError> {
         Wanted::read(properties, &PARSE_DEFAULT, arguments)
     }
 
@@ -99,7 +138,9 @@ impl Wanted {
                 .iter()
                 .map(|name| {
                     name.parse().map_err(|_| {
-                        MethodError::InvalidArguments(format!("bodyProperties: EmailBodyPart has no {name:?}"))
+                        MethodError::InvalidArguments(format!(
+                            "bodyProperties: EmailBodyPart has no {name:?}"
+                        ))
                     })
                 })
                 .collect::<Result<_, _>>()?,

@@ -14,8 +14,8 @@ use crate::jmap::standard::query::{Comparator, Filter, QueryChangesRequest, Quer
 use crate::store::change::{ChangesSince, changes_since, changes_up_to_now, state_of};
 use crate::store::db::Conn;
 use crate::store::email::query as stored;
-use crate::store::snapshot::Snapshot;
 use crate::store::email::query::{EmailQuery, Sort, SortBy, Start};
+use crate::store::snapshot::Snapshot;
 use crate::types::date::parse_date;
 use crate::types::id::{AccountId, Id};
 use crate::types::keyword::normalize_keyword;
@@ -131,11 +131,7 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
 }
 
 /// The threads that have gained or lost an Email since a state of Email.
-async fn updated_threads(
-    conn: &mut Conn,
-    account: AccountId,
-    since: State,
-) -> Result<Vec<Id>, MethodError> {
+async fn updated_threads(conn: &mut Conn, account: AccountId, since: State) -> Result<Vec<Id>, MethodError> {
     // Within a cut transaction, all of it counts: what is told twice does no harm.
     let since = State { modseq: since.modseq - i64::from(since.within != State::ALL), ..since };
     let since = State::at(since.epoch, since.modseq);
@@ -160,12 +156,10 @@ fn without_texts(filter: Filter<Vec<Condition>>) -> stored::Filter {
         Filter::And(parts) => stored::Filter::And(all(parts)),
         Filter::Or(parts) => stored::Filter::Or(all(parts)),
         Filter::Not(parts) => stored::Filter::Not(all(parts)),
-        Filter::Is(conditions) => stored::Filter::and(
-            conditions.into_iter().filter_map(|leaf| match leaf {
-                Condition::Stored(filter) => Some(filter),
-                Condition::Text(_) => None,
-            }),
-        ),
+        Filter::Is(conditions) => stored::Filter::and(conditions.into_iter().filter_map(|leaf| match leaf {
+            Condition::Stored(filter) => Some(filter),
+            Condition::Text(_) => None,
+        })),
     }
 }
 
@@ -186,7 +180,11 @@ pub fn read_filter(call: &Call<'_>, filter: &Value) -> Result<Filter<Vec<Conditi
 
 fn read_conditions(call: &Call<'_>, object: &Map<String, Value>) -> Result<Vec<Condition>, MethodError> {
     // Null is as good as absent.
-    object.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| read_condition(call, name, value)).collect()
+    object
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| read_condition(call, name, value))
+        .collect()
 }
 
 fn read_condition(call: &Call<'_>, name: &str, value: &Value) -> Result<Condition, MethodError> {
@@ -194,7 +192,8 @@ fn read_condition(call: &Call<'_>, name: &str, value: &Value) -> Result<Conditio
     let wrong = |wanted: &str| MethodError::InvalidArguments(format!("filter: {name}: {wanted} is wanted"));
     let string = || value.as_str().ok_or_else(|| wrong("a String"));
     let date = || parse_date(string()?).ok_or_else(|| wrong("a UTCDate"));
-    let size = || value.as_u64().map(|size| size.min(i64::MAX as u64) as i64).ok_or_else(|| wrong("an UnsignedInt"));
+    let size =
+        || value.as_u64().map(|size| size.min(i64::MAX as u64) as i64).ok_or_else(|| wrong("an UnsignedInt"));
     let boolean = || value.as_bool().ok_or_else(|| wrong("a Boolean"));
     let keyword = || normalize_keyword(string()?).ok_or_else(|| wrong("a keyword"));
     let text = |field| string().map(|text| Condition::Text(TextQuery::parse(field, text)));

@@ -175,7 +175,8 @@ async fn immutable_properties(
     placed: &Placed,
     object: &Map<String, Value>,
 ) -> Result<Map<String, Value>, StoreError> {
-    let is_mutable = |name: &str| name.split('/').next().is_some_and(|top| ["keywords", "mailboxIds"].contains(&top));
+    let is_mutable =
+        |name: &str| name.split('/').next().is_some_and(|top| ["keywords", "mailboxIds"].contains(&top));
     let mut values = Map::new();
     if object.keys().all(|name| is_mutable(name)) {
         return Ok(values);

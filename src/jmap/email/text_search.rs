@@ -108,10 +108,7 @@ fn gather(filter: &Filter<Vec<Condition>>, texts: &mut Vec<TextQuery>) {
 }
 
 /// Replaces texts by sets in the order in which `gather` meets them.
-fn replace(
-    filter: Filter<Vec<Condition>>,
-    sets: &mut std::vec::IntoIter<HashSet<Id>>,
-) -> stored::Filter {
+fn replace(filter: Filter<Vec<Condition>>, sets: &mut std::vec::IntoIter<HashSet<Id>>) -> stored::Filter {
     let mut all = |parts: Vec<_>| parts.into_iter().map(|part| replace(part, sets)).collect();
     match filter {
         Filter::And(parts) => stored::Filter::And(all(parts)),

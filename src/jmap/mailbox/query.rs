@@ -86,7 +86,8 @@ fn flatten(filter: Filter<Vec<Condition>>) -> Filter<Condition> {
 }
 
 fn read_condition(call: &Call<'_>, object: &Map<String, Value>) -> Result<Vec<Condition>, MethodError> {
-    let wrong = |name: &str| MethodError::InvalidArguments(format!("filter: {name} has a value of the wrong type"));
+    let wrong =
+        |name: &str| MethodError::InvalidArguments(format!("filter: {name} has a value of the wrong type"));
     let mut conditions = Vec::new();
     for (name, value) in object {
         conditions.push(match (name.as_str(), value) {
@@ -110,7 +111,9 @@ fn read_condition(call: &Call<'_>, object: &Map<String, Value>) -> Result<Vec<Co
 fn check_sort(sort: &[Comparator]) -> Result<(), MethodError> {
     match sort.iter().find(|by| !["sortOrder", "name", "parentId"].contains(&by.property.as_str())) {
         None => Ok(()),
-        Some(by) => Err(MethodError::UnsupportedSort(format!("Mailbox cannot be sorted by {:?}", by.property))),
+        Some(by) => {
+            Err(MethodError::UnsupportedSort(format!("Mailbox cannot be sorted by {:?}", by.property)))
+        }
     }
 }
 
@@ -159,7 +162,8 @@ fn list(
             return matching.contains(&id);
         }
         // RFC 8621, 2.3: every ancestor must match too.
-        let ancestors = std::iter::successors(Some(id), |id| parents.get(id).copied().filter(|id| *id != Id(0)));
+        let ancestors =
+            std::iter::successors(Some(id), |id| parents.get(id).copied().filter(|id| *id != Id(0)));
         ancestors.take(MAX_MAILBOX_DEPTH + 1).all(|id| matching.contains(&id))
     };
     mailboxes.iter().map(|mailbox| mailbox.id).filter(|id| is_listed(*id)).collect()

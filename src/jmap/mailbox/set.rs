@@ -24,8 +24,19 @@ const REMOVED_AT_ONCE: usize = 1_000;
 
 /// Roles of the IANA registry "IMAP Mailbox Name Attributes" that a client may give.
 const ROLES: [&str; 13] = [
-    "all", "archive", "drafts", "flagged", "important", "inbox", "junk", "memos", "scheduled", "sent",
-    "snoozed", "subscribed", "trash",
+    "all",
+    "archive",
+    "drafts",
+    "flagged",
+    "important",
+    "inbox",
+    "junk",
+    "memos",
+    "scheduled",
+    "sent",
+    "snoozed",
+    "subscribed",
+    "trash",
 ];
 
 /// What the functions need to know.
@@ -186,7 +197,9 @@ impl Set for MailboxType {
             return Ok(Err(SetError::not_found()));
         };
         if is_inbox(mailbox) {
-            return Ok(Err(SetError::new("forbidden").because("the inbox cannot be destroyed: mail arrives in it")));
+            return Ok(Err(
+                SetError::new("forbidden").because("the inbox cannot be destroyed: mail arrives in it")
+            ));
         }
         if all.iter().any(|child| child.parent_id == id) {
             return Ok(Err(SetError::new("mailboxHasChild")));
@@ -233,7 +246,8 @@ fn write_property(
         ("parentId", Value::Null) => mailbox.parent_id = Id(0),
         ("parentId", Value::String(given)) => {
             let id = creations.resolve(given);
-            mailbox.parent_id = id.ok_or_else(|| SetError::invalid("parentId", "there is no such mailbox"))?;
+            mailbox.parent_id =
+                id.ok_or_else(|| SetError::invalid("parentId", "there is no such mailbox"))?;
         }
         ("role", Value::Null) => mailbox.role = None,
         ("role", Value::String(role)) => {
@@ -282,9 +296,14 @@ fn check(new: &Mailbox, all: &[Mailbox]) -> Result<(), SetError> {
     }
     let was_inbox = all.iter().any(|old| old.id == new.id && is_inbox(old));
     if was_inbox && !is_inbox(new) {
-        return Err(SetError::invalid("role", "mail arrives in the mailbox with the role inbox; it stays there"));
+        return Err(SetError::invalid(
+            "role",
+            "mail arrives in the mailbox with the role inbox; it stays there",
+        ));
     }
-    if let Some(existing) = others.clone().find(|other| other.parent_id == new.parent_id && other.name == new.name) {
+    if let Some(existing) =
+        others.clone().find(|other| other.parent_id == new.parent_id && other.name == new.name)
+    {
         return Err(SetError::new("alreadyExists")
             .because("a mailbox of this name is there already")
             .with("existingId", json!(existing.id)));
@@ -296,7 +315,11 @@ fn check(new: &Mailbox, all: &[Mailbox]) -> Result<(), SetError> {
 }
 
 /// The mailboxes of these ids that do not exist in the account.
-pub async fn missing(conn: &mut Conn, account: crate::types::id::AccountId, ids: &[Id]) -> Result<Vec<Id>, StoreError> {
+pub async fn missing(
+    conn: &mut Conn,
+    account: crate::types::id::AccountId,
+    ids: &[Id],
+) -> Result<Vec<Id>, StoreError> {
     let known = mailbox::by_ids(conn, account, ids).await?;
     Ok(ids.iter().copied().filter(|id| !known.iter().any(|mailbox| mailbox.id == *id)).collect())
 }

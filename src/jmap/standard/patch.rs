@@ -13,7 +13,10 @@ fn invalid_patch(pointer: &str, why: &str) -> SetError {
 
 /// The object with the patch applied. Pointers may not lead through arrays or missing objects, nor
 /// may one be the beginning of another.
-pub fn apply(current: &Map<String, Value>, patch: &Map<String, Value>) -> Result<Map<String, Value>, SetError> {
+pub fn apply(
+    current: &Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<Map<String, Value>, SetError> {
     check_prefixes(patch)?;
     let mut out = current.clone();
     for (pointer, value) in patch {

@@ -297,9 +297,11 @@ fn creation_order(create: &[(String, Map<String, Value>)]) -> Vec<&(String, Map<
     while !waiting.is_empty() {
         let keys: std::collections::HashSet<&str> = waiting.iter().map(|(key, _)| key.as_str()).collect();
         let refers = |(own, object): &&(String, Map<String, Value>)| {
-            object.values().filter_map(Value::as_str).filter_map(|text| text.strip_prefix('#')).any(|key| {
-                key != own.as_str() && keys.contains(key)
-            })
+            object
+                .values()
+                .filter_map(Value::as_str)
+                .filter_map(|text| text.strip_prefix('#'))
+                .any(|key| key != own.as_str() && keys.contains(key))
         };
         let (later, now): (Vec<_>, Vec<_>) = waiting.iter().copied().partition(refers);
         if now.is_empty() {
