@@ -1,1 +1,94 @@
-//! app
+//! Every part of a running server, built once. It has no methods: who needs a part takes it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::blob::{BlobError, Blobs};
+use crate::bus::Bus;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::config::engine::{BlobUrl, DatabaseUrl, SearchUrl};
+use crate::index::{Index, IndexError};
+use crate::store::Store;
+use crate::store::directory::sign_in::SignIn;
+use crate::store::error::StoreError;
+use crate::types::clock::Clock;
+
+/// Octets that the cache of immutable metadata may take.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// The parts of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The clock.
+    pub clock: Clock,
+    /// Events.
+    pub bus: Bus,
+    /// What is read most, and rate counters.
+    pub cache: Cache,
+    /// Metadata and queues.
+    pub store: Store,
+    /// Messages and uploads.
+    pub blobs: Blobs,
+    /// Full text.
+    pub index: Index,
+    /// Who may come in.
+    pub sign_in: SignIn,
+}
+
+/// A part that could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A folder cannot be made.
+    Folder(std::io::Error),
+    /// The database.
+    Store(StoreError),
+    /// The blobs.
+    Blobs(BlobError),
+    /// The index.
+    Index(IndexError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Folder(error) => write!(f, "the data folder cannot be made: {error}"),
+            OpenError::Store(error) => write!(f, "the database cannot be opened: {error}"),
+            OpenError::Blobs(error) => write!(f, "the folder of blobs cannot be opened: {error}"),
+            OpenError::Index(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Opens all parts. Whoever calls this holds the lock of the data folder.
+pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
+    std::fs::create_dir_all(&config.data).map_err(OpenError::Folder)?;
+    let bus = Bus::memory();
+    let DatabaseUrl::Sqlite(database) = &config.database_url;
+    make_parent(database)?;
+    let store =
+        Store::open_sqlite(database, bus.clone(), clock.clone()).map_err(OpenError::Store)?;
+    let BlobUrl::File(folder) = &config.blob_url;
+    let blobs = Blobs::open_local(folder, &config.data.join("tmp"), store.clone()).map_err(OpenError::Blobs)?;
+    let SearchUrl::Tantivy(folder) = &config.search_url;
+    let index_url = format!("tantivy:{}", folder.display());
+    let index = tokio::task::spawn_blocking(move || Index::open(&index_url))
+        .await
+        .unwrap_or_else(|error| Err(IndexError::Open(error.to_string())))
+        .map_err(OpenError::Index)?;
+    let cache = Cache::open(&config.cache_url, CACHE_BYTES, clock.clone());
+    let sign_in = SignIn::new(store.clone(), cache.clone());
+    Ok(App { config, clock, bus, cache, store, blobs, index, sign_in })
+}
+
+fn make_parent(path: &Path) -> Result<(), OpenError> {
+    match path.parent() {
+        Some(parent) => std::fs::create_dir_all(parent).map_err(OpenError::Folder),
+        None => Ok(()),
+    }
+}

@@ -18,6 +18,8 @@ use hickory_resolver::system_conf::read_system_conf;
 use mail_auth::MessageAuthenticator;
 use rand::seq::SliceRandom;
 
+use crate::config::value as config;
+
 /// Most hosts of a domain that are considered, and most addresses of a host: a domain may list
 /// thousands to keep its senders busy.
 const MAX_HOSTS: usize = 20;
@@ -73,18 +75,15 @@ impl fmt::Debug for Dns {
 }
 
 impl Dns {
-    /// A resolver for `system`, the machine's own configuration, or one server as `host:port`. A
-    /// host given by name is looked up once, now.
-    pub async fn new(server: &str) -> Result<Dns, DnsError> {
-        if server == "system" {
-            let (config, options) = read_system_conf().map_err(failure)?;
-            return Dns::with_config(config, options);
+    /// A resolver as configured: the machine's own configuration, or one server.
+    pub fn new(which: &config::Dns) -> Result<Dns, DnsError> {
+        match which {
+            config::Dns::System => {
+                let (config, options) = read_system_conf().map_err(failure)?;
+                Dns::with_config(config, options)
+            }
+            config::Dns::Server(address) => Dns::with_server(*address),
         }
-        let mut addresses = tokio::net::lookup_host(server)
-            .await
-            .map_err(|error| DnsError::Temporary(format!("{server}: {error}")))?;
-        let address = addresses.next().ok_or(DnsError::NotFound)?;
-        Dns::with_server(address)
     }
 
     /// A resolver that asks one server.
@@ -298,7 +297,7 @@ mod tests {
                 socket.send_to(&reply.to_vec().expect("reply"), from).await.expect("sends");
             }
         });
-        Dns::new(&address.to_string()).await.expect("resolver")
+        Dns::new(&config::Dns::Server(address)).expect("resolver")
     }
 
     async fn hosts(dns: &Dns, domain: &str) -> Vec<(u16, String)> {

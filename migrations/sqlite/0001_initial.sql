@@ -21,18 +21,22 @@ create table account (
   log_day integer not null default 0,
   quota_bytes integer not null default 0,
   used_bytes integer not null default 0,
-  used_emails integer not null default 0
+  used_emails integer not null default 0,
+  removed_at integer not null default 0
 ) strict;
+create index account_removed on account (removed_at) where removed_at > 0;
 
 -- Where mail for an address goes; an alias may name several accounts.
 create table address (
   address text not null,
   account_id integer not null,
+  domain text not null,
   is_primary integer not null,
   created_at integer not null,
   primary key (address, account_id)
 ) strict, without rowid;
 create index address_account on address (account_id, address);
+create index address_domain on address (domain, is_primary, account_id);
 
 create table login (
   id integer not null primary key,
@@ -42,9 +46,11 @@ create table login (
   created_at integer not null
 ) strict;
 
+-- What a login may reach; the account's name is repeated, so that a session is one range read.
 create table access (
   login_id integer not null,
   account_id integer not null,
+  account_name text not null,
   is_read_only integer not null,
   is_personal integer not null,
   primary key (login_id, account_id)
@@ -266,11 +272,16 @@ create table delivered (
 ) strict, without rowid;
 create index delivered_age on delivered (account_id, filed_at);
 
+-- Queue rows: `attempts` counts claims, only grows and is the fence of a lease; `tries` is the same
+-- count since an operator last released the row. `due` of a leased row is the end of its lease; a row
+-- set aside is due at the end of time.
 create table incoming (
   lane integer not null,
   id integer not null,
   due integer not null,
-  attempts integer not null,
+  attempts integer not null default 0,
+  tries integer not null default 0,
+  is_leased integer not null default 0,
   created_at integer not null,
   is_held integer not null default 0,
   envelope text not null,
@@ -294,7 +305,9 @@ create table outgoing (
   lane integer not null,
   id integer not null,
   due integer not null,
-  attempts integer not null,
+  attempts integer not null default 0,
+  tries integer not null default 0,
+  is_leased integer not null default 0,
   created_at integer not null,
   is_held integer not null default 0,
   account_id integer not null,
@@ -304,22 +317,26 @@ create table outgoing (
   recipients text not null,
   body_hash blob not null,
   size integer not null,
-  tries integer not null default 0,
   last_error text not null default '',
   primary key (lane, id)
 ) strict, without rowid;
 create index outgoing_due on outgoing (lane, due, id);
 create index outgoing_submission on outgoing (lane, account_id, submission_id);
 
+-- An Email to be indexed or forgotten; email_id 0 with is_delete stands for all of the account.
 create table index_queue (
   lane integer not null,
   id integer not null,
   due integer not null,
-  attempts integer not null,
+  attempts integer not null default 0,
+  tries integer not null default 0,
+  is_leased integer not null default 0,
   created_at integer not null,
+  is_held integer not null default 0,
   account_id integer not null,
   email_id integer not null,
   is_delete integer not null,
+  last_error text not null default '',
   primary key (lane, id)
 ) strict, without rowid;
 create index index_queue_due on index_queue (lane, due, id);

@@ -16,7 +16,7 @@
 //!   references after it has closed the door to writers, cannot race them;
 //! - a whole blob that is read has the hash that it is named by.
 
-pub mod error;
+mod error;
 mod objects;
 pub mod prepared;
 mod read;
@@ -26,7 +26,7 @@ mod upload;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::blob::error::BlobError;
+pub use crate::blob::error::BlobError;
 use crate::blob::objects::Objects;
 use crate::store::Store;
 

@@ -16,8 +16,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
+use crate::blob::BlobError;
 use crate::blob::blocking;
-use crate::blob::error::BlobError;
 use crate::types::blob_id::BlobHash;
 
 /// Octets of a piece in which a large file is put; the least that S3 takes.
@@ -173,7 +173,7 @@ impl Objects {
         let failed = |error: object_store::Error| BlobError::of_object(hash, &error);
         let content =
             self.objects.get(&path_of(hash)).await.map_err(failed)?.bytes().await.map_err(failed)?;
-        blocking(move || match BlobHash(*blake3::hash(&content).as_bytes()) == hash {
+        blocking(move || match BlobHash::of(&content) == hash {
             true => Ok(content),
             false => Err(BlobError::Corrupt(hash)),
         })
@@ -285,7 +285,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let objects = Objects::open_local(folder.path()).unwrap();
         let content = Bytes::from_static(b"content");
-        let hash = BlobHash(*blake3::hash(&content).as_bytes());
+        let hash = BlobHash::of(&content);
         objects.put(hash, content.clone()).await.unwrap();
         let path = folder.path().join(path_of(hash).to_string());
         let leftover = path.with_file_name("leftover#1");
@@ -301,7 +301,7 @@ mod tests {
     async fn changed_octets_are_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let objects = Objects::open_local(folder.path()).unwrap();
-        let hash = BlobHash(*blake3::hash(b"content").as_bytes());
+        let hash = BlobHash::of(b"content");
         objects.put(hash, Bytes::from_static(b"content")).await.unwrap();
         let path = folder.path().join(path_of(hash).to_string());
         std::fs::write(&path, b"Content").unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::blob::error::BlobError;
+use crate::blob::BlobError;
 use crate::blob::{Blobs, blocking};
 use crate::store::blob::{self, BlobSource, INLINE_MAX, InlineBody, Reader, Reference, UploadQuota};
 use crate::store::error::StoreError;
@@ -189,10 +189,10 @@ impl Blobs {
 
     async fn put(&self, content: Bytes) -> Result<PreparedBlob, BlobError> {
         let hash = if content.len() <= HASH_IN_PLACE {
-            hash_of(&content)
+            BlobHash::of(&content)
         } else {
             let content = content.clone();
-            blocking(move || Ok(hash_of(&content))).await?
+            blocking(move || Ok(BlobHash::of(&content))).await?
         };
         let size = content.len() as u64;
         let touched_at_ms = self.touch(hash, size).await?;
@@ -235,7 +235,7 @@ pub(in crate::blob) fn inline(content: &Bytes) -> PreparedBlob {
         Some(body) => InlineBody { size, is_zstd: true, body },
         None => InlineBody { size, is_zstd: false, body: content.clone() },
     };
-    PreparedBlob { hash: hash_of(content), size: content.len() as u64, body: Body::Inline(body) }
+    PreparedBlob { hash: BlobHash::of(content), size: content.len() as u64, body: Body::Inline(body) }
 }
 
 fn compressed(content: &[u8]) -> Option<Bytes> {
@@ -245,10 +245,6 @@ fn compressed(content: &[u8]) -> Option<Bytes> {
     let body = zstd::bulk::compress(content, ZSTD_LEVEL).ok()?;
     // An eighth saved at least, or reading is not worth the work.
     (body.len() <= content.len() / 8 * 7).then(|| body.into())
-}
-
-pub(in crate::blob) fn hash_of(content: &[u8]) -> BlobHash {
-    BlobHash(*blake3::hash(content).as_bytes())
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use crate::blob::error::BlobError;
-use crate::blob::prepared::hash_of;
+use crate::blob::BlobError;
 use crate::blob::{Blobs, blocking};
+use crate::mail::transfer;
 use crate::store::blob::{self, InlineBody, Reader};
-use crate::types::blob_id::BlobHash;
+use crate::types::blob_id::{BlobHash, BlobHasher, BlobId, Encoding, Step};
 
 /// Objects read at the same time for one caller.
 const READS_AT_ONCE: usize = 8;
@@ -73,6 +73,33 @@ impl Blobs {
         Ok(read)
     }
 
+    /// What a blob id names: a whole blob, or a part cut from one and decoded. Of a large blob no
+    /// more is read than the part's own octets. `None` as with `read`, or when the id reaches
+    /// outside of its blob.
+    pub async fn read_part(
+        &self,
+        reader: impl Into<Reader>,
+        id: &BlobId,
+    ) -> Result<Option<Bytes>, BlobError> {
+        let Some(first) = id.steps().first() else { return self.read(reader, &id.hash).await };
+        let Some(found) = self.find(reader.into(), &[id.hash]).await?.remove(&id.hash) else {
+            return Ok(None);
+        };
+        if let Some(body) = found.inline {
+            return cut(id.clone(), unpacked(id.hash, body)?).await;
+        }
+        // An offset that is too large by itself, or by its length, is outside.
+        let Some(end) = first.offset.checked_add(first.length).filter(|end| *end <= found.size) else {
+            return Ok(None);
+        };
+        let slice = self.inner.objects.get_range(id.hash, first.offset..end).await?;
+        let moved = Step { offset: 0, ..*first };
+        let mut steps = std::iter::once(&moved).chain(id.steps().iter().skip(1));
+        let moved = steps.try_fold(BlobId::whole(id.hash), |id, step| id.cut(*step));
+        let Some(moved) = moved else { return Ok(None) };
+        cut(moved, slice).await
+    }
+
     /// The octets of an object whoever refers to it: for the worker that holds the row of a staged
     /// message. Small blobs are not objects.
     pub async fn read_unchecked(&self, hash: &BlobHash) -> Result<Bytes, BlobError> {
@@ -128,7 +155,7 @@ impl Blobs {
         range: Range<u64>,
     ) -> BoxStream<'static, Result<Bytes, BlobError>> {
         // Only the whole has a hash to be compared with.
-        let hasher = (range == (0..size)).then(blake3::Hasher::new);
+        let hasher = (range == (0..size)).then(BlobHasher::new);
         let blobs = self.clone();
         let start = (range.start, hasher);
         stream::try_unfold(start, move |(at, mut hasher)| {
@@ -141,7 +168,7 @@ impl Blobs {
                 let piece = blobs.inner.objects.get_range(hash, at..next).await?;
                 if let Some(hasher) = &mut hasher {
                     hasher.update(&piece);
-                    if next == end && hasher.finalize().as_bytes() != &hash.0 {
+                    if next == end && hasher.finish() != hash {
                         return Err(BlobError::Corrupt(hash));
                     }
                 }
@@ -163,6 +190,18 @@ impl Blobs {
     }
 }
 
+/// The octets that the steps of an id cut from a blob.
+async fn cut(id: BlobId, content: Bytes) -> Result<Option<Bytes>, BlobError> {
+    if let [Step { offset, length, encoding: Encoding::None }] = id.steps() {
+        // Nothing to decode: no copy.
+        let end = offset.checked_add(*length).filter(|end| *end <= content.len() as u64);
+        return Ok(end.map(|end| content.slice(*offset as usize..end as usize)));
+    }
+    let is_short = content.len() <= UNPACK_IN_PLACE;
+    let decode = move || Ok(transfer::cut(&id, &content).map(|part| Bytes::from(part.into_owned())));
+    if is_short { decode() } else { blocking(decode).await }
+}
+
 /// The octets that a stored body stands for, verified.
 fn unpacked(hash: BlobHash, stored: InlineBody) -> Result<Bytes, BlobError> {
     let content = if stored.is_zstd {
@@ -171,7 +210,7 @@ fn unpacked(hash: BlobHash, stored: InlineBody) -> Result<Bytes, BlobError> {
     } else {
         stored.body
     };
-    if hash_of(&content) == hash { Ok(content) } else { Err(BlobError::Corrupt(hash)) }
+    if BlobHash::of(&content) == hash { Ok(content) } else { Err(BlobError::Corrupt(hash)) }
 }
 
 #[cfg(test)]
@@ -205,6 +244,33 @@ mod tests {
                 let wanted = &content[got.start as usize..got.end as usize];
                 assert_eq!(collected(stream).await.unwrap(), wanted);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_of_small_and_large_messages() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let step = |offset, length, encoding| Step { offset, length, encoding };
+        for padding in [0, 100_000] {
+            let message = [b"Hello QWJj".as_slice(), &b"ZGVm".repeat(20), &noise(1, padding)].concat();
+            let hash = bench.email(account, 1, &message.into()).await;
+            let whole = BlobId::whole(hash);
+            let plain = whole.cut(step(1, 4, Encoding::None)).unwrap();
+            let encoded = whole.cut(step(6, 4, Encoding::Base64)).unwrap();
+            let nested = encoded.cut(step(1, 2, Encoding::None)).unwrap();
+            for (id, wanted) in [(&plain, "ello"), (&encoded, "Abc"), (&nested, "bc")] {
+                let part = bench.blobs.read_part(account, id).await.unwrap().unwrap();
+                assert_eq!(part, wanted);
+            }
+            for outside in [
+                whole.cut(step(80 + padding as u64, 20, Encoding::None)).unwrap(),
+                whole.cut(step(80 + padding as u64, 20, Encoding::Base64)).unwrap(),
+                encoded.cut(step(2, 2, Encoding::None)).unwrap(),
+            ] {
+                assert_eq!(bench.blobs.read_part(account, &outside).await.unwrap(), None);
+            }
+            assert_eq!(bench.blobs.read_part(bench.account().await, &plain).await.unwrap(), None);
         }
     }
 

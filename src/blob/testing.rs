@@ -103,7 +103,7 @@ impl Bench {
     pub async fn remove_email(&self, account: AccountId, number: i64, hash: BlobHash) {
         self.store
             .write(account, async move |tx: &mut Tx| {
-                reference_remove(tx, &[(hash, BlobSource::Email, Id(number))]).await
+                reference_remove(tx, BlobSource::Email, &[(hash, Id(number))]).await
             })
             .await
             .unwrap();

@@ -9,11 +9,11 @@ use std::pin::pin;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 
-use crate::blob::error::BlobError;
+use crate::blob::BlobError;
 use crate::blob::prepared::{PreparedBlob, inline};
 use crate::blob::{Blobs, blocking};
 use crate::store::blob::INLINE_MAX;
-use crate::types::blob_id::BlobHash;
+use crate::types::blob_id::BlobHasher;
 
 /// Octets gathered before they are hashed and written.
 const WRITE_AT_ONCE: usize = 512 * 1024;
@@ -47,7 +47,7 @@ impl Blobs {
         let gathered = gathered.freeze();
         let Some(spool) = spool else { return Ok(inline(&gathered)) };
         let Spool { file, hasher } = self.spooled(Some(spool), gathered).await?;
-        self.put_file(BlobHash(*hasher.finalize().as_bytes()), total, file).await
+        self.put_file(hasher.finish(), total, file).await
     }
 
     /// Hashes and writes what has been gathered; makes the file when there is none yet.
@@ -56,7 +56,7 @@ impl Blobs {
         blocking(move || {
             let mut spool = match spool {
                 Some(spool) => spool,
-                None => Spool { file: nameless_file(&path)?, hasher: blake3::Hasher::new() },
+                None => Spool { file: nameless_file(&path)?, hasher: BlobHasher::new() },
             };
             spool.hasher.update(&gathered);
             spool.file.write_all(&gathered)?;
@@ -68,7 +68,7 @@ impl Blobs {
 
 struct Spool {
     file: File,
-    hasher: blake3::Hasher,
+    hasher: BlobHasher,
 }
 
 /// A file that is gone as soon as it is closed, however that comes about.
@@ -96,10 +96,10 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::blob::prepared::hash_of;
     use crate::blob::testing::{Bench, CHILD_FOLDER, QUOTA, child, noise};
     use crate::store::blob::Reader;
     use crate::store::tx::Tx;
+    use crate::types::blob_id::BlobHash;
     use crate::types::id::Id;
 
     fn chunks(content: &Bytes, len: usize) -> impl Stream<Item = Result<Bytes, String>> {
@@ -115,10 +115,11 @@ mod tests {
         for len in [0, 1, INLINE_MAX, INLINE_MAX + 1, WRITE_AT_ONCE * 3 + 17, 6 * 1024 * 1024] {
             let content = noise(len as u64, len);
             let blob = bench.blobs.prepare_stream(chunks(&content, 10_007), 1 << 30).await.unwrap();
-            assert_eq!((blob.hash(), blob.size()), (hash_of(&content), len as u64));
+            assert_eq!((blob.hash(), blob.size()), (BlobHash::of(&content), len as u64));
             let unit = async move |tx: &mut Tx| blob.reference_upload(tx, Id(5), QUOTA).await;
             bench.store.write(account, unit).await.unwrap();
-            let read = bench.blobs.read(Reader::login(account, Id(5)), &hash_of(&content)).await.unwrap();
+            let read =
+                bench.blobs.read(Reader::login(account, Id(5)), &BlobHash::of(&content)).await.unwrap();
             assert_eq!(read, Some(content));
         }
         assert_eq!(bench.objects(), 3);

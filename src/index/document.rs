@@ -1,4 +1,4 @@
-//! The searchable texts of a message, and the direct search of one message for what is not yet in
+//! What of a message is searched, and the direct search of one message for what is not yet in
 //! the index. Finds exactly what an engine finds: both cut texts by `index::token`, within the
 //! limits that stand here.
 

@@ -2,9 +2,10 @@
 //! not by the tokens under test; every one of them is looked for, in the index and by the direct
 //! scan.
 
-use crate::index::document::{SearchText, matches};
+use crate::index::document::matches;
 use crate::index::query::{Field, TextQuery};
 use crate::index::{Index, Operation};
+use crate::mail::text::SearchText;
 use crate::types::id::{AccountId, Id};
 
 const ACCOUNT: AccountId = AccountId(Id(1));

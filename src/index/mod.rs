@@ -3,7 +3,7 @@
 //!
 //! `token` cuts texts, once for all engines; `query` reads the text leaves of a filter; `document`
 //! says what of a message is searched and scans one message directly; `snippet` marks what was
-//! found. An engine is a variant of `Index`. It answers a text leaf with the set of all ids of
+//! found; `source` reads messages for the index and for the direct scan. An engine is a variant of `Index`. It answers a text leaf with the set of all ids of
 //! one account that match; the rest of a filter, and the order, are the store's (the index holds
 //! no mutable state of an Email). What an engine answers and what the direct scan answers are the
 //! same: a message that is not yet indexed is scanned instead.
@@ -16,6 +16,7 @@ pub mod fold;
 mod languages;
 pub mod query;
 pub mod snippet;
+pub mod source;
 pub mod tantivy;
 pub mod token;
 
@@ -62,6 +63,8 @@ pub enum IndexError {
     Open(String),
     /// A change or a search failed.
     Engine(String),
+    /// The messages cannot be read now.
+    Messages(String),
 }
 
 impl fmt::Display for IndexError {
@@ -70,6 +73,7 @@ impl fmt::Display for IndexError {
             IndexError::UnknownEngine(url) => write!(f, "{url}: a search index is tantivy:FOLDER"),
             IndexError::Open(why) => write!(f, "the search index cannot be opened: {why}"),
             IndexError::Engine(why) => write!(f, "the search index failed: {why}"),
+            IndexError::Messages(why) => write!(f, "messages cannot be read for the search: {why}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::blob::error::BlobError;
+use crate::blob::BlobError;
 use crate::store::error::StoreError;
 
 /// The whole request cannot be processed.

@@ -52,6 +52,12 @@ impl ChunkCollector {
         self.body.len()
     }
 
+    /// Drops what was kept and keeps nothing more; chunks are still read to their ends.
+    pub fn give_up(&mut self) {
+        self.discard = true;
+        self.body = BytesMut::new();
+    }
+
     /// Starts a chunk of `size` octets. `Flood` when it is more than `swallow` octets above what
     /// can be kept: such a connection is closed rather than read on.
     pub fn begin(&mut self, size: u64, last: bool, swallow: u64) -> Result<(), DataError> {

@@ -40,6 +40,7 @@ pub struct DataDecoder {
     limit: u64,
     swallow: u64,
     bare_line_end: bool,
+    given_up: bool,
 }
 
 impl DataDecoder {
@@ -53,12 +54,19 @@ impl DataDecoder {
             limit,
             swallow,
             bare_line_end: false,
+            given_up: false,
         }
     }
 
     /// Octets kept so far.
     pub fn buffered(&self) -> usize {
         self.body.len()
+    }
+
+    /// Drops what was kept and keeps nothing more; the message is still read to its end.
+    pub fn give_up(&mut self) {
+        self.given_up = true;
+        self.body = BytesMut::new();
     }
 
     /// Takes what belongs to the message off the front of `input`; what the client sent behind the
@@ -124,7 +132,7 @@ impl DataDecoder {
 
     fn keep(&mut self, bytes: &[u8]) {
         self.length = self.length.saturating_add(bytes.len() as u64);
-        if self.length > self.limit || self.bare_line_end {
+        if self.length > self.limit || self.bare_line_end || self.given_up {
             self.body = BytesMut::new();
         } else {
             self.body.extend_from_slice(bytes);

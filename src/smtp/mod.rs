@@ -20,4 +20,5 @@ pub mod parameters;
 pub mod path;
 pub mod reply;
 pub mod sasl;
+pub mod stream;
 pub mod xtext;

@@ -83,12 +83,9 @@ pub struct Reference {
     pub object_id: Id,
     /// Octets of the blob.
     pub size: i64,
-    /// When the reference ends by itself, in milliseconds since 1970; 0 for never.
+    /// When an upload ends by itself, in milliseconds since 1970; 0 for never, as with all else.
     pub expires_at: i64,
 }
-
-/// A reference to be removed.
-pub type ReferenceKey = (BlobHash, BlobSource, Id);
 
 /// The body of a small blob as it is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -131,17 +128,21 @@ pub async fn reference_add(tx: &mut Tx, references: &[Reference]) -> Result<(), 
     Ok(())
 }
 
-/// Removes references, and the bodies of small blobs to which none is left.
-pub async fn reference_remove(tx: &mut Tx, references: &[ReferenceKey]) -> Result<(), StoreError> {
+/// Removes references of objects of one kind, and the bodies of small blobs to which none is left.
+pub async fn reference_remove(
+    tx: &mut Tx,
+    source: BlobSource,
+    references: &[(BlobHash, Id)],
+) -> Result<(), StoreError> {
     let account = tx.account();
-    let rows = references.iter().map(|(hash, source, object_id)| {
+    let rows = references.iter().map(|(hash, object_id)| {
         vec![account.into(), (*hash).into(), source.number().into(), (*object_id).into()]
     });
     sql("delete from blob_reference \
          where account_id = $1 and hash = $2 and source = $3 and object_id = $4")
     .run_each(tx, rows.collect())
     .await?;
-    let mut hashes: Vec<BlobHash> = references.iter().map(|(hash, ..)| *hash).collect();
+    let mut hashes: Vec<BlobHash> = references.iter().map(|(hash, _)| *hash).collect();
     hashes.sort_unstable();
     hashes.dedup();
     inline_collect(tx, &hashes).await
@@ -261,32 +262,23 @@ pub async fn upload_add(
         }
         uploads -= 1;
         bytes -= size;
-        evicted.push((old, BlobSource::Upload, login));
+        evicted.push((old, login));
     }
-    reference_remove(tx, &evicted).await
+    reference_remove(tx, BlobSource::Upload, &evicted).await
 }
 
-/// Removes at most `limit` references whose time is over; how many there were.
+/// Removes at most `limit` uploads whose time is over; how many there were. Nothing but uploads
+/// expires.
 pub async fn expired_remove(tx: &mut Tx, limit: usize) -> Result<usize, StoreError> {
-    let rows = sql("select hash, source, object_id from blob_reference \
-                    where account_id = $1 and expires_at > 0 and expires_at <= $2 \
-                    order by expires_at limit $3")
+    let expired = sql("select hash, object_id from blob_reference \
+                       where account_id = $1 and expires_at > 0 and expires_at <= $2 and source = 1 \
+                       order by expires_at limit $3")
     .bind(tx.account())
     .bind(tx.now_ms())
     .bind(limit as i64)
-    .all(tx, |row| Ok((row.get::<BlobHash>(0)?, row.get::<i64>(1)?, row.get::<Id>(2)?)))
+    .all(tx, |row| Ok((row.get(0)?, row.get(1)?)))
     .await?;
-    let mut expired = Vec::with_capacity(rows.len());
-    for (hash, source, object_id) in rows {
-        let source = match source {
-            1 => BlobSource::Upload,
-            2 => BlobSource::Email,
-            3 => BlobSource::Submission,
-            _ => return Err(StoreError::corrupt_value("source of a blob reference", &source)),
-        };
-        expired.push((hash, source, object_id));
-    }
-    reference_remove(tx, &expired).await?;
+    reference_remove(tx, BlobSource::Upload, &expired).await?;
     Ok(expired.len())
 }
 
@@ -377,13 +369,15 @@ mod tests {
             found.sort();
             found
         };
-        let remove = async |removed: Vec<ReferenceKey>| {
-            let unit = async move |tx: &mut Tx| reference_remove(tx, &removed).await;
+        let remove = async |source: BlobSource, removed: Vec<(BlobHash, Id)>| {
+            let unit = async move |tx: &mut Tx| reference_remove(tx, source, &removed).await;
             store.write(mine, unit).await.unwrap();
         };
-        remove(vec![(one, BlobSource::Email, Id(1))]).await;
+        remove(BlobSource::Email, vec![(one, Id(1)), (two, Id(3))]).await;
         assert_eq!(found(mine).await, [one, two]);
-        remove(vec![(one, BlobSource::Submission, Id(1)), (two, BlobSource::Email, Id(2))]).await;
+        remove(BlobSource::Submission, vec![(one, Id(1))]).await;
+        assert_eq!(found(mine).await, [two]);
+        remove(BlobSource::Email, vec![(two, Id(2))]).await;
         assert_eq!(found(mine).await, []);
         assert_eq!(found(other).await, [one, two]);
     }

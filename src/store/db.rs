@@ -49,6 +49,11 @@ impl Conn {
         &sqlite.connection
     }
 
+    /// Whether the engine has ended the transaction by itself (disk full, I/O error).
+    pub(super) fn has_lost_transaction(&self) -> bool {
+        self.as_sqlite().is_autocommit()
+    }
+
     /// Runs a statement without values or result, such as `begin`.
     pub(super) fn control(&mut self, text: &'static str) -> Result<(), StoreError> {
         Ok(self.as_sqlite().prepare_cached(text)?.raw_execute().map(drop)?)
@@ -57,6 +62,11 @@ impl Conn {
     /// The first failure since the last call, which is then forgotten.
     pub(super) fn take_failure(&mut self) -> Option<StoreError> {
         self.failed.take()
+    }
+
+    /// The first failure since it was last taken.
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.failed.clone()
     }
 
     /// Remembers a failure that the transaction must not survive.

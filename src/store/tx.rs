@@ -30,6 +30,10 @@ pub struct Tx {
     lane: i64,
     changes: BTreeMap<(ObjectType, Id), Change>,
     events: Vec<Event>,
+    /// Open `attempt`s, one in the other.
+    attempts: u32,
+    /// What was recorded of an object before, for each record made while an attempt is open.
+    undo: Vec<((ObjectType, Id), Option<Change>)>,
 }
 
 impl Deref for Tx {
@@ -60,6 +64,8 @@ impl Tx {
             lane: 0,
             changes: BTreeMap::new(),
             events: Vec::new(),
+            attempts: 0,
+            undo: Vec::new(),
         }
     }
 
@@ -68,10 +74,22 @@ impl Tx {
     pub(super) async fn start(&mut self, account: Option<AccountId>) -> Result<(), StoreError> {
         self.changes.clear();
         self.events.clear();
-        self.account = account;
+        self.attempts = 0;
+        self.undo.clear();
+        self.account = None;
         self.modseq = 0;
+        self.lane = 0;
         self.now_ms = self.clock.now_ms();
-        let Some(account) = account else { return Ok(()) };
+        match account {
+            Some(account) => self.take_account(account).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes this the transaction of an account. A unit that creates an account calls it as soon as
+    /// the row is there; all others begin with it.
+    pub(super) async fn take_account(&mut self, account: AccountId) -> Result<(), StoreError> {
+        self.account = Some(account);
         let taken =
             sql("update account set modseq = modseq + 1 where id = $1 returning modseq, lane, log_day")
                 .bind(account)
@@ -199,6 +217,10 @@ impl Tx {
     }
 
     fn record(&mut self, object_type: ObjectType, id: Id, change: Change) {
+        if self.attempts > 0 {
+            let key = (object_type, id);
+            self.undo.push((key, self.changes.get(&key).copied()));
+        }
         match self.changes.entry((object_type, id)) {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(change);
@@ -216,9 +238,69 @@ impl Tx {
 
     /// Tells the workers of a queue, after the commit, that there is work in a lane.
     pub fn wake(&mut self, queue: Queue, lane: i64) {
-        let event = Event::Queued { queue, lane };
+        self.publish_after_commit(Event::Queued { queue, lane });
+    }
+
+    /// Publishes an event once the commit has succeeded, and not otherwise.
+    pub fn publish_after_commit(&mut self, event: Event) {
         if !self.events.contains(&event) {
             self.events.push(event);
         }
+    }
+
+    /// Runs a part of the unit that may fail by itself: when it answers an error, or a statement of
+    /// it has failed, all that it wrote, recorded and wanted published is undone, and the unit goes
+    /// on. Attempts may stand one in the other.
+    pub async fn attempt<T, E: From<StoreError>>(
+        &mut self,
+        part: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if let Some(error) = self.conn.failure() {
+            return Err(error.into());
+        }
+        self.conn.control("savepoint attempt")?;
+        let (undo_mark, events_mark) = (self.undo.len(), self.events.len());
+        self.attempts += 1;
+        let outcome = part(self).await;
+        self.attempts -= 1;
+        let failure = self.conn.failure();
+        let outcome = match (outcome, failure.clone()) {
+            // A part may not hide that a statement failed, either.
+            (Ok(_), Some(error)) => Err(error.into()),
+            (outcome, _) => outcome,
+        };
+        if outcome.is_ok() {
+            if self.attempts == 0 {
+                self.undo.clear();
+            }
+            self.control_or_fail("release attempt")?;
+            return outcome;
+        }
+        if self.conn.has_lost_transaction() {
+            // The engine has undone more than this part: the unit cannot go on.
+            let error = failure.unwrap_or(StoreError::Full);
+            self.conn.fail(&error);
+            return Err(error.into());
+        }
+        self.control_or_fail("rollback to attempt")?;
+        self.control_or_fail("release attempt")?;
+        let _ = self.conn.take_failure();
+        for (key, before) in self.undo.drain(undo_mark..).rev() {
+            match before {
+                Some(change) => self.changes.insert(key, change),
+                None => self.changes.remove(&key),
+            };
+        }
+        self.events.truncate(events_mark);
+        outcome
+    }
+
+    /// Runs a statement of `attempt` itself, whose failure the unit must not survive.
+    fn control_or_fail(&mut self, text: &'static str) -> Result<(), StoreError> {
+        let outcome = self.conn.control(text);
+        if let Err(error) = &outcome {
+            self.conn.fail(error);
+        }
+        outcome
     }
 }

@@ -6,6 +6,7 @@ pub mod blob_id;
 pub mod clock;
 pub mod date;
 pub mod duration;
+pub mod envelope;
 pub mod id;
 pub mod keyword;
 pub mod network;

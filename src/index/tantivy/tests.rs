@@ -2,8 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::index::Index;
-use crate::index::document::{SearchText, matches};
+use crate::index::document::matches;
 use crate::index::query::Field;
+use crate::mail::text::SearchText;
 
 const ANNA: AccountId = AccountId(Id(7));
 const BERT: AccountId = AccountId(Id(8));

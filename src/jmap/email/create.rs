@@ -246,7 +246,7 @@ pub fn no_such_mailbox() -> SetError {
 pub fn created_properties(prepared: &PreparedEmail, inserted: Inserted) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("id".to_owned(), json!(inserted.email_id));
-    object.insert("blobId".to_owned(), json!(BlobId::from(prepared.blob.hash())));
+    object.insert("blobId".to_owned(), json!(BlobId::whole(prepared.blob.hash())));
     object.insert("threadId".to_owned(), json!(inserted.thread_id));
     object.insert("size".to_owned(), json!(prepared.email.size));
     object

@@ -130,7 +130,7 @@ fn write_email(
     let list =
         StoredProperties::read(&row.list_properties).map_err(|error| corrupt("list_properties", &error))?;
     let source = Source {
-        blob_id: &BlobId::from(row.blob_hash),
+        blob_id: &BlobId::whole(row.blob_hash),
         raw: raw.map_or(&[], |raw| raw.as_ref()),
         structure: structure.as_ref(),
         list: &list,

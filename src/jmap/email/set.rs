@@ -186,7 +186,7 @@ async fn immutable_properties(
     values.insert("threadId".to_owned(), json!(placed.thread_id));
     values.insert("receivedAt".to_owned(), json!(utc_date(placed.received_at)));
     for row in read::rows(tx, account, &[placed.email_id]).await? {
-        values.insert("blobId".to_owned(), json!(BlobId::from(row.blob_hash)));
+        values.insert("blobId".to_owned(), json!(BlobId::whole(row.blob_hash)));
         values.insert("size".to_owned(), json!(row.size));
         values.insert("hasAttachment".to_owned(), json!(row.has_attachment));
         if let Ok(Value::Object(list)) = serde_json::from_str(&row.list_properties) {

@@ -12,9 +12,10 @@ use crate::jmap::standard::query::Filter;
 use crate::mail::structure::Structure;
 use crate::mail::text::{SearchText, search_text};
 use crate::store::db::Conn;
+use crate::store::directory;
 use crate::store::email::{query as stored, read};
 use crate::store::error::StoreError;
-use crate::store::queue;
+use crate::store::queue::{self, index::IndexTask};
 use crate::types::id::{AccountId, Id};
 
 /// Messages whose octets are in memory at a time.
@@ -34,7 +35,7 @@ pub async fn resolve_texts(
     }
     // First what is still queued, then the index: an Email leaves the queue only once every search
     // sees it, so none is missed between the two.
-    let queued = queue::index::queued_emails(conn, account).await?;
+    let queued = queued_emails(conn, account).await?;
     let mut found: Vec<HashSet<Id>> = Vec::with_capacity(texts.len());
     for text in &texts {
         let ids = jmap.index.search(account, text).await.map_err(|error| {
@@ -49,6 +50,19 @@ pub async fn resolve_texts(
     scan(jmap, conn, account, &queued.into_iter().collect::<Vec<_>>(), &texts, &mut found).await?;
     let mut sets = found.into_iter();
     Ok(replace(filter, &mut sets))
+}
+
+/// The Emails that the index queue still holds work for.
+async fn queued_emails(conn: &mut Conn, account: AccountId) -> Result<HashSet<Id>, StoreError> {
+    let lane = directory::account::lane(conn, account).await?.ok_or(StoreError::NoSuchAccount)?;
+    let tasks = queue::index::pending(conn, lane, account).await?;
+    Ok(tasks
+        .into_iter()
+        .filter_map(|task| match task {
+            IndexTask::Add(id) | IndexTask::Delete(id) => Some(id),
+            IndexTask::DeleteAccount => None,
+        })
+        .collect())
 }
 
 /// Adds those of the Emails to each set that match its text.

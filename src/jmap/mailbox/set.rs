@@ -11,7 +11,6 @@ use crate::jmap::mailbox::{MailboxType, to_json};
 use crate::jmap::standard::patch;
 use crate::jmap::standard::set::{self, Changed, Creations, Set, SetRequest};
 use crate::store::change::state_of;
-use crate::store::db::Conn;
 use crate::store::email::{counters, delete};
 use crate::store::error::StoreError;
 use crate::store::mailbox::{self, Counts, Mailbox};
@@ -312,14 +311,4 @@ fn check(new: &Mailbox, all: &[Mailbox]) -> Result<(), SetError> {
         return Err(SetError::invalid("role", "another mailbox has this role"));
     }
     Ok(())
-}
-
-/// The mailboxes of these ids that do not exist in the account.
-pub async fn missing(
-    conn: &mut Conn,
-    account: crate::types::id::AccountId,
-    ids: &[Id],
-) -> Result<Vec<Id>, StoreError> {
-    let known = mailbox::by_ids(conn, account, ids).await?;
-    Ok(ids.iter().copied().filter(|id| !known.iter().any(|mailbox| mailbox.id == *id)).collect())
 }

@@ -8,9 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
 use crate::smtp::client::error::{ClientError, ErrorKind};
-use crate::smtp::client::stream::MaybeTls;
 use crate::smtp::client::tls::TlsSettings;
 use crate::smtp::reply::{NotAReply, Reply, ReplyReader};
+use crate::smtp::stream::MaybeTls;
 
 /// A stream with what was read ahead of it.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let stream =
             within(timeout, handshake).await?.map_err(|error| ClientError::new(ErrorKind::Tls(error)))?;
         Ok(Connection {
-            stream: MaybeTls::Tls(Box::new(stream)),
+            stream: MaybeTls::Tls(Box::new(stream.into())),
             input: BytesMut::new(),
             replies: ReplyReader::new(),
         })

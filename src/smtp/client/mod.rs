@@ -12,7 +12,6 @@
 pub mod capabilities;
 pub mod connection;
 pub mod error;
-pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod tls;

@@ -1,11 +1,11 @@
-//! A stream that may become encrypted on the way.
+//! A stream that may become encrypted on the way, at either end.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::TlsStream;
 
 /// Plain, or inside TLS.
 #[derive(Debug)]

@@ -98,15 +98,16 @@ pub async fn blob_forget(tx: &mut Tx, hashes: &[BlobHash], mark: i64) -> Result<
     Ok(())
 }
 
-/// Some accounts in which references have run out.
-pub async fn accounts_with_expired_references(
+/// Some accounts with uploads whose time is over.
+pub async fn accounts_with_expired_uploads(
     conn: &mut Conn,
     now_ms: i64,
     limit: usize,
 ) -> Result<Vec<AccountId>, StoreError> {
-    sql("select distinct account_id from blob_reference where expires_at > 0 and expires_at <= $1 limit $2")
-        .bind(now_ms)
-        .bind(limit as i64)
-        .column(conn)
-        .await
+    sql("select distinct account_id from blob_reference \
+         where expires_at > 0 and expires_at <= $1 and source = 1 limit $2")
+    .bind(now_ms)
+    .bind(limit as i64)
+    .column(conn)
+    .await
 }

@@ -1,0 +1,266 @@
+//! Statements over all accounts, addresses or lanes. On a sharded database each of them asks every
+//! shard, so they stand here together, and nothing that answers a client or a mail server calls them.
+
+pub mod sweep;
+
+use crate::bus::Queue;
+use crate::store::db::{Conn, sql};
+use crate::store::error::StoreError;
+use crate::types::envelope::{IncomingEnvelope, OutgoingEnvelope, OutgoingRecipient};
+use crate::types::id::{AccountId, Id};
+
+/// An account in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountEntry {
+    /// Its id.
+    pub id: AccountId,
+    /// Its primary address.
+    pub name: String,
+    /// In milliseconds since 1970.
+    pub created_at: i64,
+    /// Bytes that it may keep; 0 is without limit.
+    pub quota_bytes: i64,
+    /// Bytes that it keeps.
+    pub used_bytes: i64,
+    /// Emails that it keeps.
+    pub used_emails: i64,
+}
+
+/// Accounts in the order in which they were made, from the one after `after` on.
+pub async fn account_list(
+    conn: &mut Conn,
+    after: AccountId,
+    limit: usize,
+) -> Result<Vec<AccountEntry>, StoreError> {
+    sql("select id, name, created_at, quota_bytes, used_bytes, used_emails from account \
+         where id > $1 and removed_at = 0 order by id limit $2")
+    .bind(after)
+    .bind(limit as i64)
+    .all(conn, |row| {
+        Ok(AccountEntry {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            created_at: row.get(2)?,
+            quota_bytes: row.get(3)?,
+            used_bytes: row.get(4)?,
+            used_emails: row.get(5)?,
+        })
+    })
+    .await
+}
+
+/// Accounts whose removal has begun and not ended, with their names.
+pub async fn accounts_being_removed(conn: &mut Conn) -> Result<Vec<(AccountId, String)>, StoreError> {
+    sql("select id, name from account where removed_at > 0 order by id")
+        .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
+        .await
+}
+
+/// An alias in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AliasEntry {
+    /// The alias.
+    pub alias: String,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The primary address of that account.
+    pub account_name: String,
+}
+
+/// Aliases by name, from the one after `after` on.
+pub async fn alias_list(
+    conn: &mut Conn,
+    after: (&str, AccountId),
+    limit: usize,
+) -> Result<Vec<AliasEntry>, StoreError> {
+    sql("select d.address, d.account_id, a.name from address d join account a on a.id = d.account_id \
+         where (d.address, d.account_id) > ($1, $2) and d.is_primary = 0 \
+         order by d.address, d.account_id limit $3")
+    .bind(after.0)
+    .bind(after.1)
+    .bind(limit as i64)
+    .all(conn, |row| Ok(AliasEntry { alias: row.get(0)?, account: row.get(1)?, account_name: row.get(2)? }))
+    .await
+}
+
+/// Whether some account has an address in this domain.
+pub async fn domain_has_addresses(conn: &mut Conn, domain: &str) -> Result<bool, StoreError> {
+    let found = sql("select account_id from address where domain = $1 limit 1")
+        .bind(domain)
+        .value::<AccountId>(conn)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// For each of these domains the oldest account with its name there, but for one that does not count.
+pub async fn oldest_accounts_of_domains(
+    conn: &mut Conn,
+    domains: Vec<String>,
+    except: AccountId,
+) -> Result<Vec<(String, AccountId)>, StoreError> {
+    sql("select domain, min(account_id) from address \
+         where domain = any($1) and is_primary = 1 and account_id <> $2 group by domain")
+    .bind(domains)
+    .bind(except)
+    .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
+    .await
+}
+
+/// The lanes of a queue that have something due. Each lane costs a seek, whether it is empty or has
+/// a million rows.
+pub async fn lanes_with_work(conn: &mut Conn, queue: Queue, now_ms: i64) -> Result<Vec<i64>, StoreError> {
+    let query = match queue {
+        Queue::Incoming => sql("with recursive known (lane) as (select min(lane) from incoming union all \
+             select (select min(n.lane) from incoming n where n.lane > known.lane) from known \
+             where known.lane is not null) select known.lane from known where known.lane is not null \
+             and exists (select 1 from incoming q where q.lane = known.lane and q.due <= $1)"),
+        Queue::Outgoing => sql("with recursive known (lane) as (select min(lane) from outgoing union all \
+             select (select min(n.lane) from outgoing n where n.lane > known.lane) from known \
+             where known.lane is not null) select known.lane from known where known.lane is not null \
+             and exists (select 1 from outgoing q where q.lane = known.lane and q.due <= $1)"),
+        Queue::Index => sql("with recursive known (lane) as (select min(lane) from index_queue union all \
+             select (select min(n.lane) from index_queue n where n.lane > known.lane) from known \
+             where known.lane is not null) select known.lane from known where known.lane is not null \
+             and exists (select 1 from index_queue q where q.lane = known.lane and q.due <= $1)"),
+    };
+    query.bind(now_ms).column(conn).await
+}
+
+/// How much is in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// All rows.
+    pub rows: i64,
+    /// Rows that are set aside.
+    pub held: i64,
+    /// When the oldest row that is not set aside was made, in milliseconds since 1970.
+    pub oldest_created_at: Option<i64>,
+}
+
+/// How much is in a queue, for metrics. It reads the whole queue.
+pub async fn queue_depth(conn: &mut Conn, queue: Queue) -> Result<Depth, StoreError> {
+    let query = match queue {
+        Queue::Incoming => sql("select count(*), coalesce(sum(is_held), 0), \
+             min(case when is_held = 0 then created_at end) from incoming"),
+        Queue::Outgoing => sql("select count(*), coalesce(sum(is_held), 0), \
+             min(case when is_held = 0 then created_at end) from outgoing"),
+        Queue::Index => sql("select count(*), coalesce(sum(is_held), 0), \
+             min(case when is_held = 0 then created_at end) from index_queue"),
+    };
+    let depth = query
+        .first(conn, |row| Ok(Depth { rows: row.get(0)?, held: row.get(1)?, oldest_created_at: row.get(2)? }))
+        .await?;
+    Ok(depth.unwrap_or_default())
+}
+
+/// A queue row in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueEntry {
+    /// Its lane.
+    pub lane: i64,
+    /// Its id.
+    pub id: Id,
+    /// In milliseconds since 1970.
+    pub created_at: i64,
+    /// When it will be tried next or its lease ends, in milliseconds since 1970.
+    pub due: i64,
+    /// How often it was taken since it came or was last released.
+    pub tries: i64,
+    /// Whether a worker has it in hand.
+    pub is_leased: bool,
+    /// Whether it is set aside until somebody retries or drops it.
+    pub is_held: bool,
+    /// What went wrong last.
+    pub last_error: String,
+    /// Of the message, in bytes.
+    pub size: i64,
+    /// Of an outgoing row: the account that sends it.
+    pub account: Option<AccountId>,
+    /// Of an outgoing row: the domain to which it goes.
+    pub destination: Option<String>,
+    /// The reverse-path.
+    pub sender: String,
+    /// The forward-paths.
+    pub recipients: Vec<String>,
+}
+
+/// Incoming rows by lane and id, from the one after `after` on.
+pub async fn incoming_list(
+    conn: &mut Conn,
+    after: (i64, Id),
+    limit: usize,
+) -> Result<Vec<QueueEntry>, StoreError> {
+    sql("select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, envelope \
+         from incoming where (lane, id) > ($1, $2) order by lane, id limit $3")
+    .bind(after.0)
+    .bind(after.1)
+    .bind(limit as i64)
+    .all(conn, |row| {
+        // A list shows rows that cannot be read, too: they are the ones that somebody looks for.
+        let envelope: Option<IncomingEnvelope> = serde_json::from_str(row.text(9)?).ok();
+        let (sender, recipients) = match envelope {
+            Some(envelope) => (envelope.mail_from, envelope.recipients),
+            None => Default::default(),
+        };
+        Ok(QueueEntry {
+            lane: row.get(0)?,
+            id: row.get(1)?,
+            created_at: row.get(2)?,
+            due: row.get(3)?,
+            tries: row.get(4)?,
+            is_leased: row.get(5)?,
+            is_held: row.get(6)?,
+            last_error: row.get(7)?,
+            size: row.get(8)?,
+            account: None,
+            destination: None,
+            sender,
+            recipients: recipients.into_iter().map(|recipient| recipient.address).collect(),
+        })
+    })
+    .await
+}
+
+/// Outgoing rows by lane and id, from the one after `after` on.
+pub async fn outgoing_list(
+    conn: &mut Conn,
+    after: (i64, Id),
+    limit: usize,
+) -> Result<Vec<QueueEntry>, StoreError> {
+    sql("select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, envelope, \
+         recipients, account_id, domain \
+         from outgoing where (lane, id) > ($1, $2) order by lane, id limit $3")
+    .bind(after.0)
+    .bind(after.1)
+    .bind(limit as i64)
+    .all(conn, |row| {
+        let envelope: Option<OutgoingEnvelope> = serde_json::from_str(row.text(9)?).ok();
+        let recipients: Vec<OutgoingRecipient> = serde_json::from_str(row.text(10)?).unwrap_or_default();
+        Ok(QueueEntry {
+            lane: row.get(0)?,
+            id: row.get(1)?,
+            created_at: row.get(2)?,
+            due: row.get(3)?,
+            tries: row.get(4)?,
+            is_leased: row.get(5)?,
+            is_held: row.get(6)?,
+            last_error: row.get(7)?,
+            size: row.get(8)?,
+            account: Some(row.get(11)?),
+            destination: Some(row.get(12)?),
+            sender: envelope.map(|envelope| envelope.mail_from).unwrap_or_default(),
+            recipients: recipients.into_iter().map(|recipient| recipient.address).collect(),
+        })
+    })
+    .await
+}
+
+/// The lane of a queue row, or `None` when it is gone.
+pub async fn lane_of_row(conn: &mut Conn, queue: Queue, id: Id) -> Result<Option<i64>, StoreError> {
+    let query = match queue {
+        Queue::Incoming => sql("select lane from incoming where id = $1"),
+        Queue::Outgoing => sql("select lane from outgoing where id = $1"),
+        Queue::Index => sql("select lane from index_queue where id = $1"),
+    };
+    query.bind(id).value(conn).await
+}

@@ -1,0 +1,170 @@
+//! Signing in, over HTTP and SMTP alike: passwords and API tokens, with limits on failures.
+//!
+//! A password that was verified is remembered for a short while (by a keyed hash, never itself), so
+//! that not every request pays for argon2. What is remembered is void once the login's version
+//! moves on, which every node sees in the database.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::cache::{Cache, Rate, Verified};
+use crate::store::Store;
+use crate::store::directory::login::{self, Login};
+use crate::store::directory::{password, token};
+use crate::store::error::StoreError;
+use crate::types::address::Address;
+
+/// How long a verified password is remembered.
+const REMEMBERED_MS: i64 = 5 * 60_000;
+/// Failures are counted over this time.
+const FAILURE_WINDOW_MS: i64 = 15 * 60_000;
+/// Failed sign-ins from one address within the window.
+const FAILURES_PER_ADDRESS: u64 = 100;
+/// Failed sign-ins of one login from one address within the window.
+const FAILURES_PER_LOGIN: u64 = 20;
+/// Passwords that are verified at a time: each takes a core and 19 MiB for a while.
+const VERIFIED_AT_ONCE: usize = 2;
+/// Passwords that may wait to be verified.
+const WAITING: usize = 200;
+
+/// Why nobody is signed in.
+#[derive(Clone, Debug)]
+pub enum SignInError {
+    /// The credentials are wrong: which of them is not told.
+    Refused,
+    /// Too many failures: try again later.
+    TooMany {
+        /// After so many seconds at the latest.
+        retry_after_seconds: u64,
+    },
+    /// Too busy to verify passwords right now.
+    Busy,
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for SignInError {
+    fn from(error: StoreError) -> SignInError {
+        SignInError::Store(error)
+    }
+}
+
+/// Verifies credentials. Clones share limits and memory.
+#[derive(Clone)]
+pub struct SignIn {
+    store: Store,
+    cache: Cache,
+    key: Arc<[u8; 32]>,
+    verifying: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl SignIn {
+    /// Over a store.
+    pub fn new(store: Store, cache: Cache) -> SignIn {
+        SignIn {
+            store,
+            cache,
+            key: Arc::new(rand::random()),
+            verifying: Arc::new(Semaphore::new(VERIFIED_AT_ONCE)),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+        }
+    }
+
+    /// Signs in with an address and a password.
+    pub async fn with_password(&self, name: &str, given: &str, from: IpAddr) -> Result<Login, SignInError> {
+        let Ok(address) = Address::parse(name) else {
+            return self.refuse(name, from).await;
+        };
+        let name = address.to_string();
+        let mut snapshot = self.store.read().await?;
+        let found = login::verify_data(&mut snapshot, &name).await?;
+        drop(snapshot);
+        let key = self.remembered_as(&name, given);
+        if let (Some(data), Some(verified)) = (&found, self.cache.verified(&key).await)
+            && verified == (Verified { login: data.login.id, version: data.login.version })
+        {
+            return Ok(data.login.clone());
+        }
+        self.check_failures(&name, from).await?;
+        let Ok(_place) = self.waiting.try_acquire() else { return Err(SignInError::Busy) };
+        let Ok(_turn) = self.verifying.acquire().await else { return Err(SignInError::Busy) };
+        let stored = found.as_ref().map(|data| data.password_hash.clone());
+        let given = given.to_owned();
+        // An unknown name costs as much time as a wrong password.
+        let is_right = tokio::task::spawn_blocking(move || password::verify(&given, stored.as_deref()))
+            .await
+            .unwrap_or(false);
+        match found.filter(|_| is_right) {
+            Some(data) => {
+                let verified = Verified { login: data.login.id, version: data.login.version };
+                self.cache.remember_verified(key, verified, REMEMBERED_MS).await;
+                Ok(data.login)
+            }
+            None => self.refuse(&name, from).await,
+        }
+    }
+
+    /// Signs in with an API token.
+    pub async fn with_token(&self, secret: &str, from: IpAddr) -> Result<Login, SignInError> {
+        let now_ms = self.store.clock().now_ms();
+        let mut snapshot = self.store.read().await?;
+        let found = token::find(&mut snapshot, secret, now_ms).await?;
+        drop(snapshot);
+        match found {
+            Some(found) => {
+                token::note_use(&self.store, &found).await?;
+                Ok(found.login)
+            }
+            None => {
+                self.check_failures("", from).await?;
+                self.refuse("", from).await
+            }
+        }
+    }
+
+    async fn check_failures(&self, name: &str, from: IpAddr) -> Result<(), SignInError> {
+        if self.failures(name, from, 0).await {
+            let retry_after_seconds = FAILURE_WINDOW_MS as u64 / 1000;
+            return Err(SignInError::TooMany { retry_after_seconds });
+        }
+        Ok(())
+    }
+
+    async fn refuse(&self, name: &str, from: IpAddr) -> Result<Login, SignInError> {
+        self.failures(name, from, 1).await;
+        Err(SignInError::Refused)
+    }
+
+    /// Counts failures; whether there are too many. A login is counted together with the address:
+    /// an attacker elsewhere does not lock its owner out.
+    async fn failures(&self, name: &str, from: IpAddr, by: u64) -> bool {
+        let address = network_of(from);
+        let of_address =
+            self.cache.rate_add(Rate::FailuresOfAddress, &address, FAILURE_WINDOW_MS, by).await;
+        let key = format!("{name} {address}");
+        let of_login = self.cache.rate_add(Rate::FailuresOfLogin, &key, FAILURE_WINDOW_MS, by).await;
+        of_address >= FAILURES_PER_ADDRESS || (!name.is_empty() && of_login >= FAILURES_PER_LOGIN)
+    }
+
+    fn remembered_as(&self, name: &str, given: &str) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(given.as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+}
+
+/// One host: an IPv4 address, or the /64 that an IPv6 host can choose addresses in.
+fn network_of(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
+}

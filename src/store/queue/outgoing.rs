@@ -1,0 +1,311 @@
+//! The outgoing queue: one row for each message and destination domain, with its recipients.
+//!
+//! Rows are in the lane of the account that sends, and keep the message by a blob reference of their
+//! own. What a delivery came to is written for a batch of rows in one transaction of that account,
+//! so that a bulk sender does not queue on its own account row.
+
+use std::collections::HashSet;
+
+use crate::bus::Queue;
+use crate::store::Store;
+use crate::store::db::sql;
+use crate::store::error::StoreError;
+use crate::store::queue::NEVER;
+use crate::store::queue::claim::{self, Claim};
+use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
+use crate::store::value::Value;
+use crate::types::blob_id::BlobHash;
+use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
+use crate::types::id::{AccountId, Id};
+
+/// `blob_reference.source` of outgoing rows.
+pub const BLOB_SOURCE: i64 = 3;
+
+/// A message to be sent to the recipients of one domain.
+#[derive(Clone, Debug)]
+pub struct NewOutgoing {
+    /// The submission that it belongs to; 0 for none.
+    pub submission: Id,
+    /// The domain of all recipients, in lower-case A-labels.
+    pub domain: String,
+    /// Its envelope.
+    pub envelope: OutgoingEnvelope,
+    /// Who is to get it.
+    pub recipients: Vec<OutgoingRecipient>,
+    /// Of the content.
+    pub body_hash: BlobHash,
+    /// Of the content, in bytes.
+    pub size: i64,
+    /// When to send it, in milliseconds since 1970.
+    pub due: i64,
+}
+
+/// A claimed row.
+#[derive(Clone, Debug)]
+pub struct OutgoingRow {
+    /// The claim.
+    pub claim: Claim,
+    /// How often the row was taken since it came or was last released.
+    pub tries: i64,
+    /// When the row was made, in milliseconds since 1970: its age is counted from here.
+    pub created_at: i64,
+    /// Who sends it.
+    pub account: AccountId,
+    /// The submission that it belongs to; 0 for none.
+    pub submission: Id,
+    /// The domain of all recipients.
+    pub domain: String,
+    /// Its envelope.
+    pub envelope: OutgoingEnvelope,
+    /// Who is to get it or has got it.
+    pub recipients: Vec<OutgoingRecipient>,
+    /// Of the content.
+    pub body_hash: BlobHash,
+    /// Of the content, in bytes.
+    pub size: i64,
+}
+
+/// What a try came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The claim under which it was made.
+    pub claim: Claim,
+    /// Of the row.
+    pub body_hash: BlobHash,
+    /// All recipients as they are now.
+    pub recipients: Vec<OutgoingRecipient>,
+    /// What is left to do.
+    pub next: Next,
+}
+
+/// What is left to do for a row.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// Nothing: no recipient is pending.
+    Done,
+    /// Another try.
+    Retry { due: i64, error: String },
+    /// Somebody must look at it.
+    Hold { reason: String },
+}
+
+fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
+    let text = serde_json::to_string(value);
+    text.map_err(|error| StoreError::Engine(format!("a queue row cannot be written: {error}").into()))
+}
+
+/// Queues messages of the transaction's account; the ids of the rows.
+pub async fn insert(tx: &mut Tx, new: &[NewOutgoing]) -> Result<Vec<Id>, StoreError> {
+    let (lane, account, now_ms) = (tx.lane(), tx.account(), tx.now_ms());
+    let mut ids = Vec::with_capacity(new.len());
+    let mut rows = Vec::with_capacity(new.len());
+    let mut references = Vec::with_capacity(new.len());
+    for row in new {
+        let id = tx.new_id();
+        ids.push(id);
+        rows.push(vec![
+            lane.into(),
+            id.into(),
+            row.due.into(),
+            now_ms.into(),
+            account.into(),
+            row.submission.into(),
+            Value::from(&row.domain),
+            json(&row.envelope)?.into(),
+            json(&row.recipients)?.into(),
+            row.body_hash.into(),
+            row.size.into(),
+        ]);
+        references.push(vec![
+            account.into(),
+            row.body_hash.into(),
+            BLOB_SOURCE.into(),
+            id.into(),
+            row.size.into(),
+        ]);
+    }
+    sql("insert into outgoing (lane, id, due, created_at, account_id, submission_id, domain, envelope, \
+         recipients, body_hash, size) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
+    .run_each(tx, rows)
+    .await?;
+    sql("insert into blob_reference (account_id, hash, source, object_id, size, expires_at) \
+         values ($1, $2, $3, $4, $5, 0)")
+    .run_each(tx, references)
+    .await?;
+    if new.iter().any(|row| row.due <= now_ms) {
+        tx.wake(Queue::Outgoing, lane);
+    }
+    Ok(ids)
+}
+
+/// Claims due rows of a lane, the oldest first. A row that cannot be read is set aside.
+pub async fn claim(
+    store: &Store,
+    lane: i64,
+    limit: usize,
+    lease_ms: i64,
+) -> Result<Vec<OutgoingRow>, StoreError> {
+    if !claim::has_work(store, Queue::Outgoing, lane).await? {
+        return Ok(Vec::new());
+    }
+    store
+        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+            let mut unreadable = Vec::new();
+            let rows = sql("select id, attempts, tries, created_at, account_id, submission_id, domain, \
+                            envelope, recipients, body_hash, size from outgoing \
+                            where lane = $1 and due <= $2 order by due, id limit $3 \
+                            for update skip locked")
+            .bind(lane)
+            .bind(tx.now_ms())
+            .bind(limit as i64)
+            .all(tx, |row| {
+                let claim = Claim { lane, id: row.get(0)?, attempts: row.get::<i64>(1)? + 1 };
+                let envelope = serde_json::from_str(row.text(7)?);
+                let recipients = serde_json::from_str(row.text(8)?);
+                let (envelope, recipients) = match (envelope, recipients) {
+                    (Ok(envelope), Ok(recipients)) => (envelope, recipients),
+                    (Err(error), _) | (_, Err(error)) => {
+                        unreadable.push((claim, format!("the envelope cannot be read: {error}")));
+                        return Ok(None);
+                    }
+                };
+                Ok(Some(OutgoingRow {
+                    claim,
+                    tries: row.get::<i64>(2)? + 1,
+                    created_at: row.get(3)?,
+                    account: row.get(4)?,
+                    submission: row.get(5)?,
+                    domain: row.get(6)?,
+                    envelope,
+                    recipients,
+                    body_hash: row.get(9)?,
+                    size: row.get(10)?,
+                }))
+            })
+            .await?;
+            let rows: Vec<OutgoingRow> = rows.into_iter().flatten().collect();
+            let ids: Vec<Id> = rows
+                .iter()
+                .map(|row| row.claim.id)
+                .chain(unreadable.iter().map(|(claim, _)| claim.id))
+                .collect();
+            claim::take(tx, Queue::Outgoing, lane, &ids, lease_ms).await?;
+            for (claim, reason) in &unreadable {
+                claim::hold(tx, Queue::Outgoing, *claim, reason).await?;
+            }
+            Ok(rows)
+        })
+        .await
+}
+
+/// Writes what the tries of rows of one claim, all of the transaction's account, came to; the claims
+/// that still held. The outcomes of the others count for nothing: another worker has those rows.
+pub async fn settle(tx: &mut Tx, outcomes: &[Outcome]) -> Result<Vec<Claim>, StoreError> {
+    let claims: Vec<Claim> = outcomes.iter().map(|outcome| outcome.claim).collect();
+    let held = claim::held(tx, Queue::Outgoing, &claims).await?;
+    let holds: HashSet<Claim> = held.iter().copied().collect();
+    let account = tx.account();
+    let (mut done, mut references, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for outcome in outcomes.iter().filter(|outcome| holds.contains(&outcome.claim)) {
+        let claim = outcome.claim;
+        let (due, error, is_held) = match &outcome.next {
+            Next::Done => {
+                done.push(claim);
+                references.push(vec![
+                    account.into(),
+                    outcome.body_hash.into(),
+                    BLOB_SOURCE.into(),
+                    claim.id.into(),
+                ]);
+                continue;
+            }
+            Next::Retry { due, error } => (*due, error, false),
+            Next::Hold { reason } => (NEVER, reason, true),
+        };
+        kept.push(vec![
+            claim.lane.into(),
+            claim.id.into(),
+            claim.attempts.into(),
+            due.into(),
+            json(&outcome.recipients)?.into(),
+            claim::error_text(error).into(),
+            is_held.into(),
+        ]);
+    }
+    claim::done(tx, Queue::Outgoing, &done).await?;
+    sql("delete from blob_reference where account_id = $1 and hash = $2 and source = $3 and object_id = $4")
+        .run_each(tx, references)
+        .await?;
+    sql("update outgoing set due = $4, recipients = $5, last_error = $6, is_held = $7, is_leased = 0 \
+         where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
+    .run_each(tx, kept)
+    .await?;
+    Ok(held)
+}
+
+/// Takes a submission of the transaction's account back, if no worker has had any part of it in hand
+/// yet; whether it did.
+pub async fn cancel(tx: &mut Tx, submission: Id) -> Result<bool, StoreError> {
+    let (lane, account) = (tx.lane(), tx.account());
+    let taken = sql("select id from outgoing where lane = $1 and account_id = $2 and submission_id = $3 \
+                     and attempts > 0 limit 1")
+    .bind(lane)
+    .bind(account)
+    .bind(submission)
+    .value::<Id>(tx)
+    .await?;
+    if taken.is_some() {
+        return Ok(false);
+    }
+    let rows = sql("delete from outgoing where lane = $1 and account_id = $2 and submission_id = $3 \
+                    and attempts = 0 returning id, body_hash")
+    .bind(lane)
+    .bind(account)
+    .bind(submission)
+    .all(tx, |row| Ok((row.get::<Id>(0)?, row.get::<BlobHash>(1)?)))
+    .await?;
+    // A worker may have claimed one between the two statements: then nothing is taken back.
+    let left =
+        sql("select id from outgoing where lane = $1 and account_id = $2 and submission_id = $3 limit 1")
+            .bind(lane)
+            .bind(account)
+            .bind(submission)
+            .value::<Id>(tx)
+            .await?;
+    if left.is_some() {
+        return Err(StoreError::Busy);
+    }
+    let is_cancelled = !rows.is_empty();
+    release_blobs(tx, account, rows).await?;
+    Ok(is_cancelled)
+}
+
+/// Drops a row as an operator asks: its pending recipients do not get the message. False when there
+/// is no such row.
+pub async fn discard(store: &Store, lane: i64, id: Id) -> Result<bool, StoreError> {
+    store
+        .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
+            let gone =
+                sql("delete from outgoing where lane = $1 and id = $2 returning account_id, body_hash")
+                    .bind(lane)
+                    .bind(id)
+                    .first(tx, |row| Ok((row.get::<AccountId>(0)?, row.get::<BlobHash>(1)?)))
+                    .await?;
+            let Some((account, hash)) = gone else { return Ok(false) };
+            release_blobs(tx, account, vec![(id, hash)]).await?;
+            Ok(true)
+        })
+        .await
+}
+
+async fn release_blobs(tx: &mut Tx, account: AccountId, rows: Vec<(Id, BlobHash)>) -> Result<(), StoreError> {
+    let references = rows
+        .into_iter()
+        .map(|(id, hash)| vec![account.into(), hash.into(), BLOB_SOURCE.into(), id.into()])
+        .collect();
+    sql("delete from blob_reference where account_id = $1 and hash = $2 and source = $3 and object_id = $4")
+        .run_each(tx, references)
+        .await?;
+    Ok(())
+}
