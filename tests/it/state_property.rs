@@ -347,11 +347,11 @@ fn assert_counters(client: &Client) {
     for mailbox in mailboxes["list"].as_array().expect("list") {
         let id = id_of(mailbox);
         let inside: Vec<&Value> = emails.iter().filter(|email| is_in(email, &id)).collect();
-        let threads: BTreeSet<String> = inside.iter().map(|email| email["threadId"].to_string()).collect();
+        let threads: BTreeSet<&str> = inside.iter().filter_map(|email| email["threadId"].as_str()).collect();
         let unread_threads = threads.iter().filter(|thread| {
             emails.iter().any(|email| {
                 let counts = if id == trash { is_in(email, &trash) } else { !only_in_trash(email) };
-                email["threadId"].to_string() == **thread && is_unread(email) && counts
+                email["threadId"] == ***thread && is_unread(email) && counts
             })
         });
         let counted = json!({
