@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
     ("receive", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
-    ("deliver", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
+    ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("push", &["types", "config", "bus", "cache", "store"]),
     ("http", &["types", "config", "cache", "jmap", "push", "blob", "store", "app"]),
 ];
