@@ -71,10 +71,10 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     let bus = Bus::memory();
     let DatabaseUrl::Sqlite(database) = &config.database_url;
     make_parent(database)?;
-    let store =
-        Store::open_sqlite(database, bus.clone(), clock.clone()).map_err(OpenError::Store)?;
+    let store = Store::open_sqlite(database, bus.clone(), clock.clone()).map_err(OpenError::Store)?;
     let BlobUrl::File(folder) = &config.blob_url;
-    let blobs = Blobs::open_local(folder, &config.data.join("tmp"), store.clone()).map_err(OpenError::Blobs)?;
+    let blobs =
+        Blobs::open_local(folder, &config.data.join("tmp"), store.clone()).map_err(OpenError::Blobs)?;
     let SearchUrl::Tantivy(folder) = &config.search_url;
     let index_url = format!("tantivy:{}", folder.display());
     let index = tokio::task::spawn_blocking(move || Index::open(&index_url))

@@ -13,8 +13,8 @@ pub mod domain;
 pub mod fixture;
 pub mod login;
 pub mod password;
-pub mod sign_in;
 pub mod removal;
+pub mod sign_in;
 pub mod token;
 
 use std::fmt;

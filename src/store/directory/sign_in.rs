@@ -142,8 +142,7 @@ impl SignIn {
     /// an attacker elsewhere does not lock its owner out.
     async fn failures(&self, name: &str, from: IpAddr, by: u64) -> bool {
         let address = network_of(from);
-        let of_address =
-            self.cache.rate_add(Rate::FailuresOfAddress, &address, FAILURE_WINDOW_MS, by).await;
+        let of_address = self.cache.rate_add(Rate::FailuresOfAddress, &address, FAILURE_WINDOW_MS, by).await;
         let key = format!("{name} {address}");
         let of_login = self.cache.rate_add(Rate::FailuresOfLogin, &key, FAILURE_WINDOW_MS, by).await;
         of_address >= FAILURES_PER_ADDRESS || (!name.is_empty() && of_login >= FAILURES_PER_LOGIN)
