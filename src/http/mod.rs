@@ -1,1 +1,48 @@
-//! http
+//! The HTTP face: the router and its endpoints. JMAP methods are in `jmap`, push in `push`; here is
+//! what is HTTP about them.
+
+pub mod api;
+pub mod auth;
+pub mod cors;
+pub mod download;
+pub mod error;
+pub mod event_source;
+pub mod health;
+pub mod limits;
+pub mod origin;
+pub mod server;
+pub mod session;
+pub mod state;
+pub mod ticket;
+pub mod upload;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+use crate::http::state::HttpState;
+
+/// All routes.
+pub fn router(state: HttpState) -> Router {
+    let jmap = Router::new()
+        // RFC 8620, 2.2: served here itself, since some clients lose their credentials on a redirect.
+        .route("/.well-known/jmap", get(session::get))
+        .route("/jmap/session", get(session::get))
+        .route("/jmap/api", post(api::post))
+        .route("/jmap/upload/{account}", post(upload::post))
+        .route("/jmap/download/{account}/{blob}/{name}", get(download::get))
+        .route("/jmap/eventsource", get(event_source::get))
+        .route("/jmap/ticket", post(ticket::post))
+        // Each handler limits its own body.
+        .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn(cors::allow));
+    Router::new()
+        .merge(jmap)
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(error::not_found)
+        .layer(from_fn_with_state(state.clone(), origin::note))
+        .with_state(state)
+}

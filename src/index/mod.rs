@@ -3,7 +3,8 @@
 //!
 //! `token` cuts texts, once for all engines; `query` reads the text leaves of a filter; `document`
 //! says what of a message is searched and scans one message directly; `snippet` marks what was
-//! found; `source` reads messages for the index and for the direct scan. An engine is a variant of `Index`. It answers a text leaf with the set of all ids of
+//! found; `source` reads messages for the index and for the direct scan, and `worker` takes the
+//! index queue into the index. An engine is a variant of `Index`. It answers a text leaf with the set of all ids of
 //! one account that match; the rest of a filter, and the order, are the store's (the index holds
 //! no mutable state of an Email). What an engine answers and what the direct scan answers are the
 //! same: a message that is not yet indexed is scanned instead.
@@ -19,6 +20,7 @@ pub mod snippet;
 pub mod source;
 pub mod tantivy;
 pub mod token;
+pub mod worker;
 
 use std::fmt;
 use std::path::Path;
@@ -63,6 +65,8 @@ pub enum IndexError {
     Open(String),
     /// A change or a search failed.
     Engine(String),
+    /// A fault of the program on what it was given: the same will fail again.
+    Fault(String),
     /// The messages cannot be read now.
     Messages(String),
 }
@@ -73,6 +77,7 @@ impl fmt::Display for IndexError {
             IndexError::UnknownEngine(url) => write!(f, "{url}: a search index is tantivy:FOLDER"),
             IndexError::Open(why) => write!(f, "the search index cannot be opened: {why}"),
             IndexError::Engine(why) => write!(f, "the search index failed: {why}"),
+            IndexError::Fault(why) => write!(f, "indexing broke off: {why}"),
             IndexError::Messages(why) => write!(f, "messages cannot be read for the search: {why}"),
         }
     }

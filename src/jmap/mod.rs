@@ -13,5 +13,6 @@ pub mod mailbox;
 pub mod method;
 mod reference;
 pub mod request;
+pub mod session;
 pub mod standard;
 pub mod thread;

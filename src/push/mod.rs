@@ -1,1 +1,5 @@
-//! push
+//! Tells connected clients that the state of types has changed (RFC 8620, 7). Says what changed and
+//! no more: nothing here reads objects or runs methods.
+
+pub mod event_source;
+pub mod hub;

@@ -11,13 +11,16 @@ pub mod db;
 pub mod directory;
 pub mod email;
 pub mod error;
+pub mod identity;
 pub mod mailbox;
 pub mod migrate;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
+pub mod submission;
 pub mod tx;
 pub mod unit;
+pub mod vacation;
 pub mod value;
 
 use std::path::Path;

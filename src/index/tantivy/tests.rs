@@ -104,9 +104,7 @@ fn a_failed_batch_is_gone_and_the_next_one_works() {
     let index = open(folder.path());
     apply(&index, vec![put(ANNA, 1, subject("one"))]);
     let Index::Tantivy(inner) = &index;
-    // Another process's writer holds the lock.
-    drop(inner.0.writer.lock().unwrap().take());
-    let other: IndexWriter = inner.0.index.writer(WRITER_MEMORY).unwrap();
+    let other = inner.other_writer();
     assert!(run(index.apply(vec![put(ANNA, 2, subject("two"))])).is_err());
     drop(other);
     apply(&index, vec![put(ANNA, 3, subject("three"))]);

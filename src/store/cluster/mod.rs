@@ -6,6 +6,7 @@ pub mod sweep;
 use crate::bus::Queue;
 use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
+use crate::types::blob_id::BlobHash;
 use crate::types::envelope::{IncomingEnvelope, OutgoingEnvelope, OutgoingRecipient};
 use crate::types::id::{AccountId, Id};
 
@@ -174,6 +175,8 @@ pub struct QueueEntry {
     pub last_error: String,
     /// Of the message, in bytes.
     pub size: i64,
+    /// Of the message.
+    pub body_hash: BlobHash,
     /// Of an outgoing row: the account that sends it.
     pub account: Option<AccountId>,
     /// Of an outgoing row: the domain to which it goes.
@@ -190,7 +193,7 @@ pub async fn incoming_list(
     after: (i64, Id),
     limit: usize,
 ) -> Result<Vec<QueueEntry>, StoreError> {
-    sql("select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, envelope \
+    sql("select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, envelope, body_hash \
          from incoming where (lane, id) > ($1, $2) order by lane, id limit $3")
     .bind(after.0)
     .bind(after.1)
@@ -212,6 +215,7 @@ pub async fn incoming_list(
             is_held: row.get(6)?,
             last_error: row.get(7)?,
             size: row.get(8)?,
+            body_hash: row.get(10)?,
             account: None,
             destination: None,
             sender,
@@ -228,7 +232,7 @@ pub async fn outgoing_list(
     limit: usize,
 ) -> Result<Vec<QueueEntry>, StoreError> {
     sql("select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, envelope, \
-         recipients, account_id, domain \
+         recipients, account_id, domain, body_hash \
          from outgoing where (lane, id) > ($1, $2) order by lane, id limit $3")
     .bind(after.0)
     .bind(after.1)
@@ -246,6 +250,7 @@ pub async fn outgoing_list(
             is_held: row.get(6)?,
             last_error: row.get(7)?,
             size: row.get(8)?,
+            body_hash: row.get(13)?,
             account: Some(row.get(11)?),
             destination: Some(row.get(12)?),
             sender: envelope.map(|envelope| envelope.mail_from).unwrap_or_default(),

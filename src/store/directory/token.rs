@@ -128,6 +128,11 @@ pub async fn list(conn: &mut Conn, login: Id) -> Result<Vec<Token>, StoreError> 
         .await
 }
 
+/// The login of a token.
+pub async fn owner(conn: &mut Conn, token: Id) -> Result<Option<Id>, StoreError> {
+    sql("select login_id from token where id = $1").bind(token).value(conn).await
+}
+
 /// Revokes a token of a login. From the commit on it counts nowhere.
 pub async fn revoke(store: &Store, login: Id, token: Id) -> Result<(), DirectoryError> {
     store

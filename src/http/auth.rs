@@ -1,0 +1,114 @@
+//! Who calls: Basic, Bearer, or a ticket in the URL (RFC 8620, 1.7 and 8.2).
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use crate::http::error::HttpError;
+use crate::http::origin::Origin;
+use crate::http::state::HttpState;
+use crate::http::ticket::Purpose;
+use crate::jmap::call::{AccountAccess, Caller};
+use crate::store::directory::login::Login;
+use crate::store::directory::sign_in::SignInError;
+use crate::store::directory::{access, login};
+
+/// Longest Authorization header that is looked at.
+const MAX_HEADER: usize = 4_096;
+
+/// A caller signed in by the Authorization header.
+pub struct SignedIn(pub Caller, pub Login);
+
+impl FromRequestParts<HttpState> for SignedIn {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<SignedIn, HttpError> {
+        let login = sign_in(parts, state).await?;
+        let caller = caller_of(state, &login).await?;
+        Ok(SignedIn(caller, login))
+    }
+}
+
+async fn sign_in(parts: &Parts, state: &HttpState) -> Result<Login, HttpError> {
+    let unauthorized = || HttpError::Unauthorized { offers_basic: offers_basic(&parts.headers) };
+    let origin = parts.extensions.get::<Origin>().ok_or(HttpError::Internal)?;
+    let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(unauthorized)?;
+    let value = value.to_str().ok().filter(|value| value.len() <= MAX_HEADER).ok_or_else(unauthorized)?;
+    let (scheme, credentials) = value.split_once(' ').ok_or_else(unauthorized)?;
+    let signed_in = if scheme.eq_ignore_ascii_case("basic") {
+        let (name, password) = read_basic(credentials).ok_or_else(unauthorized)?;
+        state.app.sign_in.with_password(&name, &password, origin.client).await
+    } else if scheme.eq_ignore_ascii_case("bearer") {
+        state.app.sign_in.with_token(credentials.trim(), origin.client).await
+    } else {
+        return Err(unauthorized());
+    };
+    signed_in.map_err(|error| match error {
+        SignInError::Refused => {
+            tracing::info!(client = %origin.client, "a sign-in was refused");
+            unauthorized()
+        }
+        SignInError::TooMany { retry_after_seconds } => HttpError::TooMany {
+            retry_after_seconds,
+            detail: "Too many sign-ins have failed; wait before the next one.",
+        },
+        SignInError::Busy => HttpError::Unavailable,
+        SignInError::Store(error) => error.into(),
+    })
+}
+
+/// RFC 7617: user-id, a colon, the password, in UTF-8 and base64.
+fn read_basic(credentials: &str) -> Option<(String, String)> {
+    let decoded = String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+/// A browser shows a dialog when Basic is offered to a script's request.
+fn offers_basic(headers: &HeaderMap) -> bool {
+    let mode = headers.get("sec-fetch-mode").and_then(|mode| mode.to_str().ok());
+    mode.is_none_or(|mode| mode == "navigate")
+}
+
+async fn caller_of(state: &HttpState, login: &Login) -> Result<Caller, HttpError> {
+    let mut snapshot = state.app.store.read().await?;
+    let accounts = access::accounts_of_login(&mut snapshot, login.id).await?;
+    let accounts = accounts
+        .into_iter()
+        .map(|account| AccountAccess {
+            id: account.id,
+            name: account.name,
+            is_read_only: account.is_read_only,
+            is_personal: account.is_personal,
+        })
+        .collect();
+    Ok(Caller { login_id: login.id, username: login.name.clone(), accounts })
+}
+
+#[derive(Deserialize)]
+struct TicketParameter {
+    ticket: Option<String>,
+}
+
+/// The caller of a URL that may carry a ticket for this purpose in place of a header.
+pub async fn by_header_or_ticket(
+    parts: &mut Parts,
+    state: &HttpState,
+    purpose: &Purpose,
+) -> Result<Caller, HttpError> {
+    let given = Query::<TicketParameter>::try_from_uri(&parts.uri).ok().and_then(|query| query.0.ticket);
+    let Some(given) = given else {
+        return SignedIn::from_request_parts(parts, state).await.map(|signed_in| signed_in.0);
+    };
+    let refused = || HttpError::Unauthorized { offers_basic: false };
+    let (login_id, version) = state.tickets.read(&given, purpose).ok_or_else(refused)?;
+    let mut snapshot = state.app.store.read().await?;
+    let login = login::by_id(&mut snapshot, login_id).await?;
+    drop(snapshot);
+    // A ticket is void with the credential that it was made under.
+    let login = login.filter(|login| login.version == version).ok_or_else(refused)?;
+    caller_of(state, &login).await
+}

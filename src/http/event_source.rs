@@ -1,0 +1,64 @@
+//! `GET /jmap/eventsource` (RFC 8620, 7.3).
+
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use crate::http::auth::by_header_or_ticket;
+use crate::http::error::HttpError;
+use crate::http::state::HttpState;
+use crate::http::ticket::Purpose;
+use crate::push::event_source::{Options, read_event_id, stream};
+use crate::types::id::AccountId;
+use crate::types::object_type::ObjectType;
+
+#[derive(Deserialize)]
+pub struct Parameters {
+    types: Option<String>,
+    closeafter: Option<String>,
+    ping: Option<String>,
+}
+
+/// Opens a stream of events.
+pub async fn get(
+    State(http): State<HttpState>,
+    Query(parameters): Query<Parameters>,
+    request: Request,
+) -> Result<Response, HttpError> {
+    let (mut parts, _) = request.into_parts();
+    let caller = by_header_or_ticket(&mut parts, &http, &Purpose::EventSource).await?;
+    let types = match parameters.types.as_deref() {
+        None | Some("*" | "") => ObjectType::ALL.to_vec(),
+        // Types that this server does not have never change.
+        Some(list) => list.split(',').filter_map(|name| ObjectType::named(name.trim())).collect(),
+    };
+    let close_after_state = match parameters.closeafter.as_deref() {
+        None | Some("no") => false,
+        Some("state") => true,
+        Some(_) => return Err(HttpError::BadRequest("closeafter is state or no.".to_owned())),
+    };
+    let ping_seconds = match parameters.ping.as_deref() {
+        None => 0,
+        Some(text) => {
+            text.parse().map_err(|_| HttpError::BadRequest("ping is a number of seconds.".to_owned()))?
+        }
+    };
+    let accounts: Vec<AccountId> = caller.accounts.iter().map(|account| account.id).collect();
+    let mut listener = http.hub.listen(caller.login_id, &accounts, types);
+    let last_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    match last_id.filter(|id| !id.is_empty()) {
+        Some(id) => listener.assume_told(read_event_id(id)),
+        // The client reads the objects itself now; it wants to hear of what comes after.
+        None => drop(listener.news(&accounts).await?),
+    }
+    let events = stream(listener, accounts, Options { close_after_state, ping_seconds });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // Proxies of the nginx family would gather the stream otherwise.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(events)).into_response())
+}

@@ -1,0 +1,43 @@
+//! What every handler has at hand.
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::app::App;
+use crate::http::limits::Concurrency;
+use crate::http::ticket::Tickets;
+use crate::jmap::call::Jmap;
+use crate::push::hub::Hub;
+
+/// The parts that handlers use. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpState {
+    /// The server's parts.
+    pub app: App,
+    /// What methods work on.
+    pub jmap: Jmap,
+    /// Push.
+    pub hub: Hub,
+    /// Tickets for browsers.
+    pub tickets: Tickets,
+    /// Requests under way, by login.
+    pub concurrency: Arc<Concurrency>,
+    /// Renders the metrics; absent where they are not collected.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+impl HttpState {
+    /// Over the server's parts.
+    pub fn new(app: App, hub: Hub, metrics: Option<PrometheusHandle>) -> HttpState {
+        let jmap = Jmap {
+            store: app.store.clone(),
+            blobs: app.blobs.clone(),
+            index: app.index.clone(),
+            hostname: app.config.hostname.as_str().into(),
+            max_upload: usize::try_from(app.config.max_upload_size).unwrap_or(usize::MAX),
+        };
+        let tickets = Tickets::new(app.clock.clone());
+        HttpState { app, jmap, hub, tickets, concurrency: Arc::default(), metrics }
+    }
+}

@@ -1,0 +1,64 @@
+//! `POST /jmap/upload/{accountId}` (RFC 8620, 6.1).
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use futures_util::TryStreamExt;
+use serde_json::{Value, json};
+
+use crate::blob::BlobError;
+use crate::http::auth::SignedIn;
+use crate::http::error::HttpError;
+use crate::http::limits::Kind;
+use crate::http::state::HttpState;
+use crate::store::blob::UploadQuota;
+use crate::store::tx::Tx;
+use crate::types::blob_id::BlobId;
+
+/// What a login's uploads may take in an account until they are used or expire; the oldest make
+/// room for new ones (RFC 8620, 6).
+const QUOTA: UploadQuota = UploadQuota { bytes: 1 << 30, uploads: 1_000 };
+
+/// Stores a blob.
+pub async fn post(
+    State(http): State<HttpState>,
+    Path(account): Path<String>,
+    SignedIn(caller, _): SignedIn,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), HttpError> {
+    let account = account.parse().ok().and_then(|id| caller.account(id)).ok_or(HttpError::NotFound)?;
+    if account.is_read_only {
+        return Err(HttpError::Forbidden("You may only read this account."));
+    }
+    let limit = http.jmap.max_upload;
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(HttpError::TooLarge { limit });
+    }
+    let _place = http.concurrency.enter(Kind::Upload, caller.login_id).await.map_err(HttpError::Jmap)?;
+    let chunks = body.into_data_stream().map_err(|error| error.to_string());
+    let blob = http.jmap.blobs.prepare_stream(chunks, limit as u64).await.map_err(|error| match error {
+        BlobError::TooLarge { .. } => HttpError::TooLarge { limit },
+        BlobError::Interrupted(_) => HttpError::BadRequest("The body ended before it was whole.".to_owned()),
+        error => error.into(),
+    })?;
+    let (id, size, login) = (BlobId::whole(blob.hash()), blob.size(), caller.login_id);
+    http.app
+        .store
+        .write(account.id, async move |tx: &mut Tx| blob.reference_upload(tx, login, QUOTA).await)
+        .await?;
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("application/octet-stream");
+    let answer = json!({
+        "accountId": account.id.to_string(),
+        "blobId": id.to_string(),
+        "type": media_type,
+        "size": size,
+    });
+    Ok((StatusCode::CREATED, Json(answer)))
+}

@@ -1,0 +1,305 @@
+//! The index role: takes Emails from the index queue into the index.
+//!
+//! Rows are claimed, the index is brought up to what the store has of their Emails, committed and
+//! reloaded, and only then the rows go: at any moment an Email is in its queue, or searches of the
+//! index see it. Doing a row twice changes nothing, so a worker that dies, or whose lease ends,
+//! leaves nothing to repair.
+//!
+//! A row never goes because of a failure. An index that fails is tried again, however long it
+//! takes; a message that cannot be read, or on which the engine breaks, is set aside after some
+//! tries, with its reason. Until it is gone, text queries read it directly.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::blob::Blobs;
+use crate::bus::{Event, Queue};
+use crate::index::source::Source;
+use crate::index::{Index, IndexError, Operation};
+use crate::store::Store;
+use crate::store::cluster;
+use crate::store::error::StoreError;
+use crate::store::queue::claim::{self, Claim, LEASE_MS, RENEW_EVERY_MS};
+use crate::store::queue::index::{self, IndexRow, IndexTask};
+use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
+use crate::types::id::{AccountId, Id};
+
+/// Rows of one commit of the index.
+const BATCH: usize = 256;
+/// After so many tries a row that is itself at fault is set aside.
+const MAX_TRIES: i64 = 5;
+/// Longest delay between tries.
+const MAX_DELAY_MS: i64 = 300_000;
+
+/// Works until it is told to stop; then finishes what it has in hand.
+pub async fn run(index: Index, store: Store, blobs: Blobs, stop: CancellationToken) {
+    let mut events = store.bus().subscribe();
+    while !stop.is_cancelled() {
+        match work_once(&index, &store, &blobs).await {
+            Ok(0) => {}
+            Ok(_) => continue,
+            Err(error) => tracing::warn!(%error, "index queue cannot be worked on"),
+        }
+        // Woken by the bus; the poll, jittered, is the fall-back when a wake was lost.
+        let poll = tokio::time::sleep(Duration::from_millis(rand::random_range(1_000..2_000)));
+        tokio::pin!(poll);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = &mut poll => break,
+                event = events.recv() => match event {
+                    Ok(Event::Queued { queue: Queue::Index, .. }) | Err(RecvError::Lagged(_)) => break,
+                    Ok(_) => {}
+                    Err(RecvError::Closed) => {
+                        poll.as_mut().await;
+                        break;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Works on one batch; how many rows it took.
+pub async fn work_once(index: &Index, store: &Store, blobs: &Blobs) -> Result<usize, StoreError> {
+    let mut snapshot = store.read().await?;
+    let lanes = cluster::lanes_with_work(&mut snapshot, Queue::Index, store.clock().now_ms()).await?;
+    drop(snapshot);
+    let mut rows = Vec::new();
+    for lane in lanes {
+        if rows.len() < BATCH {
+            rows.extend(index::claim(store, lane, BATCH - rows.len(), LEASE_MS).await?);
+        }
+    }
+    let taken = rows.len();
+    if taken == 0 {
+        return Ok(0);
+    }
+    let source = Source { store, blobs };
+    // A row on which the engine breaks must not keep its neighbours out: tried alone, it is told.
+    let alone = taken > 1 && rows.iter().any(|row| row.tries > 2);
+    let batches = if alone { rows.into_iter().map(|row| vec![row]).collect() } else { vec![rows] };
+    for batch in batches {
+        let outcome = while_renewing(store, &batch, apply(source, index, &batch)).await;
+        settle(store, batch, outcome).await?;
+    }
+    Ok(taken)
+}
+
+/// Why some Emails of a batch are not in the index.
+type Unreadable = HashMap<(AccountId, Id), String>;
+
+async fn apply(source: Source<'_>, index: &Index, rows: &[IndexRow]) -> Result<Unreadable, IndexError> {
+    let mut emails = Vec::new();
+    let mut accounts = Vec::new();
+    for row in rows {
+        match row.task {
+            // Whether an Email is there now says what is to be done, in whatever order rows come.
+            IndexTask::Add(email) | IndexTask::Delete(email) => emails.push((row.account, email)),
+            IndexTask::DeleteAccount => accounts.push(Operation::DeleteAccount { account: row.account }),
+        }
+    }
+    let unreadable = source.update(index, &emails).await?;
+    if !accounts.is_empty() {
+        index.apply(accounts).await?;
+    }
+    Ok(unreadable.into_iter().map(|one| ((one.account, one.email), one.why)).collect())
+}
+
+/// Renews the claims of a batch as long as the work on it takes. A claim that is lost is no reason
+/// to stop: the work changes nothing when it is done twice.
+async fn while_renewing<T>(store: &Store, rows: &[IndexRow], work: impl Future<Output = T>) -> T {
+    let mut lanes: BTreeMap<i64, Vec<Claim>> = BTreeMap::new();
+    for row in rows {
+        lanes.entry(row.claim.lane).or_default().push(row.claim);
+    }
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(Duration::from_millis(RENEW_EVERY_MS.unsigned_abs())) => {
+                for claims in lanes.values() {
+                    if let Err(error) = claim::renew(store, Queue::Index, claims.clone(), LEASE_MS).await {
+                        tracing::warn!(%error, "claims on the index queue cannot be renewed");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of a row.
+#[derive(Clone)]
+enum Fate {
+    Done,
+    Retry(String),
+    Hold(String),
+}
+
+async fn settle(
+    store: &Store,
+    rows: Vec<IndexRow>,
+    outcome: Result<Unreadable, IndexError>,
+) -> Result<(), StoreError> {
+    if let Err(error) = &outcome {
+        tracing::warn!(%error, rows = rows.len(), "index queue rows are put back");
+    }
+    let alone = rows.len() == 1;
+    let at_fault = |row: &IndexRow, why: &str| match row.tries >= MAX_TRIES {
+        true => Fate::Hold(why.to_owned()),
+        false => Fate::Retry(why.to_owned()),
+    };
+    let fate_of = |row: &IndexRow| match &outcome {
+        Err(IndexError::Fault(why)) if alone => at_fault(row, why),
+        Err(error) => Fate::Retry(error.to_string()),
+        Ok(unreadable) => match row.task {
+            IndexTask::Add(email) | IndexTask::Delete(email) => {
+                unreadable.get(&(row.account, email)).map_or(Fate::Done, |why| at_fault(row, why))
+            }
+            IndexTask::DeleteAccount => Fate::Done,
+        },
+    };
+    let fates: Vec<(IndexRow, Fate)> = rows.iter().map(|row| (*row, fate_of(row))).collect();
+    store
+        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+            let mut done = Vec::new();
+            for (row, fate) in &fates {
+                match fate {
+                    Fate::Done => done.push(row.claim),
+                    Fate::Retry(why) => {
+                        let delay = 1_000_i64.saturating_mul(1 << row.tries.clamp(0, 16));
+                        let due = tx.now_ms() + delay.min(MAX_DELAY_MS);
+                        claim::retry(tx, Queue::Index, row.claim, due, why).await?;
+                    }
+                    Fate::Hold(why) => {
+                        claim::hold(tx, Queue::Index, row.claim, why).await?;
+                    }
+                }
+            }
+            claim::done(tx, Queue::Index, &done).await
+        })
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::query::{Field, TextQuery};
+    use crate::store::directory::fixture::Fixture;
+    use crate::store::queue::lane_of;
+
+    struct Bench {
+        fixture: Fixture,
+        blobs: Blobs,
+        index: Index,
+        account: AccountId,
+    }
+
+    impl Bench {
+        async fn new() -> Bench {
+            let fixture = Fixture::new().await;
+            let at = |name: &str| fixture.folder.path().join(name);
+            let blobs = Blobs::open_local(&at("blobs"), &at("tmp"), fixture.store.clone()).unwrap();
+            let index = Index::open(&format!("tantivy:{}", at("index").display())).unwrap();
+            let account = fixture.account("alice@example.test").await.account;
+            Bench { fixture, blobs, index, account }
+        }
+
+        async fn add(&self, raw: &str) -> Id {
+            let source = Source { store: &self.fixture.store, blobs: &self.blobs };
+            let email = crate::index::source::testing::add(source, self.account, raw.to_owned()).await;
+            self.queue(email).await;
+            email
+        }
+
+        async fn queue(&self, email: Id) {
+            let unit = async move |tx: &mut Tx| index::enqueue(tx, &[email], false).await;
+            self.fixture.store.write(self.account, unit).await.unwrap();
+        }
+
+        async fn work(&self) -> usize {
+            work_once(&self.index, &self.fixture.store, &self.blobs).await.unwrap()
+        }
+
+        async fn pending(&self) -> usize {
+            let mut snapshot = self.fixture.store.read().await.unwrap();
+            index::pending(&mut snapshot, lane_of(self.account), self.account).await.unwrap().len()
+        }
+
+        async fn search(&self, text: &str) -> Vec<Id> {
+            self.index.search(self.account, &TextQuery::parse(Field::Text, text)).await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_is_indexed_and_leaves_the_queue() {
+        let bench = Bench::new().await;
+        let first = bench.add("Subject: first\r\n\r\nbody").await;
+        let second = bench.add("Subject: second\r\n\r\nbody").await;
+        bench.queue(first).await;
+        assert_eq!(bench.work().await, 3);
+        assert_eq!(bench.pending().await, 0);
+        assert_eq!(bench.search("body").await, [first, second]);
+        // An Email that the store does not have any more is forgotten.
+        bench.queue(Id(99)).await;
+        assert_eq!(bench.work().await, 1);
+        assert_eq!(bench.work().await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_read_is_set_aside_with_the_rest_indexed() {
+        let bench = Bench::new().await;
+        let broken = bench.add(&format!("Subject: broken\r\n\r\n{}", "text ".repeat(40_000))).await;
+        std::fs::remove_dir_all(bench.fixture.folder.path().join("blobs")).unwrap();
+        std::fs::create_dir(bench.fixture.folder.path().join("blobs")).unwrap();
+        let sound = bench.add("Subject: sound\r\n\r\ntext").await;
+        assert_eq!(bench.work().await, 2);
+        assert_eq!(bench.search("text").await, [sound]);
+        assert_eq!(bench.pending().await, 1);
+        for _ in 1..MAX_TRIES {
+            bench.fixture.clock.advance_ms(MAX_DELAY_MS);
+            assert_eq!(bench.work().await, 1);
+        }
+        bench.fixture.clock.advance_ms(100 * MAX_DELAY_MS);
+        assert_eq!(bench.work().await, 0, "set aside");
+        assert_eq!(bench.pending().await, 1, "but not lost: {broken}");
+    }
+
+    #[tokio::test]
+    async fn an_index_that_fails_keeps_its_rows() {
+        let bench = Bench::new().await;
+        let email = bench.add("Subject: first\r\n\r\nbody").await;
+        // Another process's writer holds the index.
+        let Index::Tantivy(engine) = &bench.index;
+        let other = engine.other_writer();
+        for _ in 0..2 * MAX_TRIES {
+            assert_eq!(bench.work().await, 1);
+            assert_eq!(bench.pending().await, 1);
+            bench.fixture.clock.advance_ms(MAX_DELAY_MS);
+        }
+        drop(other);
+        assert_eq!(bench.work().await, 1);
+        assert_eq!(bench.search("body").await, [email]);
+        assert_eq!(bench.pending().await, 0);
+    }
+
+    #[tokio::test]
+    async fn the_worker_is_woken_and_stops() {
+        let bench = Bench::new().await;
+        let stop = CancellationToken::new();
+        let worker = run(bench.index.clone(), bench.fixture.store.clone(), bench.blobs.clone(), stop.clone());
+        let worker = tokio::spawn(worker);
+        let email = bench.add("Subject: first\r\n\r\nbody").await;
+        while bench.pending().await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(bench.search("body").await, [email]);
+        stop.cancel();
+        worker.await.unwrap();
+    }
+}

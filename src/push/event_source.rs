@@ -1,0 +1,154 @@
+//! EventSource (RFC 8620, 7.3): a stream of `state` and `ping` events.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use serde_json::{Map, Value, json};
+
+use crate::push::hub::{Listener, Told, Wake};
+use crate::types::id::AccountId;
+use crate::types::object_type::ObjectType;
+use crate::types::state::State;
+
+/// Bounds of the ping interval, in seconds. Proxies cut idle streams; a client that asks for none
+/// gets none.
+const PING_SECONDS: std::ops::RangeInclusive<u64> = 1..=900;
+
+/// How the stream shall be.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// End after the first `state` event.
+    pub close_after_state: bool,
+    /// Seconds between pings; 0 for none.
+    pub ping_seconds: u64,
+}
+
+/// The `StateChange` object (RFC 8620, 7.1).
+pub fn state_change(news: &Told) -> Value {
+    let mut changed = Map::new();
+    for (account, states) in news {
+        let states: Map<String, Value> = states
+            .iter()
+            .map(|(object_type, state)| (object_type.name().to_owned(), json!(state.to_string())))
+            .collect();
+        changed.insert(account.to_string(), Value::Object(states));
+    }
+    json!({ "@type": "StateChange", "changed": changed })
+}
+
+/// The id of an event: all states told so far, so that a client that comes back with it hears of
+/// what it missed and of nothing else.
+pub fn event_id(told: &Told) -> String {
+    let mut id = String::new();
+    for (account, states) in told {
+        for (object_type, state) in states {
+            // A string has no failing writes.
+            let _ = write!(
+                id,
+                "{}{account}.{}.{state}",
+                if id.is_empty() { "" } else { "_" },
+                object_type.number()
+            );
+        }
+    }
+    id
+}
+
+/// The states of an event id; what cannot be read is left out and so told again.
+pub fn read_event_id(id: &str) -> Told {
+    let mut told = Told::new();
+    for entry in id.split('_').take(1_000) {
+        let mut parts = entry.splitn(3, '.');
+        let account = parts.next().and_then(|part| part.parse::<AccountId>().ok());
+        let object_type = parts.next().and_then(|part| part.parse().ok()).and_then(ObjectType::of_number);
+        let state = parts.next().and_then(|part| part.parse::<State>().ok());
+        if let (Some(account), Some(object_type), Some(state)) = (account, object_type, state) {
+            told.entry(account).or_default().insert(object_type, state);
+        }
+    }
+    told
+}
+
+/// The stream of events. `accounts` are looked at once at the start, so that a listener that
+/// assumed an old state hears of what is newer.
+pub fn stream(
+    listener: Listener,
+    accounts: Vec<AccountId>,
+    options: Options,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let ping = (options.ping_seconds > 0)
+        .then(|| options.ping_seconds.clamp(*PING_SECONDS.start(), *PING_SECONDS.end()));
+    let start = Some((listener, accounts, Pending::Start));
+    futures_util::stream::unfold(start, move |state| async move {
+        let (mut listener, accounts, pending) = state?;
+        // Something must be written at once, or some proxies and browsers hold the answer back.
+        if pending == Pending::Start {
+            return Some((
+                Ok(Bytes::from_static(b": connected\n\n")),
+                Some((listener, accounts, Pending::First)),
+            ));
+        }
+        let mut first = (pending == Pending::First).then_some(accounts.clone());
+        loop {
+            let wake = match first.take() {
+                Some(accounts) => Some(Wake::Accounts(accounts)),
+                None => match ping {
+                    Some(seconds) => {
+                        tokio::time::timeout(Duration::from_secs(seconds), listener.wake()).await.ok()
+                    }
+                    None => Some(listener.wake().await),
+                },
+            };
+            match wake {
+                None => {
+                    let interval = ping.unwrap_or_default();
+                    let text = format!("event: ping\ndata: {{\"interval\":{interval}}}\n\n");
+                    return Some((Ok(Bytes::from(text)), Some((listener, accounts, Pending::News))));
+                }
+                Some(Wake::Accounts(changed)) => {
+                    let news = match listener.news(&changed).await {
+                        Ok(news) => news,
+                        Err(error) => {
+                            tracing::warn!(%error, "states could not be read; a stream ends");
+                            return None;
+                        }
+                    };
+                    if news.is_empty() {
+                        continue;
+                    }
+                    let id = event_id(listener.told());
+                    let text = format!("event: state\nid: {id}\ndata: {}\n\n", state_change(&news));
+                    let rest = (!options.close_after_state).then_some((listener, accounts, Pending::News));
+                    return Some((Ok(Bytes::from(text)), rest));
+                }
+                // The client comes back, with its credentials, and resumes by the last id.
+                Some(Wake::LoginChanged | Wake::Closing) => return None,
+            }
+        }
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    Start,
+    First,
+    News,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::id::Id;
+
+    #[test]
+    fn event_ids_read_back() {
+        let mut told = Told::new();
+        told.entry(AccountId(Id(7))).or_default().insert(ObjectType::Email, State::at(5, 9));
+        told.entry(AccountId(Id(8))).or_default().insert(ObjectType::Mailbox, State::at(-5, 10));
+        assert_eq!(read_event_id(&event_id(&told)), told);
+        assert_eq!(read_event_id("rubbish_a.b.c_é"), Told::new());
+    }
+}

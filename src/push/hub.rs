@@ -1,0 +1,189 @@
+//! Who is connected, and which of their accounts have changed.
+//!
+//! An event of the bus only marks an account as changed for those who listen to it; each connection
+//! then reads the states from the store when it is ready to write. So a slow reader holds one mark
+//! for each account and never a queue, states are exact whatever order commits were told in, and an
+//! event that was lost costs time only: a sweep marks everything now and then.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Event;
+use crate::store::Store;
+use crate::store::change::states_of;
+use crate::store::error::StoreError;
+use crate::types::id::{AccountId, Id};
+use crate::types::object_type::ObjectType;
+use crate::types::state::State;
+
+/// A publish that a crash swallowed is found after this time at the latest.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// States told to a connection, account by account.
+pub type Told = BTreeMap<AccountId, BTreeMap<ObjectType, State>>;
+
+/// All connections. Clones share them.
+#[derive(Clone)]
+pub struct Hub {
+    store: Store,
+    listeners: Arc<Mutex<HashMap<AccountId, Vec<Weak<Marks>>>>>,
+    closing: CancellationToken,
+}
+
+/// What a connection has yet to look at.
+#[derive(Default)]
+struct Marks {
+    accounts: Mutex<HashSet<AccountId>>,
+    login_changed: std::sync::atomic::AtomicBool,
+    login: Id,
+    changed: Notify,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// Over a store whose bus it listens to once `run` runs.
+    pub fn new(store: Store, closing: CancellationToken) -> Hub {
+        Hub { store, listeners: Arc::default(), closing }
+    }
+
+    /// Passes events on until the server closes.
+    pub async fn run(self) {
+        let mut events = self.store.bus().subscribe();
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            tokio::select! {
+                () = self.closing.cancelled() => return,
+                _ = sweep.tick() => self.mark_all(),
+                event = events.recv() => match event {
+                    Ok(Event::Changed { account, .. }) => self.mark(account),
+                    Ok(Event::LoginChanged { login }) => self.mark_login(login),
+                    Ok(Event::Queued { .. }) => {}
+                    Err(RecvError::Lagged(_)) => self.mark_all(),
+                    Err(RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    fn mark(&self, account: AccountId) {
+        let mut listeners = locked(&self.listeners);
+        let Some(marks) = listeners.get_mut(&account) else { return };
+        marks.retain(|marks| marks.upgrade().map(|marks| marks.add(account)).is_some());
+        if marks.is_empty() {
+            listeners.remove(&account);
+        }
+    }
+
+    fn mark_all(&self) {
+        locked(&self.listeners).retain(|account, marks| {
+            marks.retain(|marks| marks.upgrade().map(|marks| marks.add(*account)).is_some());
+            !marks.is_empty()
+        });
+    }
+
+    fn mark_login(&self, login: Id) {
+        for marks in locked(&self.listeners).values().flatten().filter_map(Weak::upgrade) {
+            if marks.login == login {
+                marks.login_changed.store(true, std::sync::atomic::Ordering::SeqCst);
+                marks.changed.notify_one();
+            }
+        }
+    }
+
+    /// Listens to accounts for a login; `types` are those that it wants to hear of.
+    pub fn listen(&self, login: Id, accounts: &[AccountId], types: Vec<ObjectType>) -> Listener {
+        let marks = Arc::new(Marks { login, ..Marks::default() });
+        let mut listeners = locked(&self.listeners);
+        for account in accounts {
+            listeners.entry(*account).or_default().push(Arc::downgrade(&marks));
+        }
+        drop(listeners);
+        Listener { store: self.store.clone(), closing: self.closing.clone(), marks, types, told: Told::new() }
+    }
+}
+
+impl Marks {
+    fn add(&self, account: AccountId) {
+        locked(&self.accounts).insert(account);
+        self.changed.notify_one();
+    }
+}
+
+/// Why a listener wakes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// These accounts may have changed.
+    Accounts(Vec<AccountId>),
+    /// The login, its password, tokens or access have changed: it must come in again.
+    LoginChanged,
+    /// The server is going down.
+    Closing,
+}
+
+/// One connection's ear.
+pub struct Listener {
+    store: Store,
+    closing: CancellationToken,
+    marks: Arc<Marks>,
+    types: Vec<ObjectType>,
+    told: Told,
+}
+
+impl Listener {
+    /// Waits for something to look at.
+    pub async fn wake(&self) -> Wake {
+        loop {
+            if self.marks.login_changed.load(std::sync::atomic::Ordering::SeqCst) {
+                return Wake::LoginChanged;
+            }
+            let accounts = std::mem::take(&mut *locked(&self.marks.accounts));
+            if !accounts.is_empty() {
+                return Wake::Accounts(accounts.into_iter().collect());
+            }
+            tokio::select! {
+                () = self.closing.cancelled() => return Wake::Closing,
+                () = self.marks.changed.notified() => {}
+            }
+        }
+    }
+
+    /// The states of these accounts that the connection has not been told, which count as told
+    /// from now on.
+    pub async fn news(&mut self, accounts: &[AccountId]) -> Result<Told, StoreError> {
+        let mut news = Told::new();
+        for account in accounts {
+            let mut snapshot = self.store.read().await?;
+            let states = match states_of(&mut snapshot, *account).await {
+                Ok(states) => states,
+                // Removed meanwhile: nothing more to tell of it.
+                Err(StoreError::NoSuchAccount) => continue,
+                Err(error) => return Err(error),
+            };
+            let told = self.told.entry(*account).or_default();
+            for (object_type, state) in states {
+                if self.types.contains(&object_type) && told.insert(object_type, state) != Some(state) {
+                    news.entry(*account).or_default().insert(object_type, state);
+                }
+            }
+        }
+        Ok(news)
+    }
+
+    /// All states that have been told.
+    pub fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Takes states as told, such as those that a client says it knows.
+    pub fn assume_told(&mut self, told: Told) {
+        self.told = told;
+    }
+}
