@@ -49,6 +49,13 @@ impl Conn {
         &sqlite.connection
     }
 
+    /// The SQLite connection beneath, for tests that make it fail.
+    #[cfg(test)]
+    pub(super) fn as_sqlite_mut(&mut self) -> &mut rusqlite::Connection {
+        let Engine::Sqlite(sqlite) = &mut self.engine;
+        &mut sqlite.connection
+    }
+
     /// Whether the engine has ended the transaction by itself (disk full, I/O error).
     pub(super) fn has_lost_transaction(&self) -> bool {
         self.as_sqlite().is_autocommit()
