@@ -244,7 +244,9 @@ create table submission (
   primary key (account_id, id)
 ) strict, without rowid;
 create index submission_send_at on submission (account_id, send_at, id);
-create index submission_message_id on submission (account_id, message_id_hash);
+create index submission_email on submission (account_id, email_id, id);
+create index submission_thread on submission (account_id, thread_id, id);
+create index submission_message_id on submission (account_id, message_id_hash, id);
 
 create table vacation (
   account_id integer not null primary key,
@@ -262,6 +264,7 @@ create table vacation_sent (
   sent_at integer not null,
   primary key (account_id, address)
 ) strict, without rowid;
+create index vacation_sent_age on vacation_sent (account_id, sent_at);
 
 -- Deliveries that have been filed, so that a second try files nothing.
 create table delivered (

@@ -6,6 +6,7 @@
 
 mod access;
 mod account;
+pub mod admin;
 mod alias;
 mod argument;
 pub mod connection;

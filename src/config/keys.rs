@@ -78,7 +78,6 @@ pub const KEYS: &[Key] = &[
     key("default_quota", "none", "Quota of new accounts, such as `10GB`; `none` for no limit"),
     key("recipients_per_hour", "1000", "How many recipients a login may send to in an hour"),
     key("connections_per_address", "20", "SMTP connections that one address may have open"),
-    key("inline_max", "64KiB", "Messages up to this size are kept inside the database, larger ones as blobs"),
     key(
         "keep_changes",
         "30d",

@@ -55,8 +55,6 @@ pub struct Config {
     pub default_quota: Option<u64>,
     pub recipients_per_hour: u64,
     pub connections_per_address: u64,
-    /// Octets.
-    pub inline_max: u64,
     pub keep_changes: Duration,
     pub log_format: LogFormat,
     /// What is legal but surely not meant; `serve` logs each.
@@ -160,7 +158,6 @@ impl Reader<'_> {
             default_quota: self.key("default_quota", value::size_or_none)?,
             recipients_per_hour: self.key("recipients_per_hour", value::count)?,
             connections_per_address: self.key("connections_per_address", value::count)?,
-            inline_max: self.key("inline_max", value::size)?,
             keep_changes: self.key("keep_changes", value::duration)?,
             log_format: self.key("log_format", value::log_format)?,
             warnings,

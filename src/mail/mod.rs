@@ -18,6 +18,7 @@ pub mod charset;
 pub mod compose;
 pub mod compose_parts;
 pub mod dkim;
+pub mod dkim_keys;
 pub mod dsn;
 pub mod dsn_read;
 pub mod encode_body;

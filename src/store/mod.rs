@@ -13,6 +13,7 @@ pub mod email;
 pub mod error;
 #[cfg(test)]
 mod funnel_tests;
+pub mod identity;
 pub mod mailbox;
 pub mod migrate;
 #[cfg(test)]
@@ -20,8 +21,12 @@ mod plan;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
+#[cfg(test)]
+pub mod testing;
+pub mod submission;
 pub mod tx;
 pub mod unit;
+pub mod vacation;
 pub mod value;
 
 use std::path::Path;

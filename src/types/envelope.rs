@@ -113,6 +113,10 @@ pub struct OutgoingRecipient {
     /// Whether the sender has been told of a delay.
     #[serde(default)]
     pub is_delay_told: bool,
+    /// When it was first tried, in milliseconds since 1970: the time for which delivery is tried
+    /// counts from here, since a message may have been held before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_tried_ms: Option<i64>,
 }
 
 impl OutgoingRecipient {
@@ -126,6 +130,7 @@ impl OutgoingRecipient {
             last_reply: String::new(),
             last_host: None,
             is_delay_told: false,
+            first_tried_ms: None,
         }
     }
 }

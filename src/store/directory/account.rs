@@ -1,6 +1,8 @@
 //! Accounts: whose mail it is. An account is made with its address, its login and its mailboxes in
 //! one transaction; `removal` takes it away.
 
+use std::collections::HashMap;
+
 use crate::store::Store;
 use crate::store::db::{Conn, sql};
 use crate::store::directory::{DirectoryError, access, address, domain, login};
@@ -121,6 +123,16 @@ pub async fn usage(conn: &mut Conn, account: AccountId) -> Result<Option<Usage>,
 /// The lane in which the queue rows of an account are.
 pub async fn lane(conn: &mut Conn, account: AccountId) -> Result<Option<i64>, StoreError> {
     sql("select lane from account where id = $1").bind(account).value(conn).await
+}
+
+/// The primary addresses of accounts, as far as they exist.
+pub async fn names(conn: &mut Conn, ids: &[AccountId]) -> Result<HashMap<AccountId, String>, StoreError> {
+    let ids: Vec<Id> = ids.iter().map(|account| account.0).collect();
+    let rows = sql("select id, name from account where id = any($1)")
+        .bind(&ids)
+        .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
+        .await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Whether so many bytes more fit into the account of the transaction.

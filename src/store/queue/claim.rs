@@ -211,6 +211,25 @@ pub async fn give_back(store: &Store, queue: Queue, claims: Vec<Claim>) -> Resul
         .await
 }
 
+/// Puts rows back untried, each due at its time, as a worker does that has no room for them.
+pub async fn postpone(store: &Store, queue: Queue, claims: Vec<(Claim, i64)>) -> Result<(), StoreError> {
+    store
+        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+            let rows = claims.iter().map(|(claim, due)| claim.key_and(*due)).collect();
+            let query = match queue {
+                Queue::Incoming => sql("update incoming set due = $4, tries = tries - 1, is_leased = 0 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
+                Queue::Outgoing => sql("update outgoing set due = $4, tries = tries - 1, is_leased = 0 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
+                Queue::Index => sql("update index_queue set due = $4, tries = tries - 1, is_leased = 0 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
+            };
+            query.run_each(tx, rows).await?;
+            Ok(())
+        })
+        .await
+}
+
 /// Lets a row that waits or is set aside be tried at once, as an operator asks; false when it is gone
 /// or a worker has it in hand.
 pub async fn release(store: &Store, queue: Queue, lane: i64, id: Id) -> Result<bool, StoreError> {

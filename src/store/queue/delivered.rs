@@ -2,7 +2,7 @@
 //! since the user may destroy the mail between two tries.
 
 use crate::store::Store;
-use crate::store::db::sql;
+use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
@@ -24,6 +24,32 @@ pub async fn is_first(tx: &mut Tx, delivery_id: &str) -> Result<bool, StoreError
     .run(tx)
     .await?;
     Ok(inserted == 1)
+}
+
+/// As `is_first`, for what is remembered as long as the account lives: an import can be run again
+/// at any time.
+pub async fn is_first_for_ever(tx: &mut Tx, delivery_id: &str) -> Result<bool, StoreError> {
+    let inserted = sql("insert into delivered (account_id, delivery_id, filed_at) values ($1, $2, $3) \
+                        on conflict do nothing")
+    .bind(tx.account())
+    .bind(delivery_id)
+    .bind(i64::MAX)
+    .run(tx)
+    .await?;
+    Ok(inserted == 1)
+}
+
+/// Which of these deliveries an account has filed.
+pub async fn filed(
+    conn: &mut Conn,
+    account: AccountId,
+    delivery_ids: &[String],
+) -> Result<Vec<String>, StoreError> {
+    sql("select delivery_id from delivered where account_id = $1 and delivery_id = any($2)")
+        .bind(account)
+        .bind(delivery_ids.to_vec())
+        .column(conn)
+        .await
 }
 
 /// Forgets the deliveries of an account that are older than `KEPT_MS`, a batch of them; whether there

@@ -8,6 +8,7 @@ pub mod delivered;
 pub mod incoming;
 pub mod index;
 pub mod outgoing;
+pub mod watch;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,43 @@
+//! Which login may use which account.
+
+use crate::cli::admin::{Office, about, account, account_of, done, login_of};
+use crate::cli::request::{AccessRow, AdminError, AdminResponse};
+use crate::store::directory::access;
+
+pub async fn grant(
+    office: &Office,
+    login: &str,
+    account: &str,
+    read_only: bool,
+) -> Result<AdminResponse, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let login_id = login_of(&mut snapshot, login).await?.id;
+    let account_id = account_of(&mut snapshot, account).await?;
+    drop(snapshot);
+    access::grant(&office.store, login_id, account_id, read_only).await.map_err(about(account))?;
+    let what = if read_only { "read" } else { "read and change" };
+    done(format!("{login} may {what} {account}"))
+}
+
+/// Every login beside the account's own that reaches it.
+pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
+    let mut rows = Vec::new();
+    for entry in account::all(office).await? {
+        let logins = access::logins_of_account(&mut *office.store.read().await?, entry.id).await?;
+        rows.extend(logins.into_iter().filter(|login| !login.is_personal).map(|login| AccessRow {
+            login: login.name,
+            account: entry.name.clone(),
+            read_only: login.is_read_only,
+        }));
+    }
+    Ok(AdminResponse::Accesses(rows))
+}
+
+pub async fn revoke(office: &Office, login: &str, account: &str) -> Result<AdminResponse, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let login_id = login_of(&mut snapshot, login).await?.id;
+    let account_id = account_of(&mut snapshot, account).await?;
+    drop(snapshot);
+    access::revoke(&office.store, login_id, account_id).await.map_err(about(account))?;
+    done(format!("{login} may use {account} no longer"))
+}

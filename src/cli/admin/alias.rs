@@ -1,0 +1,53 @@
+//! Aliases.
+
+use crate::cli::admin::{Office, PAGE, about, account_of, done, parse_address};
+use crate::cli::request::{AdminError, AdminResponse, AliasRow};
+use crate::store::cluster;
+use crate::store::directory::address;
+use crate::types::id::AccountId;
+
+pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<AdminResponse, AdminError> {
+    let alias = parse_address(text)?;
+    let mut ids = Vec::with_capacity(accounts.len());
+    let mut snapshot = office.store.read().await?;
+    for account in accounts {
+        ids.push(account_of(&mut snapshot, account).await?);
+    }
+    drop(snapshot);
+    for account in ids {
+        address::alias_add(&office.store, alias.clone(), account).await.map_err(about(text))?;
+    }
+    done(format!("mail to {alias} goes to {}", accounts.join(", ")))
+}
+
+pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
+    let mut rows: Vec<AliasRow> = Vec::new();
+    let mut after = (String::new(), AccountId::default());
+    loop {
+        let mut snapshot = office.store.read().await?;
+        let page = cluster::alias_list(&mut snapshot, (&after.0, after.1), PAGE).await?;
+        let is_last = page.len() < PAGE;
+        for entry in page {
+            after = (entry.alias.clone(), entry.account);
+            match rows.last_mut().filter(|row| row.alias == entry.alias) {
+                Some(row) => row.accounts.push(entry.account_name),
+                None => rows.push(AliasRow { alias: entry.alias, accounts: vec![entry.account_name] }),
+            }
+        }
+        if is_last {
+            return Ok(AdminResponse::Aliases(rows));
+        }
+    }
+}
+
+pub async fn remove(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+    let alias = parse_address(text)?;
+    let accounts = address::accounts_of_alias(&mut *office.store.read().await?, &alias).await?;
+    if accounts.is_empty() {
+        return Err(AdminError::new(format!("there is no alias {text}; `postrider alias list` shows them")));
+    }
+    for account in accounts {
+        address::alias_remove(&office.store, alias.clone(), account).await.map_err(about(text))?;
+    }
+    done(format!("the alias {alias} is removed"))
+}

@@ -1,0 +1,112 @@
+//! Domains, their DKIM keys and their DNS records.
+
+use crate::cli::admin::{Office, about, account_of, done};
+use crate::cli::request::{AdminError, AdminResponse, DnsRecord, DomainAdded, DomainRow};
+use crate::mail::dkim::{KeyKind, generate};
+use crate::mail::dkim_keys;
+use crate::store::directory::account;
+use crate::store::directory::domain::{self, Domain, NewDomain};
+use crate::types::date::utc_date;
+
+pub async fn add(
+    office: &Office,
+    name: String,
+    postmaster: Option<String>,
+    catch_all: Option<String>,
+) -> Result<AdminResponse, AdminError> {
+    // Named accounts are looked up first, so that a typing error leaves nothing behind.
+    let mut snapshot = office.store.read().await?;
+    if domain::get(&mut snapshot, &name).await?.is_some() {
+        return Err(AdminError::new(format!("{name}: the domain is there already")));
+    }
+    let postmaster = match postmaster {
+        Some(address) => Some(account_of(&mut snapshot, &address).await?),
+        None => None,
+    };
+    let catch_all = match catch_all {
+        Some(address) => Some(account_of(&mut snapshot, &address).await?),
+        None => None,
+    };
+    drop(snapshot);
+    let day = utc_date(office.store.clock().now_ms()).get(..10).unwrap_or_default().replace('-', "");
+    let keys = tokio::task::spawn_blocking(move || {
+        [(KeyKind::Rsa, format!("rsa-{day}")), (KeyKind::Ed25519, format!("ed25519-{day}"))]
+            .map(|(kind, selector)| generate(kind, &selector))
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let keys = keys.await.map_err(|error| AdminError::new(format!("DKIM keys cannot be made: {error}")))?;
+    let keys = keys.map_err(|error| AdminError::new(format!("DKIM keys cannot be made: {error}")))?;
+    let new = NewDomain { name: name.clone(), dkim_keys: dkim_keys::to_json(&keys) };
+    let name = domain::add(&office.store, new).await.map_err(about(&name))?;
+    if let Some(account) = postmaster {
+        domain::set_postmaster(&office.store, name.clone(), account).await.map_err(about(&name))?;
+    }
+    if catch_all.is_some() {
+        domain::set_catch_all(&office.store, name.clone(), catch_all).await.map_err(about(&name))?;
+    }
+    show(office, name).await
+}
+
+pub async fn show(office: &Office, name: String) -> Result<AdminResponse, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let found = domain::get(&mut snapshot, &name).await?;
+    let Some(found) = found else {
+        return Err(AdminError::new(format!(
+            "there is no domain {name}; `postrider domain list` shows them"
+        )));
+    };
+    let records = records(office, &found)?;
+    Ok(AdminResponse::DomainAdded(DomainAdded { domain: found.name, records }))
+}
+
+pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let domains = domain::list(&mut snapshot).await?;
+    let ids: Vec<_> =
+        domains.iter().flat_map(|domain| [domain.postmaster, domain.catch_all]).flatten().collect();
+    let names = account::names(&mut snapshot, &ids).await?;
+    let rows = domains
+        .into_iter()
+        .map(|domain| DomainRow {
+            postmaster: domain.postmaster.and_then(|id| names.get(&id).cloned()),
+            catch_all: domain.catch_all.and_then(|id| names.get(&id).cloned()),
+            created_at: utc_date(domain.created_at),
+            domain: domain.name,
+        })
+        .collect();
+    Ok(AdminResponse::Domains(rows))
+}
+
+pub async fn remove(office: &Office, name: String) -> Result<AdminResponse, AdminError> {
+    domain::remove(&office.store, name.clone()).await.map_err(about(&name))?;
+    done(format!("{name} is no longer a domain of this server"))
+}
+
+/// What the DNS of a domain must say, so that mail comes in and goes out well.
+fn records(office: &Office, domain: &Domain) -> Result<Vec<DnsRecord>, AdminError> {
+    let name = &domain.name;
+    let host = &office.hostname;
+    let record =
+        |name: String, r#type: &str, value: String| DnsRecord { name, r#type: r#type.to_owned(), value };
+    let mut records = vec![
+        record(name.clone(), "MX", format!("10 {host}.")),
+        // RFC 7208, 3: who may send for the domain.
+        record(name.clone(), "TXT", "v=spf1 mx -all".to_owned()),
+    ];
+    let keys = dkim_keys::from_json(&domain.dkim_keys)
+        .map_err(|error| AdminError::new(format!("{name}: {error}")))?;
+    for key in keys {
+        records.push(record(format!("{}._domainkey.{name}", key.selector), "TXT", key.txt_record));
+    }
+    // RFC 7489, 6.3.
+    let policy = format!("v=DMARC1; p=quarantine; rua=mailto:postmaster@{name}");
+    records.push(record(format!("_dmarc.{name}"), "TXT", policy));
+    // RFC 8620, 2.2: how clients find the server.
+    if let Some(authority) = office.public_url.as_deref().and_then(|url| url.strip_prefix("https://")) {
+        let authority = authority.split('/').next().unwrap_or_default();
+        let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "443"));
+        records.push(record(format!("_jmap._tcp.{name}"), "SRV", format!("0 1 {port} {host}.")));
+    }
+    Ok(records)
+}

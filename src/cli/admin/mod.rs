@@ -1,0 +1,289 @@
+//! Carries administrative requests out, in the process that owns the data folder.
+
+mod access;
+mod account;
+mod alias;
+mod domain;
+mod import;
+mod queue;
+mod token;
+
+use crate::blob::{BlobError, Blobs};
+use crate::cli::request::{AdminError, AdminRequest, AdminResponse, Quota};
+use crate::config::Config;
+use crate::store::Store;
+use crate::store::db::Conn;
+use crate::store::directory::login::{self, Login};
+use crate::store::directory::{DirectoryError, address};
+use crate::store::error::StoreError;
+use crate::types::address::Address;
+use crate::types::id::AccountId;
+
+/// Rows that one statement of a listing reads.
+const PAGE: usize = 1_000;
+
+/// What administrative acts need of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Office {
+    store: Store,
+    blobs: Blobs,
+    hostname: String,
+    public_url: Option<String>,
+    /// Octets; `None` is no limit.
+    default_quota: Option<u64>,
+}
+
+impl Office {
+    /// Over the store and the blobs of a server.
+    pub fn new(store: Store, blobs: Blobs, config: &Config) -> Office {
+        Office {
+            store,
+            blobs,
+            hostname: config.hostname.clone(),
+            public_url: config.public_url.clone(),
+            default_quota: config.default_quota,
+        }
+    }
+
+    /// Carries a request out.
+    pub async fn answer(&self, request: AdminRequest) -> Result<AdminResponse, AdminError> {
+        match request {
+            AdminRequest::DomainAdd { domain, postmaster, catch_all } => {
+                domain::add(self, domain, postmaster, catch_all).await
+            }
+            AdminRequest::DomainList => domain::list(self).await,
+            AdminRequest::DomainShow { domain } => domain::show(self, domain).await,
+            AdminRequest::DomainRemove { domain } => domain::remove(self, domain).await,
+            AdminRequest::AccountAdd { address, password, quota } => {
+                account::add(self, &address, password, quota).await
+            }
+            AdminRequest::AccountList => account::list(self).await,
+            AdminRequest::AccountRemove { address } => account::remove(self, &address).await,
+            AdminRequest::AccountPassword { address, password } => {
+                account::set_password(self, &address, password).await
+            }
+            AdminRequest::AccountQuota { address, quota } => account::set_quota(self, &address, quota).await,
+            AdminRequest::AliasAdd { alias, accounts } => alias::add(self, &alias, &accounts).await,
+            AdminRequest::AliasList => alias::list(self).await,
+            AdminRequest::AliasRemove { alias } => alias::remove(self, &alias).await,
+            AdminRequest::AccessGrant { login, account, read_only } => {
+                access::grant(self, &login, &account, read_only).await
+            }
+            AdminRequest::AccessList => access::list(self).await,
+            AdminRequest::AccessRevoke { login, account } => access::revoke(self, &login, &account).await,
+            AdminRequest::TokenAdd { login, name, lifetime_ms } => {
+                token::add(self, &login, name, lifetime_ms).await
+            }
+            AdminRequest::TokenList { login } => token::list(self, login.as_deref()).await,
+            AdminRequest::TokenRevoke { id } => token::revoke(self, &id).await,
+            AdminRequest::QueueList { queue, failed_only } => queue::list(self, queue, failed_only).await,
+            AdminRequest::QueueShow { id } => queue::show(self, &id).await,
+            AdminRequest::QueueRetry { id } => queue::retry(self, &id).await,
+            AdminRequest::QueueDrop { id } => queue::drop(self, &id).await,
+            AdminRequest::ImportKnown { account, keys } => import::known(self, &account, keys).await,
+            AdminRequest::Import { account, messages } => import::file(self, &account, messages).await,
+        }
+    }
+
+    /// A quota as the store has it: 0 is no limit.
+    fn quota_bytes(&self, quota: Option<Quota>) -> i64 {
+        let octets = match quota {
+            Some(Quota::Unlimited) => None,
+            Some(Quota::Octets(octets)) => Some(octets),
+            None => self.default_quota,
+        };
+        octets.map_or(0, |octets| i64::try_from(octets).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<StoreError> for AdminError {
+    fn from(error: StoreError) -> AdminError {
+        AdminError::new(format!("the store failed: {error}"))
+    }
+}
+
+impl From<DirectoryError> for AdminError {
+    fn from(error: DirectoryError) -> AdminError {
+        AdminError::new(error.to_string())
+    }
+}
+
+impl From<BlobError> for AdminError {
+    fn from(error: BlobError) -> AdminError {
+        AdminError::new(format!("the folder of messages failed: {error}"))
+    }
+}
+
+/// An error that says whose it is.
+fn about(what: &str) -> impl Fn(DirectoryError) -> AdminError {
+    move |error| AdminError::new(format!("{what}: {error}"))
+}
+
+fn parse_address(text: &str) -> Result<Address, AdminError> {
+    Address::parse(text).map_err(|error| AdminError::new(format!("{text}: {error}")))
+}
+
+/// The account of a primary address.
+async fn account_of(conn: &mut Conn, text: &str) -> Result<AccountId, AdminError> {
+    let found = address::account_by_primary(conn, &parse_address(text)?).await?;
+    found.ok_or_else(|| {
+        AdminError::new(format!("there is no account {text}; `postrider account list` shows them"))
+    })
+}
+
+/// The login of an address.
+async fn login_of(conn: &mut Conn, text: &str) -> Result<Login, AdminError> {
+    let found = login::by_name(conn, &parse_address(text)?.to_string()).await?;
+    found.ok_or_else(|| {
+        AdminError::new(format!("there is no login {text}; `postrider account list` shows them"))
+    })
+}
+
+fn done(text: String) -> Result<AdminResponse, AdminError> {
+    Ok(AdminResponse::Done(text))
+}
+
+#[cfg(test)]
+pub(in crate::cli) mod tests {
+    use super::*;
+    use crate::bus::Bus;
+    use crate::cli::request::DomainAdded;
+    use crate::config::settings::Settings;
+    use crate::types::clock::Clock;
+    use crate::types::secret::Secret;
+
+    /// A store with the domain example.test and the account alice@example.test.
+    pub struct Fixture {
+        _folder: tempfile::TempDir,
+        pub clock: Clock,
+        pub store: Store,
+        pub office: Office,
+        pub account: AccountId,
+    }
+
+    impl Fixture {
+        pub async fn new() -> Fixture {
+            let folder = tempfile::tempdir().unwrap();
+            let clock = Clock::fixed(1_767_225_600_000);
+            let store =
+                Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), clock.clone()).unwrap();
+            let blobs =
+                Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone())
+                    .unwrap();
+            let vars = [("POSTRIDER_HOSTNAME".into(), "mail.example.test".into())];
+            let config = Config::from_settings(&Settings::gather(None, vars.into_iter()).unwrap()).unwrap();
+            let office = Office::new(store.clone(), blobs, &config);
+            // Keys of RSA take seconds to make in a debug build: the domain gets none.
+            let domain = crate::store::directory::domain::NewDomain {
+                name: "example.test".into(),
+                dkim_keys: "[]".into(),
+            };
+            crate::store::directory::domain::add(&store, domain).await.unwrap();
+            let address = "alice@example.test".to_owned();
+            let password = Secret::new("secret");
+            office
+                .answer(AdminRequest::AccountAdd { address: address.clone(), password, quota: None })
+                .await
+                .unwrap();
+            let account = account_of(&mut *store.read().await.unwrap(), &address).await.unwrap();
+            Fixture { _folder: folder, clock, store, office, account }
+        }
+
+        async fn ask(&self, request: AdminRequest) -> AdminResponse {
+            self.office.answer(request).await.unwrap()
+        }
+
+        async fn refused(&self, request: AdminRequest) -> String {
+            self.office.answer(request).await.expect_err("refused").message
+        }
+    }
+
+    #[tokio::test]
+    async fn a_domain_has_two_keys_and_its_records() {
+        let fixture = Fixture::new().await;
+        let request =
+            AdminRequest::DomainAdd { domain: "other.test".into(), postmaster: None, catch_all: None };
+        let AdminResponse::DomainAdded(DomainAdded { records, .. }) = fixture.ask(request.clone()).await
+        else {
+            panic!("no records")
+        };
+        let values: Vec<_> =
+            records.iter().map(|record| (record.r#type.as_str(), record.value.as_str())).collect();
+        assert!(values.contains(&("MX", "10 mail.example.test.")), "{values:?}");
+        let keys = values.iter().filter(|(_, value)| value.starts_with("v=DKIM1; k=")).count();
+        assert_eq!(keys, 2, "{values:?}");
+        assert!(fixture.refused(request).await.contains("there already"));
+        let none = AdminRequest::DomainAdd {
+            domain: "third.test".into(),
+            postmaster: Some("nobody@example.test".into()),
+            catch_all: None,
+        };
+        assert!(fixture.refused(none).await.contains("no account nobody@example.test"));
+        let AdminResponse::Domains(rows) = fixture.ask(AdminRequest::DomainList).await else {
+            panic!("no list")
+        };
+        let shown: Vec<_> = rows.iter().map(|row| (row.domain.as_str(), row.postmaster.as_deref())).collect();
+        assert_eq!(shown, [("example.test", Some("alice@example.test")), ("other.test", None)]);
+    }
+
+    #[tokio::test]
+    async fn accounts_aliases_and_access_are_listed() {
+        let fixture = Fixture::new().await;
+        let (alice, bob) = ("alice@example.test".to_owned(), "bob@example.test".to_owned());
+        let add = AdminRequest::AccountAdd {
+            address: bob.clone(),
+            password: Secret::new("x"),
+            quota: Some(Quota::Octets(5)),
+        };
+        fixture.ask(add.clone()).await;
+        assert!(fixture.refused(add).await.contains("in use"));
+        let AdminResponse::Accounts(rows) = fixture.ask(AdminRequest::AccountList).await else {
+            panic!("no list")
+        };
+        let shown: Vec<_> = rows.iter().map(|row| (row.address.as_str(), row.quota)).collect();
+        assert_eq!(shown, [("alice@example.test", None), ("bob@example.test", Some(5))]);
+
+        let alias = "team@example.test".to_owned();
+        fixture
+            .ask(AdminRequest::AliasAdd { alias: alias.clone(), accounts: vec![alice.clone(), bob.clone()] })
+            .await;
+        let AdminResponse::Aliases(rows) = fixture.ask(AdminRequest::AliasList).await else {
+            panic!("no list")
+        };
+        assert_eq!(rows.iter().map(|row| row.accounts.len()).collect::<Vec<_>>(), [2]);
+        fixture.ask(AdminRequest::AliasRemove { alias: alias.clone() }).await;
+        assert!(fixture.refused(AdminRequest::AliasRemove { alias }).await.contains("no alias"));
+
+        let grant = AdminRequest::AccessGrant { login: alice.clone(), account: bob.clone(), read_only: true };
+        fixture.ask(grant).await;
+        let AdminResponse::Accesses(rows) = fixture.ask(AdminRequest::AccessList).await else {
+            panic!("no list")
+        };
+        let shown: Vec<_> =
+            rows.iter().map(|row| (row.login.as_str(), row.account.as_str(), row.read_only)).collect();
+        assert_eq!(shown, [("alice@example.test", "bob@example.test", true)]);
+        fixture.ask(AdminRequest::AccessRevoke { login: alice, account: bob.clone() }).await;
+        fixture.ask(AdminRequest::AccountRemove { address: bob.clone() }).await;
+        assert!(fixture.refused(AdminRequest::AccountRemove { address: bob }).await.contains("no account"));
+    }
+
+    #[tokio::test]
+    async fn tokens_are_told_once_and_can_be_revoked() {
+        let fixture = Fixture::new().await;
+        let login = "alice@example.test".to_owned();
+        let add =
+            AdminRequest::TokenAdd { login: login.clone(), name: "backup".into(), lifetime_ms: Some(1_000) };
+        let AdminResponse::TokenAdded(added) = fixture.ask(add).await else { panic!("no token") };
+        let AdminResponse::Tokens(rows) = fixture.ask(AdminRequest::TokenList { login: None }).await else {
+            panic!("no list")
+        };
+        let shown: Vec<_> =
+            rows.iter().map(|row| (row.id.as_str(), row.name.as_str(), row.expires_at.as_deref())).collect();
+        assert_eq!(shown, [(added.id.as_str(), "backup", Some("2026-01-01T00:00:01Z"))]);
+        fixture.ask(AdminRequest::TokenRevoke { id: added.id.clone() }).await;
+        assert!(fixture.refused(AdminRequest::TokenRevoke { id: added.id }).await.contains("no token"));
+        assert!(
+            fixture.refused(AdminRequest::TokenRevoke { id: "rubbish".into() }).await.contains("no token")
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! The queues of mail: listing, showing, retrying, dropping.
+
+use crate::bus::Queue;
+use crate::cli::admin::{Office, PAGE, done};
+use crate::cli::request::{AdminError, AdminResponse, QueueItem, QueueName, QueueRow};
+use crate::store::cluster::{self, QueueEntry};
+use crate::store::queue::{claim, incoming, outgoing};
+use crate::types::date::utc_date;
+use crate::types::id::Id;
+
+/// Rows that a listing shows at most: more than anybody reads.
+const MAX_LISTED: usize = 10_000;
+/// Octets of a message's header that are shown.
+const MAX_HEADER_SHOWN: usize = 64 << 10;
+
+pub async fn list(
+    office: &Office,
+    queue: Option<QueueName>,
+    failed_only: bool,
+) -> Result<AdminResponse, AdminError> {
+    let queues = match queue {
+        Some(queue) => vec![queue],
+        None => vec![QueueName::Incoming, QueueName::Outgoing],
+    };
+    let mut rows = Vec::new();
+    for queue in queues {
+        let mut after = (-1, Id(0));
+        loop {
+            let page = page(office, queue, after, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map_or(after, |entry| (entry.lane, entry.id));
+            rows.extend(
+                page.into_iter().filter(|entry| entry.is_held || !failed_only).map(|entry| row(queue, entry)),
+            );
+            if is_last || rows.len() >= MAX_LISTED {
+                break;
+            }
+        }
+    }
+    rows.truncate(MAX_LISTED);
+    rows.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+    Ok(AdminResponse::Queue(rows))
+}
+
+async fn page(
+    office: &Office,
+    queue: QueueName,
+    after: (i64, Id),
+    limit: usize,
+) -> Result<Vec<QueueEntry>, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    Ok(match queue {
+        QueueName::Incoming => cluster::incoming_list(&mut snapshot, after, limit).await?,
+        QueueName::Outgoing => cluster::outgoing_list(&mut snapshot, after, limit).await?,
+    })
+}
+
+fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
+    let state = match (entry.is_held, entry.is_leased) {
+        (true, _) => "failed",
+        (false, true) => "claimed",
+        (false, false) => "waiting",
+    };
+    QueueRow {
+        id: entry.id.to_string(),
+        queue,
+        state: state.to_owned(),
+        sender: entry.sender,
+        recipients: entry.recipients,
+        size: u64::try_from(entry.size).unwrap_or(0),
+        attempts: u64::try_from(entry.tries).unwrap_or(0),
+        created_at: utc_date(entry.created_at),
+        due_at: (!entry.is_held && !entry.is_leased).then(|| utc_date(entry.due)),
+        reason: (!entry.last_error.is_empty()).then_some(entry.last_error),
+    }
+}
+
+/// The queue, lane and entry of an id.
+async fn find(office: &Office, text: &str) -> Result<(QueueName, QueueEntry), AdminError> {
+    let none = || AdminError::new(format!("{text} is in no queue; `postrider queue list` shows what is"));
+    let id: Id = text.parse().map_err(|_| none())?;
+    let mut snapshot = office.store.read().await?;
+    if let Some(entry) = cluster::incoming_entry(&mut snapshot, id).await? {
+        return Ok((QueueName::Incoming, entry));
+    }
+    let entry = cluster::outgoing_entry(&mut snapshot, id).await?;
+    entry.map(|entry| (QueueName::Outgoing, entry)).ok_or_else(none)
+}
+
+pub async fn show(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+    let (queue, entry) = find(office, text).await?;
+    let content = match (queue, entry.account) {
+        (QueueName::Outgoing, Some(account)) => office.blobs.read(account, &entry.body_hash).await?,
+        _ => match incoming::body_of(&mut *office.store.read().await?, entry.lane, entry.id).await? {
+            Some(body) => Some(body),
+            None => Some(office.blobs.read_unchecked(&entry.body_hash).await?),
+        },
+    };
+    let content = content.unwrap_or_default();
+    let shown = content.get(..MAX_HEADER_SHOWN).unwrap_or(&content);
+    let end = shown.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap_or(shown.len());
+    let headers = String::from_utf8_lossy(shown.get(..end).unwrap_or_default()).replace("\r\n", "\n");
+    Ok(AdminResponse::QueueItem(QueueItem { row: row(queue, entry), headers }))
+}
+
+pub async fn retry(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+    let (queue, entry) = find(office, text).await?;
+    let queue = match queue {
+        QueueName::Incoming => Queue::Incoming,
+        QueueName::Outgoing => Queue::Outgoing,
+    };
+    if claim::release(&office.store, queue, entry.lane, entry.id).await? {
+        return done(format!("{text} is tried now"));
+    }
+    Err(AdminError::new(format!("{text} is being tried at this moment, or is done")))
+}
+
+pub async fn drop(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+    let (queue, entry) = find(office, text).await?;
+    let is_gone = match queue {
+        // A staged object has no reference left and goes with the next sweep.
+        QueueName::Incoming => {
+            let discarded = incoming::discard(&office.store, entry.lane, entry.id).await?;
+            discarded != incoming::Discarded::NotFound
+        }
+        QueueName::Outgoing => outgoing::discard(&office.store, entry.lane, entry.id).await?,
+    };
+    if is_gone {
+        return done(format!("{text} is dropped"));
+    }
+    Err(AdminError::new(format!("{text} is done already")))
+}

@@ -1,0 +1,164 @@
+//! Who a message really comes from: SPF, DKIM, DMARC and ARC (RFC 7208, 6376, 7489, 8617), told in
+//! one Authentication-Results field (RFC 8601) and in what it means for filing.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use mail_auth::dmarc::Policy;
+use mail_auth::dmarc::verify::DmarcParameters;
+use mail_auth::spf::verify::SpfParameters;
+use mail_auth::{AuthenticatedMessage, DkimResult, DmarcResult, MessageAuthenticator, SpfResult};
+
+use crate::mail::auth_results::{self, MethodResult, Outcome, authentication_results};
+use crate::types::envelope::IncomingEnvelope;
+
+/// For all look-ups of one message together.
+const TIME: Duration = Duration::from_secs(30);
+/// Signatures that are told of.
+const MAX_SIGNATURES: usize = 10;
+
+/// What came of the checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The value of the field.
+    pub authentication_results: String,
+    /// The sender's domain asks that such mail be quarantined or refused (DMARC).
+    pub is_suspicious: bool,
+    /// Some look-up failed for now: another try may tell more.
+    pub is_temporary: bool,
+}
+
+/// Checks a message that a stranger brought.
+pub async fn authenticate(
+    authenticator: &MessageAuthenticator,
+    hostname: &str,
+    envelope: &IncomingEnvelope,
+    remote_ip: IpAddr,
+    message: &[u8],
+) -> Verdict {
+    match tokio::time::timeout(TIME, check(authenticator, hostname, envelope, remote_ip, message)).await {
+        Ok(verdict) => verdict,
+        Err(_) => Verdict {
+            authentication_results: authentication_results(
+                hostname,
+                &[auth_results::spf(Outcome::TempError, &envelope.mail_from, &envelope.helo)],
+            ),
+            is_suspicious: false,
+            is_temporary: true,
+        },
+    }
+}
+
+async fn check(
+    authenticator: &MessageAuthenticator,
+    hostname: &str,
+    envelope: &IncomingEnvelope,
+    remote_ip: IpAddr,
+    message: &[u8],
+) -> Verdict {
+    let mail_from = envelope.mail_from.as_str();
+    let parameters = if mail_from.is_empty() {
+        SpfParameters::verify_ehlo(remote_ip, &envelope.helo, hostname)
+    } else {
+        SpfParameters::verify_mail_from(remote_ip, &envelope.helo, hostname, mail_from)
+    };
+    let spf = authenticator.verify_spf(parameters).await;
+    let spf_outcome = outcome_of_spf(spf.result());
+    let mut results = vec![auth_results::spf(spf_outcome, mail_from, &envelope.helo)];
+    let remote = remote_ip.to_string();
+    let Some(parsed) = AuthenticatedMessage::parse(message) else {
+        return Verdict {
+            authentication_results: authentication_results(hostname, &results),
+            is_suspicious: false,
+            is_temporary: spf_outcome == Outcome::TempError,
+        };
+    };
+    let dkim = authenticator.verify_dkim(&parsed).await;
+    let arc = authenticator.verify_arc(&parsed).await;
+    let sender_domain = mail_from.rsplit_once('@').map_or(envelope.helo.as_str(), |(_, domain)| domain);
+    let dmarc = authenticator.verify_dmarc(DmarcParameters::new(&parsed, &dkim, sender_domain, &spf)).await;
+    let reasons: Vec<String> = dkim.iter().map(|output| reason(output.result())).collect();
+    let mut is_temporary = spf_outcome == Outcome::TempError;
+    for (output, reason) in dkim.iter().zip(&reasons).take(MAX_SIGNATURES) {
+        let outcome = outcome_of_dkim(output.result());
+        is_temporary |= outcome == Outcome::TempError;
+        let (domain, selector) =
+            output.signature().map_or(("", ""), |signature| (signature.d.as_str(), signature.s.as_str()));
+        results.push(auth_results::dkim(outcome, reason, domain, selector, ""));
+    }
+    if dkim.is_empty() {
+        results.push(MethodResult {
+            method: "dkim",
+            outcome: Outcome::None,
+            reason: "",
+            properties: Vec::new(),
+        });
+    }
+    let dmarc_outcome = outcome_of_dmarc(dmarc.spf_result(), dmarc.dkim_result());
+    is_temporary |= dmarc_outcome == Outcome::TempError;
+    let policy = match dmarc.policy() {
+        Policy::None => "none",
+        Policy::Quarantine => "quarantine",
+        Policy::Reject => "reject",
+        Policy::Unspecified => "",
+    };
+    results.push(auth_results::dmarc(dmarc_outcome, dmarc.domain(), policy));
+    if !arc.sets().is_empty() {
+        results.push(auth_results::arc(outcome_of_dkim(arc.result()), &remote));
+    }
+    let asks_for_it = matches!(dmarc.policy(), Policy::Quarantine | Policy::Reject);
+    Verdict {
+        authentication_results: authentication_results(hostname, &results),
+        is_suspicious: dmarc_outcome == Outcome::Fail && asks_for_it,
+        is_temporary,
+    }
+}
+
+fn outcome_of_spf(result: SpfResult) -> Outcome {
+    match result {
+        SpfResult::Pass => Outcome::Pass,
+        SpfResult::Fail => Outcome::Fail,
+        SpfResult::SoftFail => Outcome::SoftFail,
+        SpfResult::Neutral => Outcome::Neutral,
+        SpfResult::TempError => Outcome::TempError,
+        SpfResult::PermError => Outcome::PermError,
+        SpfResult::None => Outcome::None,
+    }
+}
+
+fn outcome_of_dkim(result: &DkimResult) -> Outcome {
+    match result {
+        DkimResult::Pass => Outcome::Pass,
+        DkimResult::Neutral(_) => Outcome::Neutral,
+        DkimResult::Fail(_) => Outcome::Fail,
+        DkimResult::PermError(_) => Outcome::PermError,
+        DkimResult::TempError(_) => Outcome::TempError,
+        DkimResult::None => Outcome::None,
+    }
+}
+
+/// DMARC passes when one of its two ways does (RFC 7489, 4.2).
+fn outcome_of_dmarc(spf: &DmarcResult, dkim: &DmarcResult) -> Outcome {
+    let either = |wanted: fn(&DmarcResult) -> bool| wanted(spf) || wanted(dkim);
+    if either(|result| *result == DmarcResult::Pass) {
+        Outcome::Pass
+    } else if either(|result| matches!(result, DmarcResult::TempError(_))) {
+        Outcome::TempError
+    } else if either(|result| matches!(result, DmarcResult::PermError(_))) {
+        Outcome::PermError
+    } else if either(|result| matches!(result, DmarcResult::Fail(_))) {
+        Outcome::Fail
+    } else {
+        Outcome::None
+    }
+}
+
+fn reason(result: &DkimResult) -> String {
+    match result {
+        DkimResult::Neutral(error)
+        | DkimResult::Fail(error)
+        | DkimResult::PermError(error)
+        | DkimResult::TempError(error) => error.to_string(),
+        DkimResult::Pass | DkimResult::None => String::new(),
+    }
+}

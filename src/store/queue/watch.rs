@@ -1,0 +1,71 @@
+//! Waiting for work in a queue: woken by the bus after a commit, by polling when a wake was lost.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::bus::{Event, Queue};
+use crate::store::Store;
+use crate::store::cluster;
+use crate::store::error::StoreError;
+
+/// The ear of a worker.
+pub struct Watch {
+    store: Store,
+    queue: Queue,
+    events: Receiver<Event>,
+    lanes: BTreeSet<i64>,
+}
+
+impl Watch {
+    /// On a queue.
+    pub fn new(store: Store, queue: Queue) -> Watch {
+        let events = store.bus().subscribe();
+        Watch { store, queue, events, lanes: BTreeSet::new() }
+    }
+
+    /// The next lane that may have work due. Cancelling loses nothing.
+    pub async fn lane(&mut self) -> i64 {
+        loop {
+            if let Some(lane) = self.lanes.pop_first() {
+                return lane;
+            }
+            match self.probe().await {
+                Ok(lanes) if !lanes.is_empty() => self.lanes.extend(lanes),
+                Ok(_) => self.wait().await,
+                Err(error) => {
+                    tracing::warn!(%error, queue = ?self.queue, "the queue could not be looked at");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn probe(&self) -> Result<Vec<i64>, StoreError> {
+        let mut snapshot = self.store.read().await?;
+        cluster::lanes_with_work(&mut snapshot, self.queue, self.store.clock().now_ms()).await
+    }
+
+    /// Waits for a wake of this queue, or the next poll; jittered, so that workers do not come
+    /// together.
+    async fn wait(&mut self) {
+        let poll = tokio::time::sleep(Duration::from_millis(rand::random_range(1_000..2_000)));
+        tokio::pin!(poll);
+        loop {
+            tokio::select! {
+                () = &mut poll => return,
+                event = self.events.recv() => match event {
+                    Ok(Event::Queued { queue, lane }) if queue == self.queue => {
+                        self.lanes.insert(lane);
+                        return;
+                    }
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => return,
+                    Err(RecvError::Closed) => return poll.await,
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Email submissions (RFC 8621, 7): what was sent, to whom, and what became of it.
+//!
+//! A submission is a record. The deliveries are rows of the outgoing queue, which name it; they go on
+//! when the record is destroyed, and results for a record that is gone are nobody's.
+
+pub mod query;
+pub mod result;
+
+use serde_json::Value as Json;
+
+pub use self::result::{Delivered, Report, record_report};
+use crate::mail::thread::ThreadKeys;
+use crate::store::blob::{self, BlobSource};
+use crate::store::db::{Conn, Query, sql};
+use crate::store::error::StoreError;
+use crate::store::queue::outgoing;
+use crate::store::submission::result::{DeliveryStatuses, canceled};
+use crate::store::tx::Tx;
+use crate::store::value::Row;
+use crate::types::blob_id::BlobId;
+use crate::types::id::{AccountId, Id};
+use crate::types::object_type::ObjectType;
+
+/// Whether a submission can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UndoStatus {
+    /// It may be.
+    Pending,
+    /// A worker has tried to send it: it is too late.
+    Final,
+    /// It was.
+    Canceled,
+}
+
+impl UndoStatus {
+    /// The value of the property.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UndoStatus::Pending => "pending",
+            UndoStatus::Final => "final",
+            UndoStatus::Canceled => "canceled",
+        }
+    }
+
+    /// The status of a value.
+    pub fn named(name: &str) -> Option<UndoStatus> {
+        [UndoStatus::Pending, UndoStatus::Final, UndoStatus::Canceled]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+    }
+
+    /// The number that stands for it on disk.
+    fn number(self) -> i64 {
+        match self {
+            UndoStatus::Pending => 1,
+            UndoStatus::Final => 2,
+            UndoStatus::Canceled => 3,
+        }
+    }
+
+    fn of_number(number: i64) -> Result<UndoStatus, StoreError> {
+        [UndoStatus::Pending, UndoStatus::Final, UndoStatus::Canceled]
+            .into_iter()
+            .find(|status| status.number() == number)
+            .ok_or_else(|| StoreError::corrupt_value("undo status of a submission", &number))
+    }
+}
+
+/// A submission as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Submission {
+    /// Its id.
+    pub id: Id,
+    /// The Identity that it was sent with.
+    pub identity_id: Id,
+    /// The Email that was sent; it may be gone.
+    pub email_id: Id,
+    /// The thread of that Email.
+    pub thread_id: Id,
+    /// The Envelope as clients see it.
+    pub envelope: Json,
+    /// When it is or was released, in milliseconds since 1970.
+    pub send_at: i64,
+    /// Whether it can be taken back.
+    pub undo_status: UndoStatus,
+    /// What became of it, for each recipient.
+    pub delivery_status: DeliveryStatuses,
+    /// Delivery status notifications that came back, the oldest first.
+    pub dsn_blob_ids: Vec<BlobId>,
+    /// Message disposition notifications that came back, the oldest first.
+    pub mdn_blob_ids: Vec<BlobId>,
+}
+
+/// What a new submission is made of.
+#[derive(Clone, Debug)]
+pub struct NewSubmission<'a> {
+    /// The Identity.
+    pub identity_id: Id,
+    /// The Email.
+    pub email_id: Id,
+    /// Its thread.
+    pub thread_id: Id,
+    /// The Envelope as clients see it.
+    pub envelope: &'a Json,
+    /// The recipients, as in the Envelope.
+    pub recipients: &'a [String],
+    /// When it is released, in milliseconds since 1970.
+    pub send_at: i64,
+    /// Message-ID of the message, without angle brackets.
+    pub message_id: &'a str,
+}
+
+fn select(filter: &'static str) -> Query {
+    let columns = "select id, identity_id, email_id, thread_id, envelope, send_at, undo_status, \
+                   delivery_status, dsn_blob_ids, mdn_blob_ids from submission where account_id = $1";
+    sql(format!("{columns}{filter}"))
+}
+
+fn read_submission(row: &Row<'_>) -> Result<Submission, StoreError> {
+    let id: Id = row.get(0)?;
+    fn json<T: serde::de::DeserializeOwned>(id: Id, what: &str, text: &str) -> Result<T, StoreError> {
+        serde_json::from_str(text)
+            .map_err(|error| StoreError::corrupt_value(&format!("{what} of submission {id}"), &error))
+    }
+    Ok(Submission {
+        id,
+        identity_id: row.get(1)?,
+        email_id: row.get(2)?,
+        thread_id: row.get(3)?,
+        envelope: json(id, "envelope", row.text(4)?)?,
+        send_at: row.get(5)?,
+        undo_status: UndoStatus::of_number(row.get(6)?)?,
+        delivery_status: json(id, "delivery_status", row.text(7)?)?,
+        dsn_blob_ids: json(id, "dsn_blob_ids", row.text(8)?)?,
+        mdn_blob_ids: json(id, "mdn_blob_ids", row.text(9)?)?,
+    })
+}
+
+fn to_text<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
+    let written = serde_json::to_string(value);
+    written.map_err(|error| StoreError::Engine(format!("a submission cannot be written: {error}").into()))
+}
+
+/// By which submissions find the reports about them.
+fn message_id_hash(message_id: &str) -> i64 {
+    ThreadKeys::new("", [message_id], [], []).message_id_hashes.first().copied().unwrap_or_default()
+}
+
+/// The submissions of these ids, as far as they exist, in no order.
+pub async fn by_ids(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Result<Vec<Submission>, StoreError> {
+    select(" and id = any($2)").bind(account).bind(ids).all(conn, read_submission).await
+}
+
+/// The newest submissions of the account, at most `limit`.
+pub async fn newest(
+    conn: &mut Conn,
+    account: AccountId,
+    limit: usize,
+) -> Result<Vec<Submission>, StoreError> {
+    select(" order by send_at desc, id desc limit $2")
+        .bind(account)
+        .bind(limit as i64)
+        .all(conn, read_submission)
+        .await
+}
+
+async fn by_id(conn: &mut Conn, account: AccountId, id: Id) -> Result<Option<Submission>, StoreError> {
+    select(" and id = $2").bind(account).bind(id).first(conn, read_submission).await
+}
+
+/// The submission that a report is about, by the ENVID with which it was sent (the submission's id,
+/// unless the client chose another) or else by the Message-ID of what was sent.
+pub async fn of_report(
+    conn: &mut Conn,
+    account: AccountId,
+    env_id: Option<&str>,
+    message_id: Option<&str>,
+) -> Result<Option<Id>, StoreError> {
+    if let Some(id) = env_id.and_then(|env_id| env_id.parse::<Id>().ok()) {
+        let found = sql("select id from submission where account_id = $1 and id = $2")
+            .bind(account)
+            .bind(id)
+            .value(conn)
+            .await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    let Some(message_id) = message_id else { return Ok(None) };
+    // A message may be sent several times: the last one is the likeliest.
+    sql("select id from submission where account_id = $1 and message_id_hash = $2 order by id desc limit 1")
+        .bind(account)
+        .bind(message_id_hash(message_id))
+        .value(conn)
+        .await
+}
+
+/// Makes the record of a submission; the caller queues the deliveries under its id.
+pub async fn insert(tx: &mut Tx, new: &NewSubmission<'_>) -> Result<Submission, StoreError> {
+    let submission = Submission {
+        id: tx.new_id(),
+        identity_id: new.identity_id,
+        email_id: new.email_id,
+        thread_id: new.thread_id,
+        envelope: new.envelope.clone(),
+        send_at: new.send_at,
+        undo_status: UndoStatus::Pending,
+        delivery_status: result::queued(new.recipients),
+        dsn_blob_ids: Vec::new(),
+        mdn_blob_ids: Vec::new(),
+    };
+    sql("insert into submission (account_id, id, identity_id, email_id, thread_id, envelope, send_at, \
+         undo_status, delivery_status, dsn_blob_ids, mdn_blob_ids, message_id_hash) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, '[]', '[]', $10)")
+    .bind(tx.account())
+    .bind(submission.id)
+    .bind(submission.identity_id)
+    .bind(submission.email_id)
+    .bind(submission.thread_id)
+    .bind(to_text(&submission.envelope)?)
+    .bind(submission.send_at)
+    .bind(submission.undo_status.number())
+    .bind(to_text(&submission.delivery_status)?)
+    .bind(message_id_hash(new.message_id))
+    .run(tx)
+    .await?;
+    tx.created(ObjectType::EmailSubmission, submission.id);
+    Ok(submission)
+}
+
+/// Writes what changes of a submission as time goes on.
+async fn update(tx: &mut Tx, submission: &Submission) -> Result<(), StoreError> {
+    sql("update submission set undo_status = $3, delivery_status = $4, dsn_blob_ids = $5, \
+         mdn_blob_ids = $6 where account_id = $1 and id = $2")
+    .bind(tx.account())
+    .bind(submission.id)
+    .bind(submission.undo_status.number())
+    .bind(to_text(&submission.delivery_status)?)
+    .bind(to_text(&submission.dsn_blob_ids)?)
+    .bind(to_text(&submission.mdn_blob_ids)?)
+    .run(tx)
+    .await?;
+    tx.updated(ObjectType::EmailSubmission, submission.id, 0);
+    Ok(())
+}
+
+/// Takes a submission back, when no worker has had any part of it in hand; whether it did.
+pub async fn cancel(tx: &mut Tx, submission: &mut Submission) -> Result<bool, StoreError> {
+    if submission.undo_status != UndoStatus::Pending || !outgoing::cancel(tx, submission.id).await? {
+        return Ok(false);
+    }
+    submission.undo_status = UndoStatus::Canceled;
+    canceled(&mut submission.delivery_status);
+    update(tx, submission).await?;
+    Ok(true)
+}
+
+/// Destroys the records of these submissions and lets go of the reports about them. Deliveries are
+/// not touched.
+pub async fn delete(tx: &mut Tx, gone: &[Submission]) -> Result<(), StoreError> {
+    let ids: Vec<Id> = gone.iter().map(|submission| submission.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sql("delete from submission where account_id = $1 and id = any($2)")
+        .bind(tx.account())
+        .bind(&ids)
+        .run(tx)
+        .await?;
+    let reports = gone.iter().flat_map(|submission| {
+        let ids = submission.dsn_blob_ids.iter().chain(&submission.mdn_blob_ids);
+        ids.map(|blob_id| (blob_id.hash, submission.id))
+    });
+    let reports: Vec<_> = reports.collect();
+    blob::reference_remove(tx, BlobSource::Submission, &reports).await?;
+    for id in ids {
+        tx.destroyed(ObjectType::EmailSubmission, id);
+    }
+    Ok(())
+}
+
+/// Writes what a try of deliver came to, for some recipients of a submission, and that it cannot be
+/// taken back any more: address, reply, and how far the message has come. A recipient whose fate is
+/// known keeps it. Nothing happens for a submission that is gone (or 0, which is none).
+///
+/// Replies have the form of RFC 8621, 7: one line, starting with the code.
+pub async fn record_results<A, R>(
+    tx: &mut Tx,
+    submission: Id,
+    results: &[(A, R, Delivered)],
+) -> Result<(), StoreError>
+where
+    A: AsRef<str> + Sync,
+    R: AsRef<str> + Sync,
+{
+    let account = tx.account();
+    let Some(mut submission) = by_id(tx, account, submission).await? else { return Ok(()) };
+    let before = submission.clone();
+    submission.undo_status = UndoStatus::Final;
+    for (address, reply, delivered) in results {
+        result::merge(&mut submission.delivery_status, address.as_ref(), reply.as_ref(), *delivered);
+    }
+    if submission == before { Ok(()) } else { update(tx, &submission).await }
+}

@@ -1,0 +1,164 @@
+//! What became of a submission (RFC 8621, 7: deliveryStatus), and the reports that came back.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::blob::{self, BlobSource, Reference};
+use crate::store::error::StoreError;
+use crate::store::submission::{Submission, by_id, update};
+use crate::store::tx::Tx;
+use crate::types::address::Address;
+use crate::types::blob_id::{BlobHash, BlobId};
+use crate::types::id::Id;
+
+/// Longest reply that is kept, in characters.
+const MAX_REPLY_CHARS: usize = 1_000;
+/// Reports of one kind that are kept with a submission: anyone can send one.
+const MAX_REPORTS: usize = 100;
+
+/// How far a message has come on its way to a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Delivered {
+    /// It is in a queue of this server.
+    Queued,
+    /// It is in the recipient's mail store.
+    Yes,
+    /// It will not arrive.
+    No,
+    /// Another server has taken it.
+    Unknown,
+}
+
+impl Delivered {
+    /// Whether nothing can change it any more.
+    fn is_final(self) -> bool {
+        matches!(self, Delivered::Yes | Delivered::No)
+    }
+}
+
+/// Whether a message has been shown to its recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Displayed {
+    /// Nobody has said.
+    Unknown,
+    /// The recipient's program says so.
+    Yes,
+}
+
+/// A DeliveryStatus object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryStatus {
+    /// The last reply about the recipient.
+    pub smtp_reply: String,
+    /// How far the message has come.
+    pub delivered: Delivered,
+    /// Whether it has been shown.
+    pub displayed: Displayed,
+}
+
+/// The status of each recipient, by the address of the envelope.
+pub type DeliveryStatuses = BTreeMap<String, DeliveryStatus>;
+
+/// The status of recipients for whom nothing has been tried yet.
+pub(super) fn queued(recipients: &[String]) -> DeliveryStatuses {
+    let status = |address: &String| {
+        let status = DeliveryStatus {
+            smtp_reply: "250 2.0.0 Queued".to_owned(),
+            delivered: Delivered::Queued,
+            displayed: Displayed::Unknown,
+        };
+        (address.clone(), status)
+    };
+    recipients.iter().map(status).collect()
+}
+
+/// What a submission that was taken back has come to.
+pub(super) fn canceled(statuses: &mut DeliveryStatuses) {
+    for status in statuses.values_mut() {
+        status.smtp_reply = "554 5.0.0 Canceled by the sender".to_owned();
+        status.delivered = Delivered::No;
+    }
+}
+
+/// Enters a result. An address that the envelope spells otherwise is the same recipient; one that it
+/// does not have is none.
+pub(super) fn merge(statuses: &mut DeliveryStatuses, address: &str, reply: &str, delivered: Delivered) {
+    let Some(status) = status_of(statuses, address) else { return };
+    if status.delivered.is_final() {
+        return;
+    }
+    status.smtp_reply = reply.chars().filter(|c| !c.is_control()).take(MAX_REPLY_CHARS).collect();
+    status.delivered = delivered;
+}
+
+fn status_of<'a>(statuses: &'a mut DeliveryStatuses, address: &str) -> Option<&'a mut DeliveryStatus> {
+    let key = if statuses.contains_key(address) {
+        address.to_owned()
+    } else {
+        let wanted = Address::parse(address).ok()?;
+        statuses.keys().find(|known| Address::parse(known).as_ref() == Ok(&wanted))?.clone()
+    };
+    statuses.get_mut(&key)
+}
+
+/// A report that came back about a submission.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// A delivery status notification (RFC 3464), with what it says of recipients: the address, a
+    /// reply (RFC 8621, 7), and how far the message has come. Actions other than `failed` and
+    /// `delivered` do not belong here.
+    Dsn(Vec<(String, String, Delivered)>),
+    /// A message disposition notification (RFC 8098), with the recipients who have seen the message.
+    Mdn(Vec<String>),
+}
+
+/// Enters a report, whole as it was received, into the submission that it is about; its blob must be
+/// in the account of the transaction. False when there is no such submission, or it has too many.
+pub async fn record_report(
+    tx: &mut Tx,
+    submission: Id,
+    blob: BlobHash,
+    size: i64,
+    report: &Report,
+) -> Result<bool, StoreError> {
+    let account = tx.account();
+    let Some(mut found) = by_id(tx, account, submission).await? else { return Ok(false) };
+    if !enter(&mut found, &BlobId::whole(blob), report) {
+        return Ok(false);
+    }
+    let reference =
+        Reference { hash: blob, source: BlobSource::Submission, object_id: submission, size, expires_at: 0 };
+    blob::reference_add(tx, &[reference]).await?;
+    update(tx, &found).await?;
+    Ok(true)
+}
+
+fn enter(submission: &mut Submission, blob_id: &BlobId, report: &Report) -> bool {
+    let reports = match report {
+        Report::Dsn(_) => &mut submission.dsn_blob_ids,
+        Report::Mdn(_) => &mut submission.mdn_blob_ids,
+    };
+    if reports.contains(blob_id) || reports.len() >= MAX_REPORTS {
+        return false;
+    }
+    reports.push(blob_id.clone());
+    match report {
+        Report::Dsn(results) => {
+            for (address, reply, delivered) in results {
+                merge(&mut submission.delivery_status, address, reply, *delivered);
+            }
+        }
+        Report::Mdn(seen_by) => {
+            for address in seen_by {
+                if let Some(status) = status_of(&mut submission.delivery_status, address) {
+                    status.displayed = Displayed::Yes;
+                }
+            }
+        }
+    }
+    true
+}
