@@ -175,7 +175,7 @@ impl Intake {
 
     /// A small message waits inside the database, a large one as a synced object.
     async fn wait_where(&self, message: &Bytes) -> Result<(BlobHash, Option<Bytes>), BlobError> {
-        if message.len() <= incoming::INLINE_MAX {
+        if message.len() <= crate::store::blob::INLINE_MAX {
             return Ok((BlobHash::of(message), Some(message.clone())));
         }
         let (hash, _) = self.blobs.stage(message.clone()).await?;
