@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::jmap::blob::get::Digest;
+use crate::jmap::blob::lookup;
 use crate::jmap::call::{AccountAccess, Caller, Jmap};
 use crate::jmap::capability::Capability;
 use crate::jmap::limits;
@@ -44,7 +46,7 @@ pub fn server_capabilities(jmap: &Jmap) -> Map<String, Value> {
 }
 
 /// `accountCapabilities` of an account.
-pub fn account_capabilities(_jmap: &Jmap, account: &AccountAccess) -> Map<String, Value> {
+pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String, Value> {
     let mut out = Map::new();
     for capability in Capability::ALL {
         let value = match capability {
@@ -58,9 +60,13 @@ pub fn account_capabilities(_jmap: &Jmap, account: &AccountAccess) -> Map<String
                 "emailQuerySortOptions": EMAIL_SORTS,
                 "mayCreateTopLevelMailbox": !account.is_read_only,
             }),
-            Capability::Submission | Capability::VacationResponse | Capability::Quota | Capability::Blob => {
-                json!({})
-            }
+            Capability::Blob => json!({
+                "maxSizeBlobSet": jmap.max_upload,
+                "maxDataSources": limits::MAX_DATA_SOURCES,
+                "supportedTypeNames": lookup::TYPE_NAMES,
+                "supportedDigestAlgorithms": Digest::ALL.map(Digest::name),
+            }),
+            Capability::Submission | Capability::VacationResponse | Capability::Quota => json!({}),
         };
         out.insert(capability.urn().to_owned(), value);
     }
