@@ -116,10 +116,12 @@ impl Call<'_> {
 
     /// An id as a client gave it: `#key` stands for what an earlier call created.
     pub fn resolve_id(&self, given: &str) -> Option<Id> {
-        match given.strip_prefix('#') {
-            Some(key) => self.created_ids.get(key)?.parse().ok(),
-            None => given.parse().ok(),
-        }
+        let shown = match given.strip_prefix('#') {
+            Some(key) => self.created_ids.get(key)?,
+            None => given,
+        };
+        // Zero is the id of nothing; in the store it stands for all mail and for the top.
+        shown.parse().ok().filter(|id| *id != Id::default())
     }
 
     /// A blob id as a client gave it, `#key` included.

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::index::query::TextQuery;
-use crate::index::snippet::{Snippet, snippet};
+use crate::index::snippet::{MAX_PREVIEW_LEN, Snippet, snippet};
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::email::create::run_parsing;
+use crate::jmap::email::get::runs;
 use crate::jmap::email::query::{Condition, read_filter};
-use crate::jmap::limits::MAX_SIZE_BLOBS_PER_CALL;
+use crate::jmap::limits::{MAX_SIZE_BLOBS_PER_CALL, MAX_SIZE_RESPONSE};
+use crate::jmap::request::push_json;
 use crate::jmap::standard::get::{check_count, too_many};
 use crate::jmap::standard::query::Filter;
 use crate::mail::scan::scan;
@@ -20,9 +22,6 @@ use crate::mail::text::search_text;
 use crate::store::email::read;
 use crate::types::blob_id::BlobHash;
 use crate::types::id::Id;
-
-/// Messages whose octets are in memory at a time.
-const MESSAGES_AT_ONCE: usize = 8;
 
 /// SearchSnippet/get.
 pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
@@ -49,7 +48,7 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
             return Err(too_many());
         }
         let queries: Arc<[TextQuery]> = queries.into();
-        for rows in rows.chunks(MESSAGES_AT_ONCE) {
+        for rows in runs(&rows) {
             let hashes: Vec<BlobHash> = rows.iter().map(|row| row.blob_hash).collect();
             let octets = call.jmap.blobs.read_many(call.reader(&account), &hashes).await?;
             for row in rows {
@@ -64,6 +63,10 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
             }
         }
     }
+    let length = |snippet: &Snippet| snippet.subject.as_ref().map_or(0, String::len) + MAX_PREVIEW_LEN;
+    if snippets.values().map(length).sum::<usize>() > MAX_SIZE_RESPONSE {
+        return Err(too_many());
+    }
     let mut list = Vec::with_capacity(snippets.len());
     let mut not_found = Vec::new();
     let mut seen = HashSet::with_capacity(given.len());
@@ -76,11 +79,14 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
             None => not_found.push(given),
         }
     }
-    Ok(Body::Json(json!({
+    let mut out = String::new();
+    let answer = json!({
         "accountId": account.id.to_string(),
         "list": list,
         "notFound": Some(not_found).filter(|ids| !ids.is_empty()),
-    })))
+    });
+    push_json(&mut out, &answer);
+    Ok(Body::Text(out))
 }
 
 /// The texts that an Email may have matched by. What stands under a NOT was not found in it.

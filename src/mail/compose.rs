@@ -160,17 +160,22 @@ impl DraftPart {
 impl Draft {
     /// The ids of all blobs that the draft uses, each once.
     pub fn blob_ids(&self) -> BTreeSet<&str> {
+        self.blob_uses().into_iter().collect()
+    }
+
+    /// The blob ids of all parts that are made of blobs, one for each part, in no order.
+    pub fn blob_uses(&self) -> Vec<&str> {
         let mut waiting: Vec<&DraftPart> = match &self.body {
             DraftBody::Structure(part) => vec![part],
             DraftBody::Simple { text, html, attachments } => {
                 text.iter().chain(html).map(|part| &**part).chain(attachments).collect()
             }
         };
-        let mut ids = BTreeSet::new();
+        let mut ids = Vec::new();
         while let Some(part) = waiting.pop() {
             match &part.content {
                 DraftContent::Blob(id) => {
-                    ids.insert(id.as_str());
+                    ids.push(id.as_str());
                 }
                 DraftContent::Multipart(parts) => waiting.extend(parts),
                 DraftContent::Text(_) => {}

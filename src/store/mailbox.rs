@@ -154,6 +154,22 @@ pub async fn update(tx: &mut Tx, mailbox: &Mailbox) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Takes role and name from mailboxes that are about to get others or to go, so that what replaces
+/// them finds both free. The caller goes on to `update` or `delete` each, which records the change.
+pub async fn vacate(tx: &mut Tx, ids: &[Id]) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // No mailbox has a control character in its name.
+    sql("update mailbox set role = null, name = $3 || cast(id as text) where account_id = $1 and id = any($2)")
+        .bind(tx.account())
+        .bind(ids)
+        .bind("\u{1}")
+        .run(tx)
+        .await?;
+    Ok(())
+}
+
 /// Removes a mailbox that has neither mail nor children.
 pub async fn delete(tx: &mut Tx, id: Id) -> Result<(), StoreError> {
     sql("delete from mailbox where account_id = $1 and id = $2").bind(tx.account()).bind(id).run(tx).await?;

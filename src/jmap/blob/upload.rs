@@ -22,6 +22,8 @@ use crate::types::blob_id::BlobId;
 
 /// The type of a blob of which nobody has said what it is.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
+/// Levels on which creations of one call may be made of each other.
+const MAX_LEVELS: usize = 16;
 /// Octets of a media type.
 const MAX_TYPE: usize = 255;
 
@@ -74,14 +76,17 @@ pub async fn upload(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResu
         }
     }
     let mut reader = BlobReader::new(call, &account);
-    while !waiting.is_empty() {
+    for level in 1.. {
+        if waiting.is_empty() {
+            break;
+        }
         let keys: HashSet<String> = waiting.iter().map(|upload| upload.key.clone()).collect();
         let waits = |upload: &Upload| upload.named().any(|key| keys.contains(key));
         let (later, mut now): (Vec<Upload>, Vec<Upload>) = waiting.into_iter().partition(waits);
         waiting = later;
-        if now.is_empty() {
-            // They are made of each other: none can be the first.
-            now = std::mem::take(&mut waiting);
+        if now.is_empty() || level == MAX_LEVELS {
+            // They are made of each other: none can be the first. Or there is no end to it.
+            now.append(&mut waiting);
         }
         let mut blobs = Vec::with_capacity(now.len());
         for upload in now {

@@ -1,11 +1,12 @@
 //! New Emails, made ready outside the transaction: composed or loaded, parsed, their blobs put.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::blob::prepared::PreparedBlob;
+use crate::jmap::blob::BlobReader;
 use crate::jmap::call::{AccountAccess, Call};
 use crate::jmap::email::draft::read_draft;
 use crate::jmap::error::{MethodError, SetError};
@@ -13,7 +14,6 @@ use crate::jmap::limits;
 use crate::jmap::standard::set::Creations;
 use crate::mail::compose::{Defaults, compose};
 use crate::mail::parse::parse;
-use crate::mail::transfer;
 use crate::store::blob::BlobSource;
 use crate::store::directory::account;
 use crate::store::email::insert::{Inserted, NewEmail, NewPlace, insert};
@@ -110,6 +110,7 @@ pub fn too_many_keywords() -> SetError {
 pub async fn prepare_draft(
     call: &Call<'_>,
     account: &AccountAccess,
+    reader: &mut BlobReader,
     object: &Map<String, Value>,
 ) -> Result<Result<PreparedEmail, SetError>, MethodError> {
     let place = match GivenPlace::read(object) {
@@ -124,17 +125,16 @@ pub async fn prepare_draft(
             return Ok(Err(refused));
         }
     };
-    let ids: Vec<String> = draft.blob_ids().into_iter().map(str::to_owned).collect();
-    let blobs = load_blobs(call, account, &ids).await?;
-    let missing: Vec<&String> = ids.iter().filter(|id| !blobs.contains_key(*id)).collect();
+    let ids: Vec<String> = draft.blob_uses().into_iter().map(str::to_owned).collect();
+    let Some(blobs) = load_blobs(call, reader, &ids).await? else {
+        let text = format!("attachments have at most {} octets", limits::MAX_SIZE_ATTACHMENTS_PER_EMAIL);
+        return Ok(Err(SetError::new("tooLarge").because(text)));
+    };
+    let missing: BTreeSet<&String> = ids.iter().filter(|id| !blobs.contains_key(*id)).collect();
     if !missing.is_empty() {
         return Ok(Err(SetError::new("blobNotFound").with("notFound", json!(missing))));
     }
-    let total: usize = blobs.values().map(Bytes::len).sum();
-    if total > limits::MAX_SIZE_ATTACHMENTS_PER_EMAIL {
-        let text = format!("attachments have at most {} octets", limits::MAX_SIZE_ATTACHMENTS_PER_EMAIL);
-        return Ok(Err(SetError::new("tooLarge").because(text)));
-    }
+    let total: usize = ids.iter().filter_map(|id| blobs.get(id)).map(Bytes::len).sum();
     let now_ms = call.jmap.store.clock().now_ms();
     let defaults = Defaults {
         now_ms,
@@ -177,29 +177,30 @@ pub async fn run_parsing<T: Send + 'static>(
 }
 
 /// The octets of blobs that the caller may read, parts of messages included, by their ids as given.
-pub async fn load_blobs(
+/// `None` when they are more than the attachments of one Email may have.
+async fn load_blobs(
     call: &Call<'_>,
-    account: &AccountAccess,
+    reader: &mut BlobReader,
     ids: &[String],
-) -> Result<HashMap<String, Bytes>, MethodError> {
-    let resolved: Vec<(&String, BlobId)> =
-        ids.iter().filter_map(|given| Some((given, call.resolve_blob_id(given)?))).collect();
-    let reader = call.reader(account);
-    let hashes: Vec<_> = resolved.iter().map(|(_, id)| id.hash).collect();
-    let whole = call.jmap.blobs.read_many(reader, &hashes).await?;
-    let mut out = HashMap::with_capacity(resolved.len());
-    for (given, id) in resolved {
-        let Some(raw) = whole.get(&id.hash) else { continue };
-        let octets = if id.is_whole() {
-            Some(raw.clone())
-        } else {
-            transfer::cut(&id, raw).map(|octets| Bytes::from(octets.into_owned()))
+) -> Result<Option<HashMap<String, Bytes>>, MethodError> {
+    let mut out = HashMap::with_capacity(ids.len());
+    let mut total = 0;
+    for given in ids {
+        let known = out.get(given).cloned();
+        let octets: Option<Bytes> = match (known, call.resolve_blob_id(given)) {
+            (Some(octets), _) => Some(octets),
+            (None, Some(id)) => reader.read(&id).await?,
+            (None, None) => None,
         };
-        if let Some(octets) = octets {
-            out.insert(given.clone(), octets);
+        let Some(octets) = octets else { continue };
+        // A blob that several parts are made of counts for each of them.
+        total += octets.len();
+        if total > limits::MAX_SIZE_ATTACHMENTS_PER_EMAIL {
+            return Ok(None);
         }
+        out.insert(given.clone(), octets);
     }
-    Ok(out)
+    Ok(Some(out))
 }
 
 /// Stores a prepared Email inside a unit of work.

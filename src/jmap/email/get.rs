@@ -24,8 +24,26 @@ use crate::types::blob_id::{BlobHash, BlobId};
 use crate::types::id::Id;
 use crate::types::object_type::ObjectType;
 
-/// Messages whose octets are in memory at a time.
+/// Messages whose octets are in memory at a time, at the most.
 const MESSAGES_AT_ONCE: usize = 16;
+/// Octets of messages in memory at a time; a larger message is read alone.
+const OCTETS_AT_ONCE: i64 = 32 << 20;
+
+/// Cuts Emails into runs whose messages can be in memory together.
+pub fn runs(rows: &[EmailRow]) -> impl Iterator<Item = &[EmailRow]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut octets = 0;
+        let fits = |row: &&EmailRow| {
+            octets += row.size;
+            octets <= OCTETS_AT_ONCE
+        };
+        let length = rest.iter().take(MESSAGES_AT_ONCE).take_while(fits).count().max(1);
+        let (run, later) = rest.split_at_checked(length)?;
+        rest = later;
+        Some(run)
+    })
+}
 
 /// Email/get.
 pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
@@ -82,7 +100,7 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
     let needs_octets = wanted.needs_octets();
     let mut is_first = true;
     let mut gone = Vec::new();
-    for rows in order.chunks(if needs_octets { MESSAGES_AT_ONCE } else { MAX_OBJECTS_IN_GET }) {
+    for rows in runs(&order) {
         let octets = if needs_octets {
             let hashes: Vec<BlobHash> = rows.iter().map(|row| row.blob_hash).collect();
             call.jmap.blobs.read_many(reader, &hashes).await?

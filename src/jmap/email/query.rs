@@ -102,7 +102,13 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
         limit: usize::MAX >> 1,
         calculate_total: true,
     };
-    let up_to_id = request.up_to_id;
+    // RFC 8620, 5.6: ignored where an Email can move without being another.
+    let is_immutable = !collapse_threads
+        && query.filter.as_ref().is_none_or(is_immutable)
+        && query.sort.iter().all(|sort| {
+            !matches!(sort.by, SortBy::Keyword(_) | SortBy::AllInThread(_) | SortBy::SomeInThread(_))
+        });
+    let up_to_id = request.up_to_id.filter(|_| is_immutable);
     let found = snapshot
         .run_long(async move |snapshot: &mut Snapshot| {
             let mut removed: Vec<Id> = changes.updated.iter().chain(&changes.destroyed).copied().collect();
@@ -160,6 +166,21 @@ fn without_texts(filter: Filter<Vec<Condition>>) -> stored::Filter {
             Condition::Stored(filter) => Some(filter),
             Condition::Text(_) => None,
         })),
+    }
+}
+
+/// Whether a filter looks at nothing of an Email that can change.
+fn is_immutable(filter: &stored::Filter) -> bool {
+    match filter {
+        stored::Filter::And(parts) | stored::Filter::Or(parts) | stored::Filter::Not(parts) => {
+            parts.iter().all(is_immutable)
+        }
+        stored::Filter::Before(_)
+        | stored::Filter::After(_)
+        | stored::Filter::MinSize(_)
+        | stored::Filter::MaxSize(_)
+        | stored::Filter::HasAttachment(_) => true,
+        _ => false,
     }
 }
 
@@ -262,4 +283,121 @@ fn read_sort(sort: &[Comparator]) -> Result<Vec<Sort>, MethodError> {
             Ok(Sort { by: property, is_ascending: by.is_ascending })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::jmap::fixture::{Fixture, User};
+
+    /// Ten Emails, one received each minute, in threads of two; the newest is the last.
+    async fn ten(user: &User<'_>) -> Vec<String> {
+        let inbox = user.mailbox("inbox").await;
+        let mut ids = Vec::new();
+        for number in 0..10 {
+            let message = format!(
+                "Subject: Re: {0}\r\nMessage-ID: <{1}@x>\r\nReferences: <t{0}@x>\r\n\r\n",
+                number / 2,
+                number
+            );
+            let blob = user.upload(message.as_bytes()).await;
+            let email = json!({
+                "blobId": blob, "mailboxIds": {&inbox: true}, "receivedAt": format!("2024-01-01T00:0{number}:00Z"),
+            });
+            let answer = user.call("Email/import", json!({"emails": {"k": email}})).await;
+            ids.push(answer["created"]["k"]["id"].as_str().unwrap().to_owned());
+        }
+        ids
+    }
+
+    fn by_date() -> Value {
+        json!([{"property": "receivedAt"}])
+    }
+
+    #[tokio::test]
+    async fn windows_by_position_and_anchor() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let ids = ten(&user).await;
+        let query = async |more: Value| {
+            let mut asked = json!({"sort": by_date()});
+            more.as_object().unwrap().iter().for_each(|(name, value)| asked[name] = value.clone());
+            user.call("Email/query", asked).await
+        };
+        for (asked, position, listed) in [
+            (json!({"position": 2, "limit": 2}), 2, &ids[2..4]),
+            (json!({"position": -2}), 8, &ids[8..]),
+            (json!({"position": -99, "limit": 1}), 0, &ids[..1]),
+            (json!({"position": 10}), 10, &[]),
+            (json!({"anchor": ids[5], "limit": 2}), 5, &ids[5..7]),
+            (json!({"anchor": ids[5], "anchorOffset": -2, "limit": 2, "position": 9}), 3, &ids[3..5]),
+            (json!({"anchor": ids[1], "anchorOffset": -9, "limit": 1}), 0, &ids[..1]),
+            (json!({"anchor": ids[5], "anchorOffset": 9}), 14, &[]),
+            (json!({"limit": 0}), 0, &[]),
+        ] {
+            let answer = query(asked.clone()).await;
+            assert_eq!(answer["ids"], json!(listed), "{asked}");
+            assert_eq!(answer["position"], json!(position), "{asked}");
+            assert_eq!(answer.get("total"), None, "{asked}");
+        }
+        assert_eq!(query(json!({"anchor": user.account()})).await["type"], "anchorNotFound");
+        assert_eq!(query(json!({"anchor": "none"})).await["type"], "anchorNotFound");
+        assert_eq!(query(json!({"limit": -1})).await["type"], "invalidArguments");
+        assert_eq!(query(json!({"sort": [{"property": "hasKeyword"}]})).await["type"], "invalidArguments");
+        assert_eq!(query(json!({"sort": [{"property": "colour"}]})).await["type"], "unsupportedSort");
+        assert_eq!(query(json!({"filter": {"colour": "red"}})).await["type"], "unsupportedFilter");
+        let of_nothing = query(json!({"filter": {"inMailbox": "aaaaaaaaaaaaa"}})).await;
+        assert_eq!(of_nothing["ids"], json!([]));
+    }
+
+    #[tokio::test]
+    async fn a_thread_is_listed_once() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let ids = ten(&user).await;
+        let inbox = user.mailbox("inbox").await;
+        for filter in [Value::Null, json!({"inMailbox": inbox}), json!({"minSize": 1})] {
+            let asked = json!({
+                "filter": filter, "sort": by_date(), "collapseThreads": true, "calculateTotal": true, "limit": 2,
+            });
+            let answer = user.call("Email/query", asked).await;
+            assert_eq!(answer["ids"], json!([ids[0], ids[2]]), "{filter}");
+            assert_eq!(answer["total"], json!(5), "{filter}");
+        }
+        // The second Email of a thread stands for nothing.
+        let asked = json!({"sort": by_date(), "collapseThreads": true, "anchor": ids[1]});
+        assert_eq!(user.call("Email/query", asked).await["type"], "anchorNotFound");
+    }
+
+    #[tokio::test]
+    async fn changes_end_at_up_to_id_only_where_nothing_moves() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let ids = ten(&user).await;
+        let state = user.call("Email/query", json!({})).await["queryState"].clone();
+        user.call(
+            "Email/set",
+            json!({"update": {
+                &ids[1]: {"keywords/$flagged": true}, &ids[8]: {"keywords/$flagged": true},
+            }}),
+        )
+        .await;
+        let changes = async |sort: Value| {
+            let asked = json!({
+                "sinceQueryState": state, "sort": sort, "upToId": ids[4], "calculateTotal": true,
+            });
+            let answer = user.call("Email/queryChanges", asked).await;
+            assert_eq!(answer["total"], json!(10));
+            answer["added"].clone()
+        };
+        assert_eq!(changes(by_date()).await, json!([{"id": ids[1], "index": 1}]));
+        let sort = json!([{"property": "hasKeyword", "keyword": "$flagged"}, {"property": "receivedAt"}]);
+        let wanted = json!([{"id": ids[1], "index": 8}, {"id": ids[8], "index": 9}]);
+        assert_eq!(changes(sort).await, wanted);
+        let asked = json!({"sinceQueryState": state, "maxChanges": 3});
+        assert_eq!(user.call("Email/queryChanges", asked).await["type"], "tooManyChanges");
+        let asked = json!({"sinceQueryState": "x"});
+        assert_eq!(user.call("Email/queryChanges", asked).await["type"], "cannotCalculateChanges");
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::jmap::arguments::Arguments;
+use crate::jmap::blob::BlobReader;
 use crate::jmap::call::{AccountAccess, Body, Call, MethodResult};
 use crate::jmap::email::create::{
     PreparedEmail, created_properties, insert_prepared, no_such_mailbox, prepare_draft, read_keywords,
@@ -73,9 +74,10 @@ pub async fn prepare(
     account: &AccountAccess,
     mut request: SetRequest,
 ) -> Result<PreparedSet, MethodError> {
+    let mut reader = BlobReader::new(call, account);
     let mut create = Vec::with_capacity(request.create.len());
     for (key, object) in std::mem::take(&mut request.create) {
-        create.push((key, prepare_draft(call, account, &object).await?));
+        create.push((key, prepare_draft(call, account, &mut reader, &object).await?));
     }
     Ok(PreparedSet { request, create })
 }
@@ -268,5 +270,124 @@ fn set_or_removed(pointer: &str, value: &Value) -> Result<bool, SetError> {
         Value::Bool(true) => Ok(true),
         Value::Null => Ok(false),
         _ => Err(SetError::invalid(pointer, "true or null is wanted")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::jmap::fixture::Fixture;
+    use crate::store::change::state_of;
+    use crate::types::object_type::ObjectType;
+
+    const MESSAGE: &[u8] = b"Subject: hello\r\n\r\nBody\r\n";
+
+    #[tokio::test]
+    async fn keywords_and_mailboxes_are_patched() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let (inbox, archive) = (user.mailbox("inbox").await, user.mailbox("archive").await);
+        let email = user.email(MESSAGE, json!({"a": true, "$Seen": true})).await;
+        let get = async || user.call("Email/get", json!({"ids": [email]})).await["list"][0].clone();
+        let set = async |patch: Value| user.call("Email/set", json!({"update": {&email: patch}})).await;
+        let archived = format!("mailboxIds/{archive}");
+        let answer = set(json!({"keywords/B": true, "keywords/A": null, &archived: true})).await;
+        assert_eq!(answer["updated"], json!({&email: null}));
+        let now = get().await;
+        assert_eq!(now["keywords"], json!({"$seen": true, "b": true}));
+        assert_eq!(now["mailboxIds"], json!({&inbox: true, &archive: true}));
+        // What is sent back unchanged is no change.
+        let state = answer["newState"].clone();
+        let same = json!({"id": email, "threadId": now["threadId"], "size": now["size"], "subject": "hello",
+                          "receivedAt": now["receivedAt"], "mailboxIds": now["mailboxIds"]});
+        assert_eq!(set(same).await["newState"], state);
+        for (patch, kind, property) in [
+            (json!({"subject": "other"}), "invalidProperties", json!(["subject"])),
+            (json!({"size": 1}), "invalidProperties", json!(["size"])),
+            (json!({"mailboxIds": {}}), "invalidProperties", json!(["mailboxIds"])),
+            (json!({"mailboxIds": {&inbox: false}}), "invalidProperties", json!(["mailboxIds"])),
+            (json!({"mailboxIds/none": true}), "invalidProperties", json!(["mailboxIds"])),
+            (json!({"keywords": {"a b": true}}), "invalidProperties", json!(["keywords"])),
+            (json!({"keywords/x": false}), "invalidProperties", json!(["keywords/x"])),
+            (json!({"keywords": {}, "keywords/x": true}), "invalidPatch", Value::Null),
+        ] {
+            let error = set(patch.clone()).await["notUpdated"][&email].clone();
+            assert_eq!((&error["type"], &error["properties"]), (&json!(kind), &property), "{patch}");
+        }
+        let many: Vec<(String, Value)> = (0..201).map(|n| (format!("keywords/k{n}"), json!(true))).collect();
+        let many = set(Value::Object(many.into_iter().collect())).await;
+        assert_eq!(many["notUpdated"][&email]["type"], "tooManyKeywords");
+        assert_eq!(get().await, now);
+    }
+
+    #[tokio::test]
+    async fn mailboxes_of_the_same_request_are_named_by_their_creation_ids() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let account = user.account();
+        let email = user.email(MESSAGE, json!({})).await;
+        let answers = user
+            .request(json!([
+                ["Mailbox/set", {"accountId": account, "create": {"m": {"name": "new"}}}, "0"],
+                ["Email/set", {"accountId": account,
+                    "create": {"d": {"mailboxIds": {"#m": true}, "subject": "draft", "keywords": {"$draft": true}}},
+                    "update": {&email: {"mailboxIds": {"#m": true}}, "#d": {"keywords/$draft": null}},
+                }, "1"],
+                ["Email/query", {"accountId": account, "filter": {"inMailbox": "#m"}}, "2"],
+            ]))
+            .await;
+        let set = &answers[1][1];
+        let draft = set["created"]["d"]["id"].as_str().unwrap();
+        assert_eq!(set["updated"], json!({&email: null, draft: null}), "{set}");
+        assert_eq!(answers[2][1]["ids"].as_array().unwrap().len(), 2);
+        let both = json!({"update": {draft: {"keywords": {}}}, "destroy": [draft, draft, "none"]});
+        let answer = user.call("Email/set", both).await;
+        assert_eq!(answer["notUpdated"][draft]["type"], "willDestroy");
+        assert_eq!(answer["destroyed"], json!([draft]));
+        assert_eq!(answer["notDestroyed"]["none"]["type"], "notFound");
+    }
+
+    #[tokio::test]
+    async fn email_delivery_moves_with_every_new_email_and_with_nothing_else() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let state = async || {
+            let mut snapshot = fixture.jmap.store.read().await.unwrap();
+            state_of(&mut snapshot, user.caller.accounts[0].id, ObjectType::EmailDelivery).await.unwrap()
+        };
+        let before = state().await;
+        let email = user.email(MESSAGE, json!({})).await;
+        let imported = state().await;
+        assert_ne!(before, imported);
+        user.call("Email/set", json!({"update": {&email: {"keywords/$seen": true}}})).await;
+        assert_eq!(state().await, imported);
+        let draft = json!({"mailboxIds": {user.mailbox("drafts").await: true}});
+        user.call("Email/set", json!({"create": {"d": draft}})).await;
+        let drafted = state().await;
+        assert_ne!(drafted, imported);
+        user.call("Email/set", json!({"destroy": [email]})).await;
+        assert_eq!(state().await, drafted);
+    }
+
+    #[tokio::test]
+    async fn missing_and_oversized_attachments_are_told() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let inbox = user.mailbox("inbox").await;
+        let attach = |ids: &[&str]| {
+            let parts: Vec<Value> = ids.iter().map(|id| json!({"blobId": id, "type": "image/png"})).collect();
+            json!({"create": {"d": {"mailboxIds": {&inbox: true}, "attachments": parts}}})
+        };
+        let missing = user.call("Email/set", attach(&["bnone", "#none"])).await;
+        let error = &missing["notCreated"]["d"];
+        assert_eq!(
+            (&error["type"], &error["notFound"]),
+            (&json!("blobNotFound"), &json!(["#none", "bnone"]))
+        );
+        // Each part counts, though they are the same octets.
+        let blob = user.upload(&vec![0; 13_000_000]).await;
+        let large = user.call("Email/set", attach(&[&blob, &blob, &blob, &blob])).await;
+        assert_eq!(large["notCreated"]["d"]["type"], "tooLarge");
     }
 }

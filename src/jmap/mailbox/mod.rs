@@ -1,7 +1,9 @@
 //! Mailbox (RFC 8621, 2).
 
+mod outcome;
 mod query;
 mod set;
+mod tree;
 
 use serde_json::{Map, Value, json};
 
@@ -20,7 +22,7 @@ use crate::types::object_type::ObjectType;
 const COUNTS: [&str; 4] = ["totalEmails", "unreadEmails", "totalThreads", "unreadThreads"];
 
 /// The type, for the standard methods.
-pub struct MailboxType;
+struct MailboxType;
 
 impl standard::get::Get for MailboxType {
     const TYPE: ObjectType = ObjectType::Mailbox;

@@ -1,19 +1,21 @@
-//! Mailbox/set (RFC 8621, 2.5).
+//! Mailbox/set (RFC 8621, 2.5). `outcome` works out what a call comes to; here it is written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use unicode_normalization::UnicodeNormalization;
 
 use crate::jmap::arguments::Arguments;
-use crate::jmap::call::{AccountAccess, Call, MethodResult};
-use crate::jmap::error::{MethodError, SetError};
-use crate::jmap::limits::{MAX_MAILBOX_DEPTH, MAX_MAILBOX_NAME, MAX_MAILBOXES};
-use crate::jmap::mailbox::{MailboxType, to_json};
-use crate::jmap::standard::patch;
-use crate::jmap::standard::set::{self, Changed, Creations, Set, SetRequest};
+use crate::jmap::call::{AccountAccess, Body, Call, MethodResult};
+use crate::jmap::error::MethodError;
+use crate::jmap::mailbox::outcome::{Asked, Change, Outcome, is_provisional};
+use crate::jmap::mailbox::to_json;
+use crate::jmap::standard::set::{Creations, SetOutcome, SetRequest, check_state};
 use crate::store::change::state_of;
-use crate::store::email::{counters, delete};
+use crate::store::email::counters;
+use crate::store::email::delete::remove_from_mailbox;
 use crate::store::error::StoreError;
-use crate::store::mailbox::{self, Counts, Mailbox};
+use crate::store::mailbox::{self, Mailbox, NewMailbox};
 use crate::store::tx::Tx;
 use crate::types::id::Id;
 use crate::types::object_type::ObjectType;
@@ -21,294 +23,353 @@ use crate::types::object_type::ObjectType;
 /// Emails removed in one transaction when a mailbox is destroyed with its mail.
 const REMOVED_AT_ONCE: usize = 1_000;
 
-/// Roles of the IANA registry "IMAP Mailbox Name Attributes" that a client may give.
-const ROLES: [&str; 13] = [
-    "all",
-    "archive",
-    "drafts",
-    "flagged",
-    "important",
-    "inbox",
-    "junk",
-    "memos",
-    "scheduled",
-    "sent",
-    "snoozed",
-    "subscribed",
-    "trash",
-];
-
-/// What the functions need to know.
-pub struct Context {
+/// A call.
+struct Wanted {
     account: AccountAccess,
+    request: SetRequest,
     removes_emails: bool,
+}
+
+impl Wanted {
+    fn outcome(&self, all: &[Mailbox], creations: &Creations) -> Outcome {
+        let Wanted { account, request, removes_emails } = self;
+        Outcome::of(all, Asked { account, request, removes_emails: *removes_emails, creations })
+    }
 }
 
 /// Mailbox/set.
 pub async fn set(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
     let account = call.writable_account(&mut arguments)?;
-    let mut request = SetRequest::read(&mut arguments)?;
+    let request = SetRequest::read(&mut arguments)?;
     let removes_emails = arguments.boolean("onDestroyRemoveEmails")?;
     arguments.finish()?;
-    if removes_emails && !request.destroy.is_empty() {
-        empty_large_mailboxes(call, &account, &mut request).await?;
+    let mut wanted = Wanted { account, request, removes_emails };
+    if removes_emails && !wanted.request.destroy.is_empty() {
+        empty_large_mailboxes(call, &mut wanted).await?;
     }
-    let context = Context { account: account.clone(), removes_emails };
-    set::set::<MailboxType>(call, account.id, request, context).await
+    let account = wanted.account.id;
+    let wanted = Arc::new(wanted);
+    let creations = Creations(call.created_ids.clone());
+    let unit = async move |tx: &mut Tx| write(tx, &wanted, creations).await;
+    let (outcome, creations) = call.jmap.store.write(account, unit).await??;
+    *call.created_ids = creations.0;
+    Ok(Body::Json(outcome.to_json(account)))
 }
 
 /// Removes the mail of large mailboxes about to be destroyed by the thousand, so that no
 /// transaction holds the account for long; the rest goes with the mailbox itself.
-async fn empty_large_mailboxes(
-    call: &Call<'_>,
-    account: &AccountAccess,
-    request: &mut SetRequest,
-) -> Result<(), MethodError> {
-    let store = &call.jmap.store;
+async fn empty_large_mailboxes(call: &Call<'_>, wanted: &mut Wanted) -> Result<(), MethodError> {
+    let (store, account) = (&call.jmap.store, wanted.account.id);
     let mut snapshot = store.read().await?;
-    let all = mailbox::all(&mut snapshot, account.id).await?;
-    let state = state_of(&mut snapshot, account.id, ObjectType::Mailbox).await?;
+    let all = mailbox::all(&mut snapshot, account).await?;
+    let state = state_of(&mut snapshot, account, ObjectType::Mailbox).await?;
     drop(snapshot);
-    let ids: Vec<Id> = request.destroy.iter().filter_map(|given| call.resolve_id(given)).collect();
-    let large = all.iter().filter(|mailbox| {
-        let is_kept = is_inbox(mailbox)
-            || all.iter().any(|child| child.parent_id == mailbox.id && !ids.contains(&child.id));
-        ids.contains(&mailbox.id) && !is_kept && mailbox.counts.total_emails > REMOVED_AT_ONCE as i64
-    });
-    for mailbox in large {
-        if request.if_in_state.take().is_some_and(|wanted| wanted != state.to_string()) {
+    let outcome = wanted.outcome(&all, &Creations(call.created_ids.clone()));
+    let destroyed = outcome.destroyed.iter().filter_map(|(_, destroyed)| destroyed.as_ref().ok());
+    for mailbox in destroyed.filter(|mailbox| mailbox.counts.total_emails > REMOVED_AT_ONCE as i64) {
+        // From here on the state is another, by this call's own doing.
+        if wanted.request.if_in_state.take().is_some_and(|wanted| wanted != state.to_string()) {
             return Err(MethodError::StateMismatch);
         }
         let id = mailbox.id;
-        let unit = async move |tx: &mut Tx| remove_emails(tx, id, REMOVED_AT_ONCE).await;
-        while store.write(account.id, unit).await? == REMOVED_AT_ONCE {}
+        let unit = async move |tx: &mut Tx| remove_from_mailbox(tx, id, REMOVED_AT_ONCE).await;
+        while store.write(account, unit).await? == REMOVED_AT_ONCE {}
     }
     Ok(())
 }
 
-/// Takes Emails out of a mailbox, destroying those that are nowhere else; how many.
-async fn remove_emails(tx: &mut Tx, id: Id, limit: usize) -> Result<usize, StoreError> {
-    delete::remove_from_mailbox(tx, id, limit).await
-}
-
-fn is_inbox(mailbox: &Mailbox) -> bool {
-    mailbox.role.as_deref() == Some("inbox")
-}
-
-impl Set for MailboxType {
-    const TYPE: ObjectType = ObjectType::Mailbox;
-    type Context = Context;
-
-    async fn create(
-        tx: &mut Tx,
-        context: &Context,
-        creations: &Creations,
-        object: &Map<String, Value>,
-    ) -> Changed<(Id, Map<String, Value>)> {
-        let account = tx.account();
-        let all = mailbox::all(tx, account).await?;
-        if all.len() >= MAX_MAILBOXES {
-            let text = format!("an account has at most {MAX_MAILBOXES} mailboxes");
-            return Ok(Err(SetError::new("overQuota").because(text)));
-        }
-        let mut new = Mailbox {
-            id: Id(0),
-            parent_id: Id(0),
-            name: String::new(),
-            role: None,
-            sort_order: 0,
-            is_subscribed: true,
-            counts: Counts::default(),
-        };
-        if !object.contains_key("name") {
-            return Ok(Err(SetError::invalid("name", "a mailbox needs a name")));
-        }
-        let checked = object
-            .iter()
-            .try_for_each(|(name, value)| write_property(&mut new, creations, name, value))
-            .and_then(|()| check(&new, &all));
-        if let Err(error) = checked {
-            return Ok(Err(error));
-        }
-        let id = mailbox::insert(
-            tx,
-            &mailbox::NewMailbox {
-                parent_id: new.parent_id,
-                name: &new.name,
-                role: new.role.as_deref(),
-                sort_order: new.sort_order,
-                is_subscribed: new.is_subscribed,
-            },
-        )
-        .await?;
-        if new.role.as_deref() == Some("trash") {
-            counters::trash_changed(tx, None, Some(id)).await?;
-        }
-        // What the client gave is not echoed unless it was changed, such as a name made NFC.
-        let mut properties = to_json(&new, &context.account);
-        properties.retain(|name, value| object.get(name) != Some(value) && name != "parentId");
-        Ok(Ok((id, properties)))
+async fn write(
+    tx: &mut Tx,
+    wanted: &Wanted,
+    mut creations: Creations,
+) -> Result<Result<(SetOutcome, Creations), MethodError>, StoreError> {
+    let if_in_state = wanted.request.if_in_state.as_deref();
+    let old_state = match check_state(tx, ObjectType::Mailbox, if_in_state).await? {
+        Ok(state) => state,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut told = SetOutcome::new(old_state);
+    let account = tx.account();
+    let all = mailbox::all(tx, account).await?;
+    let Outcome { created, updated, destroyed, trash } = wanted.outcome(&all, &creations);
+    // First, while roles and counters still are as they were.
+    let gone = destroyed.iter().filter_map(|(_, destroyed)| destroyed.as_ref().ok());
+    for mailbox in gone.filter(|mailbox| mailbox.counts.total_emails > 0) {
+        while remove_from_mailbox(tx, mailbox.id, REMOVED_AT_ONCE).await? == REMOVED_AT_ONCE {}
     }
-
-    async fn update(
-        tx: &mut Tx,
-        context: &Context,
-        creations: &Creations,
-        id: Id,
-        patch: &Map<String, Value>,
-    ) -> Changed<Option<Map<String, Value>>> {
-        let account = tx.account();
-        let all = mailbox::all(tx, account).await?;
-        let Some(old) = all.iter().find(|mailbox| mailbox.id == id) else {
-            return Ok(Err(SetError::not_found()));
-        };
-        let mut current = to_json(old, &context.account);
-        current.insert("id".to_owned(), json!(id));
-        let mut new = old.clone();
-        let patched = patch::apply(&current, patch).and_then(|patched| {
-            for (name, value) in patched.iter().filter(|(name, value)| current.get(*name) != Some(value)) {
-                write_property(&mut new, creations, name, value)?;
-            }
-            check(&new, &all)
+    if created.len() + updated.len() + destroyed.len() > 1 {
+        let moving = updated.iter().filter_map(|(_, changed)| changed.as_ref().ok()).filter(|change| {
+            let key = |mailbox: &Mailbox| (mailbox.parent_id, mailbox.name.clone(), mailbox.role.clone());
+            !is_provisional(change.before.id) && key(&change.before) != key(&change.after)
         });
-        if let Err(error) = patched {
-            return Ok(Err(error));
-        }
-        if new == *old {
-            return Ok(Ok(None));
-        }
-        mailbox::update(tx, &new).await?;
-        if new.role != old.role {
-            let is_trash = |mailbox: &Mailbox| mailbox.role.as_deref() == Some("trash");
-            if is_trash(old) || is_trash(&new) {
-                let (before, after) = (is_trash(old).then_some(id), is_trash(&new).then_some(id));
-                counters::trash_changed(tx, before, after).await?;
+        let moving = moving.map(|change| change.before.id);
+        let gone = destroyed.iter().filter_map(|(_, destroyed)| Some(destroyed.as_ref().ok()?.id));
+        mailbox::vacate(tx, &moving.chain(gone).collect::<Vec<_>>()).await?;
+    }
+    // Ids of mailboxes that were made, by their provisional ones.
+    let mut ids: HashMap<Id, Id> = HashMap::new();
+    let real = |ids: &HashMap<Id, Id>, id: Id| ids.get(&id).copied().unwrap_or(id);
+    for (key, made) in created {
+        match made {
+            Ok(mut new) => {
+                let provisional = new.id;
+                new.parent_id = real(&ids, new.parent_id);
+                new.id = insert(tx, &new).await?;
+                ids.insert(provisional, new.id);
+                creations.0.insert(key.clone(), new.id.to_string());
+                let given = wanted.request.create.iter().find(|(known, _)| *known == key);
+                let mut properties = to_json(&new, &wanted.account);
+                // What the client gave is not echoed unless it was changed, such as a name made NFC.
+                properties
+                    .retain(|name, value| given.is_none_or(|(_, given)| given.get(name) != Some(value)));
+                properties.insert("id".to_owned(), json!(new.id));
+                told.created.insert(key, Value::Object(properties));
+            }
+            Err(error) => {
+                told.not_created.insert(key, error.to_json());
             }
         }
-        let renamed = patch.get("name").is_some_and(|given| *given != json!(new.name));
-        Ok(Ok(renamed.then(|| Map::from_iter([("name".to_owned(), json!(new.name))]))))
     }
-
-    async fn destroy(tx: &mut Tx, context: &Context, id: Id) -> Changed<()> {
-        let account = tx.account();
-        let all = mailbox::all(tx, account).await?;
-        let Some(mailbox) = all.iter().find(|mailbox| mailbox.id == id) else {
-            return Ok(Err(SetError::not_found()));
-        };
-        if is_inbox(mailbox) {
-            return Ok(Err(
-                SetError::new("forbidden").because("the inbox cannot be destroyed: mail arrives in it")
-            ));
-        }
-        if all.iter().any(|child| child.parent_id == id) {
-            return Ok(Err(SetError::new("mailboxHasChild")));
-        }
-        if mailbox.counts.total_emails > 0 {
-            if !context.removes_emails {
-                return Ok(Err(SetError::new("mailboxHasEmail")));
+    for (given, changed) in updated {
+        let shown = creations.resolve(&given).map_or_else(|| given.clone(), |id| id.to_string());
+        match changed {
+            Ok(Change { before, mut after }) => {
+                if before != after {
+                    after.id = real(&ids, after.id);
+                    after.parent_id = real(&ids, after.parent_id);
+                    mailbox::update(tx, &after).await?;
+                }
+                let patch = wanted.request.update.iter().find(|(known, _)| *known == given);
+                let name = patch.and_then(|(_, patch)| patch.get("name"));
+                let is_renamed = name.is_some_and(|name| *name != json!(after.name));
+                let renamed = || Value::Object(Map::from_iter([("name".to_owned(), json!(after.name))]));
+                told.updated.insert(shown, if is_renamed { renamed() } else { Value::Null });
             }
-            while remove_emails(tx, id, REMOVED_AT_ONCE).await? == REMOVED_AT_ONCE {}
-        }
-        if mailbox.role.as_deref() == Some("trash") {
-            counters::trash_changed(tx, Some(id), None).await?;
-        }
-        mailbox::delete(tx, id).await?;
-        Ok(Ok(()))
-    }
-
-    /// Children before their parents, so that a tree can be destroyed in one call.
-    async fn destroy_order(
-        tx: &mut Tx,
-        mut ids: Vec<(String, Option<Id>)>,
-    ) -> Result<Vec<(String, Option<Id>)>, StoreError> {
-        let account = tx.account();
-        let all = mailbox::all(tx, account).await?;
-        ids.sort_by_key(|(_, id)| std::cmp::Reverse(id.map_or(0, |id| depth(&all, id))));
-        Ok(ids)
-    }
-}
-
-/// How many mailboxes are above this one; as deep as can be when they form a circle.
-fn depth(all: &[Mailbox], id: Id) -> usize {
-    let parent = |id: &Id| all.iter().find(|mailbox| mailbox.id == *id).map(|mailbox| mailbox.parent_id);
-    std::iter::successors(Some(id), parent).take_while(|id| *id != Id(0)).take(MAX_MAILBOX_DEPTH + 2).count()
-}
-
-fn write_property(
-    mailbox: &mut Mailbox,
-    creations: &Creations,
-    name: &str,
-    value: &Value,
-) -> Result<(), SetError> {
-    match (name, value) {
-        ("name", Value::String(text)) => mailbox.name = text.nfc().collect(),
-        ("parentId", Value::Null) => mailbox.parent_id = Id(0),
-        ("parentId", Value::String(given)) => {
-            let id = creations.resolve(given);
-            mailbox.parent_id =
-                id.ok_or_else(|| SetError::invalid("parentId", "there is no such mailbox"))?;
-        }
-        ("role", Value::Null) => mailbox.role = None,
-        ("role", Value::String(role)) => {
-            if !ROLES.contains(&role.as_str()) {
-                return Err(SetError::invalid("role", "a role is one of the IANA registry, in lower case"));
+            Err(error) => {
+                told.not_updated.insert(shown, error.to_json());
             }
-            mailbox.role = Some(role.clone());
         }
-        ("sortOrder", Value::Null) => mailbox.sort_order = 0,
-        ("sortOrder", Value::Number(number)) => {
-            let order = number.as_i64().filter(|order| (0..1 << 31).contains(order));
-            mailbox.sort_order =
-                order.ok_or_else(|| SetError::invalid("sortOrder", "a number from 0 to 2^31-1 is wanted"))?;
-        }
-        ("isSubscribed", Value::Null) => mailbox.is_subscribed = true,
-        ("isSubscribed", Value::Bool(value)) => mailbox.is_subscribed = *value,
-        ("name" | "parentId" | "role" | "sortOrder" | "isSubscribed", _) => {
-            return Err(SetError::invalid(name, "the value has the wrong type"));
-        }
-        _ => return Err(SetError::invalid(name, "a client cannot set this property")),
     }
-    Ok(())
+    let old_trash = all.iter().find(|mailbox| mailbox.role.as_deref() == Some("trash")).map(|trash| trash.id);
+    let trash = trash.map(|id| real(&ids, id));
+    if old_trash != trash {
+        counters::trash_changed(tx, old_trash, trash).await?;
+    }
+    for (shown, gone) in destroyed {
+        match gone {
+            Ok(mailbox) => {
+                let id = real(&ids, mailbox.id);
+                mailbox::delete(tx, id).await?;
+                told.destroyed.push(id.to_string());
+            }
+            Err(error) => {
+                told.not_destroyed.insert(shown, error.to_json());
+            }
+        }
+    }
+    told.conclude(tx, ObjectType::Mailbox);
+    Ok(Ok((told, creations)))
 }
 
-/// Whether the mailbox may stand among all the others.
-fn check(new: &Mailbox, all: &[Mailbox]) -> Result<(), SetError> {
-    let has_control = new.name.chars().any(char::is_control);
-    if new.name.trim().is_empty() || new.name.len() > MAX_MAILBOX_NAME || has_control {
-        let text = format!("a name has 1 to {MAX_MAILBOX_NAME} octets and no control characters");
-        return Err(SetError::invalid("name", text));
+async fn insert(tx: &mut Tx, new: &Mailbox) -> Result<Id, StoreError> {
+    let new = NewMailbox {
+        parent_id: new.parent_id,
+        name: &new.name,
+        role: new.role.as_deref(),
+        sort_order: new.sort_order,
+        is_subscribed: new.is_subscribed,
+    };
+    mailbox::insert(tx, &new).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::jmap::fixture::{Fixture, User};
+
+    async fn make(user: &User<'_>, create: Value) -> Value {
+        let answer = user.call("Mailbox/set", json!({"create": create})).await;
+        assert_eq!(answer["notCreated"], Value::Null);
+        answer["created"].clone()
     }
-    let mut others = all.iter().filter(|other| other.id != new.id);
-    if new.parent_id != Id(0) {
-        if !all.iter().any(|other| other.id == new.parent_id) {
-            return Err(SetError::invalid("parentId", "there is no such mailbox"));
+
+    async fn get(user: &User<'_>, id: &Value) -> Value {
+        user.call("Mailbox/get", json!({"ids": [id]})).await["list"][0].clone()
+    }
+
+    #[tokio::test]
+    async fn roles_and_names_change_hands_in_one_call() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let (archive, sent) = (user.mailbox("archive").await, user.mailbox("sent").await);
+        // The one that takes comes before the one that gives, and the other way round.
+        let answer = user
+            .call(
+                "Mailbox/set",
+                json!({"update": {
+                    &archive: {"role": "sent", "name": "Sent"},
+                    &sent: {"role": "archive", "name": "Archive"},
+                }}),
+            )
+            .await;
+        assert_eq!(answer["updated"], json!({&archive: null, &sent: null}), "{answer}");
+        assert_eq!(user.mailbox("archive").await, sent);
+        assert_eq!(get(&user, &json!(archive)).await["name"], json!("Sent"));
+        // A new mailbox takes the role and the name of one that is destroyed.
+        let answer = user
+            .call(
+                "Mailbox/set",
+                json!({
+                    "create": {"new": {"name": "Archive", "role": "archive"}}, "destroy": [sent],
+                }),
+            )
+            .await;
+        assert_eq!(answer["destroyed"], json!([sent]), "{answer}");
+        assert_eq!(json!(user.mailbox("archive").await), answer["created"]["new"]["id"]);
+        // Without the other half of the exchange it is refused.
+        let answer = user.call("Mailbox/set", json!({"update": {&archive: {"role": "archive"}}})).await;
+        assert_eq!(answer["notUpdated"][&archive]["properties"], json!(["role"]));
+    }
+
+    #[tokio::test]
+    async fn parent_and_child_change_places() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let made = make(
+            &user,
+            json!({
+                "inner": {"name": "inner", "parentId": "#outer"}, "outer": {"name": "outer"},
+            }),
+        )
+        .await;
+        assert_eq!(made["inner"]["parentId"], made["outer"]["id"]);
+        assert_eq!(made["outer"]["parentId"], Value::Null);
+        assert_eq!(made["outer"]["isSubscribed"], json!(true));
+        assert_eq!(made["outer"].get("name"), None);
+        let (inner, outer) = (made["inner"]["id"].as_str().unwrap(), made["outer"]["id"].as_str().unwrap());
+        let answer = user
+            .call(
+                "Mailbox/set",
+                json!({"update": {
+                    outer: {"parentId": inner}, inner: {"parentId": null},
+                }}),
+            )
+            .await;
+        assert_eq!(answer["notUpdated"], Value::Null, "{answer}");
+        assert_eq!(get(&user, &json!(outer)).await["parentId"], json!(inner));
+        let answer = user.call("Mailbox/set", json!({"update": {inner: {"parentId": outer}}})).await;
+        assert_eq!(answer["notUpdated"][inner]["properties"], json!(["parentId"]));
+        // Named in any order, a tree is destroyed from its leaves up.
+        let answer = user.call("Mailbox/set", json!({"destroy": [inner, outer, outer]})).await;
+        assert_eq!(answer["destroyed"], json!([outer, inner]));
+        assert_eq!(answer["notDestroyed"], Value::Null);
+    }
+
+    #[tokio::test]
+    async fn each_bad_object_is_refused_and_no_other() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let (inbox, drafts) = (user.mailbox("inbox").await, user.mailbox("drafts").await);
+        let answer = user
+            .call(
+                "Mailbox/set",
+                json!({
+                    "create": {
+                        "good": {"name": "Caf\u{65}\u{301}"},
+                        "same": {"name": "Drafts"},
+                        "inner": {"name": "Drafts", "parentId": "#good"},
+                        "nameless": {"role": null},
+                        "blank": {"name": " "},
+                        "role": {"name": "r", "role": "Archive"},
+                        "count": {"name": "c", "totalEmails": 1},
+                        "lost": {"name": "l", "parentId": "aaaaaaaaaaaaa"},
+                        "long": {"name": "x".repeat(256)},
+                        "order": {"name": "o", "sortOrder": 2_147_483_648_i64},
+                    },
+                    "update": {
+                        "#good": {"sortOrder": 3},
+                        &inbox: {"role": null},
+                        &drafts: {"isSubscribed": false, "name": "Drafts", "totalEmails": 0},
+                    },
+                    "destroy": [&inbox, "none"],
+                }),
+            )
+            .await;
+        let created = &answer["created"];
+        assert_eq!(created["good"]["name"], json!("Caf\u{e9}"));
+        assert_eq!(created.as_object().unwrap().len(), 2);
+        assert_eq!(answer["notCreated"]["same"]["type"], "alreadyExists");
+        assert_eq!(answer["notCreated"]["same"]["existingId"], json!(drafts));
+        for (key, property) in [
+            ("nameless", "name"),
+            ("blank", "name"),
+            ("role", "role"),
+            ("count", "totalEmails"),
+            ("lost", "parentId"),
+            ("long", "name"),
+            ("order", "sortOrder"),
+        ] {
+            assert_eq!(answer["notCreated"][key]["properties"], json!([property]), "{key}: {answer}");
         }
-        let parent = |id: &Id| all.iter().find(|mailbox| mailbox.id == *id).map(|mailbox| mailbox.parent_id);
-        let mut above = std::iter::successors(Some(new.parent_id), parent).take_while(|id| *id != Id(0));
-        if new.id != Id(0) && above.by_ref().take(MAX_MAILBOX_DEPTH).any(|id| id == new.id) {
-            return Err(SetError::invalid("parentId", "a mailbox cannot be inside itself"));
-        }
-        if depth(all, new.parent_id) >= MAX_MAILBOX_DEPTH {
-            let text = format!("mailboxes nest at most {MAX_MAILBOX_DEPTH} levels deep");
-            return Err(SetError::invalid("parentId", text));
-        }
+        let good = created["good"]["id"].as_str().unwrap();
+        assert_eq!(answer["updated"], json!({good: null, &drafts: null}));
+        assert_eq!(get(&user, &json!(good)).await["sortOrder"], json!(3));
+        assert_eq!(answer["notUpdated"][&inbox]["type"], "willDestroy");
+        assert_eq!(answer["notDestroyed"][&inbox]["type"], "forbidden");
+        assert_eq!(answer["notDestroyed"]["none"]["type"], "notFound");
     }
-    let was_inbox = all.iter().any(|old| old.id == new.id && is_inbox(old));
-    if was_inbox && !is_inbox(new) {
-        return Err(SetError::invalid(
-            "role",
-            "mail arrives in the mailbox with the role inbox; it stays there",
-        ));
+
+    #[tokio::test]
+    async fn mail_goes_with_its_mailbox_when_that_is_wanted() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let trash = user.mailbox("trash").await;
+        let inbox = user.mailbox("inbox").await;
+        let only_here = user.email(b"Subject: a\r\n\r\n", json!({})).await;
+        let both = user.email(b"Subject: b\r\n\r\n", json!({})).await;
+        user.call(
+            "Email/set",
+            json!({"update": {
+                &only_here: {"mailboxIds": {&trash: true}},
+                &both: {"mailboxIds": {&trash: true, &inbox: true}},
+            }}),
+        )
+        .await;
+        let destroy = json!({"destroy": [trash]});
+        let answer = user.call("Mailbox/set", destroy.clone()).await;
+        assert_eq!(answer["notDestroyed"][&trash]["type"], "mailboxHasEmail");
+        let child = make(&user, json!({"c": {"name": "c", "parentId": trash}})).await["c"]["id"].clone();
+        let mut removing = destroy.clone();
+        removing["onDestroyRemoveEmails"] = json!(true);
+        let answer = user.call("Mailbox/set", removing.clone()).await;
+        assert_eq!(answer["notDestroyed"][&trash]["type"], "mailboxHasChild");
+        removing["destroy"] = json!([trash, child]);
+        let answer = user.call("Mailbox/set", removing).await;
+        assert_eq!(answer["destroyed"], json!([child, trash]));
+        let got =
+            user.call("Email/get", json!({"ids": [only_here, both], "properties": ["mailboxIds"]})).await;
+        assert_eq!(got["notFound"], json!([only_here]));
+        assert_eq!(got["list"][0]["mailboxIds"], json!({&inbox: true}));
+        let counts = get(&user, &json!(inbox)).await;
+        assert_eq!((&counts["totalEmails"], &counts["unreadThreads"]), (&json!(1), &json!(1)));
     }
-    if let Some(existing) =
-        others.clone().find(|other| other.parent_id == new.parent_id && other.name == new.name)
-    {
-        return Err(SetError::new("alreadyExists")
-            .because("a mailbox of this name is there already")
-            .with("existingId", json!(existing.id)));
+
+    #[tokio::test]
+    async fn another_trash_counts_threads_anew() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let (archive, trash) = (user.mailbox("archive").await, user.mailbox("trash").await);
+        let read = user.email(b"Subject: a\r\nMessage-ID: <1@x>\r\n\r\n", json!({"$seen": true})).await;
+        let unread = user.email(b"Subject: Re: a\r\nIn-Reply-To: <1@x>\r\n\r\n", json!({})).await;
+        user.call("Email/set", json!({"update": {&unread: {"mailboxIds": {&archive: true}}}})).await;
+        let inbox = json!(user.mailbox("inbox").await);
+        assert_eq!(get(&user, &inbox).await["unreadThreads"], json!(1), "{read}");
+        let answer = user
+            .call("Mailbox/set", json!({"update": {&archive: {"role": "trash"}, &trash: {"role": null}}}))
+            .await;
+        assert_eq!(answer["notUpdated"], Value::Null);
+        assert_eq!(get(&user, &inbox).await["unreadThreads"], json!(0));
+        assert_eq!(get(&user, &json!(archive)).await["unreadThreads"], json!(1));
     }
-    if new.role.is_some() && others.any(|other| other.role == new.role) {
-        return Err(SetError::invalid("role", "another mailbox has this role"));
-    }
-    Ok(())
 }

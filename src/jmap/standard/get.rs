@@ -1,6 +1,6 @@
 //! Foo/get (RFC 8620, 5.1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -109,11 +109,12 @@ pub async fn get<T: Get>(call: &mut Call<'_>, mut arguments: Arguments) -> Metho
     }
     let mut not_found = Vec::new();
     let mut list = Vec::with_capacity(order.len());
-    for id in request.ids.unwrap_or(order) {
-        match by_id.remove(&id) {
-            Some(object) => list.push(choose(object, request.properties.as_deref(), &id)),
-            // An id given twice is answered once (RFC 8620, 5.1).
-            None if list.iter().any(|object: &Value| object["id"] == *id) || not_found.contains(&id) => {}
+    let wanted = request.ids.unwrap_or(order);
+    let mut seen: HashSet<&str> = HashSet::with_capacity(wanted.len());
+    // An id given twice is answered once (RFC 8620, 5.1).
+    for id in wanted.iter().filter(|id| seen.insert(id)) {
+        match by_id.remove(id) {
+            Some(object) => list.push(choose(object, request.properties.as_deref(), id)),
             None => not_found.push(id),
         }
     }

@@ -21,9 +21,6 @@ pub fn apply(
     let mut out = current.clone();
     for (pointer, value) in patch {
         let tokens = split(pointer);
-        if tokens.len() > MAX_DEPTH {
-            return Err(invalid_patch(pointer, "the pointer is too long"));
-        }
         let Some((last, path)) = tokens.split_last() else { continue };
         let mut target = &mut out;
         for token in path {
@@ -44,6 +41,11 @@ pub fn apply(
     Ok(out)
 }
 
+/// A pointer that is not longer than an error should be.
+fn shortened(pointer: &str) -> &str {
+    pointer.get(..pointer.floor_char_boundary(200)).unwrap_or(pointer)
+}
+
 /// The reference tokens of a pointer, whose first slash is implied.
 pub fn split(pointer: &str) -> Vec<String> {
     pointer.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
@@ -52,6 +54,9 @@ pub fn split(pointer: &str) -> Vec<String> {
 /// Refuses a patch in which one pointer is the beginning of another.
 pub fn check_prefixes(patch: &Map<String, Value>) -> Result<(), SetError> {
     for pointer in patch.keys() {
+        if pointer.bytes().filter(|byte| *byte == b'/').count() >= MAX_DEPTH {
+            return Err(invalid_patch(shortened(pointer), "the pointer is too long"));
+        }
         let mut end = pointer.len();
         while let Some(at) = pointer[..end].rfind('/') {
             if patch.contains_key(&pointer[..at]) {
@@ -85,6 +90,7 @@ mod tests {
             json!({"none/x": 2}),
             json!({"name/x": 2}),
             json!({"keywords": {}, "keywords/x": null}),
+            json!({"/".repeat(1_000_000): 1}),
         ] {
             let error = apply(&current, &object(patch.clone()));
             assert_eq!(error.map_err(|error| error.kind), Err("invalidPatch"), "{patch}");

@@ -88,7 +88,7 @@ pub struct Creations(pub HashMap<String, String>);
 impl Creations {
     /// An id as a client gave it, `#key` included.
     pub fn resolve(&self, given: &str) -> Option<Id> {
-        self.shown(given)?.parse().ok()
+        self.shown(given)?.parse().ok().filter(|id| *id != Id::default())
     }
 
     /// The same, in its shown form.
@@ -325,7 +325,7 @@ pub async fn run<T: Set>(
 }
 
 /// The objects to create, those that others of the call refer to before the others.
-fn creation_order(create: &[(String, Map<String, Value>)]) -> Vec<&(String, Map<String, Value>)> {
+pub fn creation_order(create: &[(String, Map<String, Value>)]) -> Vec<&(String, Map<String, Value>)> {
     let mut waiting: Vec<_> = create.iter().collect();
     let mut ordered = Vec::with_capacity(waiting.len());
     while !waiting.is_empty() {
