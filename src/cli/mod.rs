@@ -22,6 +22,7 @@ pub mod request;
 mod serve;
 mod show_config;
 pub mod socket;
+mod stages;
 mod token;
 
 use std::path::PathBuf;

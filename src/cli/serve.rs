@@ -18,10 +18,12 @@ use crate::cli::certificate::{Certificate, LOOK_EVERY};
 use crate::cli::lock::{DataLock, LockError};
 use crate::cli::output::Failure;
 use crate::cli::socket;
+use crate::cli::stages::{self, SmtpSocket};
 use crate::config::Config;
 use crate::http;
 use crate::http::state::HttpState;
 use crate::push::hub::Hub;
+use crate::receive::session::Role;
 use crate::types::clock::Clock;
 
 /// For what is in hand when the server stops; it has to be gone within ten seconds.
@@ -37,7 +39,7 @@ pub struct Server {
     pub http: SocketAddr,
     app: App,
     stop: CancellationToken,
-    stages: TaskTracker,
+    tasks: TaskTracker,
     _lock: DataLock,
 }
 
@@ -58,7 +60,7 @@ impl Server {
         let app = app::open(config.clone(), Clock::system()).await;
         let app = app.map_err(|error| Failure::new(error.to_string()))?;
         let stop = CancellationToken::new();
-        let stages = TaskTracker::new();
+        let tasks = TaskTracker::new();
 
         // Ports first: one that is taken ends the start before anything is done.
         let http = bind(config.http_listen, "http_listen").await?;
@@ -74,28 +76,48 @@ impl Server {
             Failure::new(format!("{}/admin.sock cannot be opened: {error}", config.data.display()))
         })?;
 
+        let mut sockets = Vec::new();
+        let mail_listeners = [
+            (config.smtp_listen, "smtp_listen", Role::Mx, false),
+            (config.submission_listen, "submission_listen", Role::Submission, false),
+            (config.submissions_listen, "submissions_listen", Role::Submission, true),
+        ];
+        for (address, key, role, is_implicit_tls) in mail_listeners {
+            if let Some(address) = address {
+                let socket = bind(address, key).await?;
+                sockets.push(SmtpSocket { socket, role, is_implicit_tls });
+            }
+        }
+        let smtp_tls = match &certificate {
+            Some(certificate) => {
+                Some(TlsAcceptor::from(certificate.server_config(&[]).map_err(Failure::new)?))
+            }
+            None => None,
+        };
+        stages::start(&app, sockets, smtp_tls.as_ref(), &tasks, &stop)?;
+
         let hub = Hub::new(app.store.clone(), stop.clone());
-        stages.spawn(hub.clone().run());
+        tasks.spawn(hub.clone().run());
         let router = http::router(HttpState::new(app.clone(), hub, metrics.clone()));
         if let Some((listener, tls)) = https {
-            stages.spawn(http::server::serve(listener, Some(tls), router.clone(), stop.clone()));
+            tasks.spawn(http::server::serve(listener, Some(tls), router.clone(), stop.clone()));
         }
-        stages.spawn(http::server::serve(http, None, router, stop.clone()));
+        tasks.spawn(http::server::serve(http, None, router, stop.clone()));
         let office = Office::new(app.store.clone(), app.blobs.clone(), &config);
-        stages.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));
+        tasks.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));
         if let (Some(certificate), Some(files)) = (certificate, config.tls.clone()) {
-            stages.spawn(certificate.follow(files, LOOK_EVERY, stop.clone()));
+            tasks.spawn(certificate.follow(files, LOOK_EVERY, stop.clone()));
         }
         if let Some(metrics) = metrics {
             let stop = stop.clone();
-            stages.spawn(async move {
+            tasks.spawn(async move {
                 while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_EVERY)).await.is_some() {
                     metrics.run_upkeep();
                 }
             });
         }
         tracing::info!(http = %http_address, data = %config.data.display(), "the server runs");
-        Ok(Server { office, http: http_address, app, stop, stages, _lock: lock })
+        Ok(Server { office, http: http_address, app, stop, tasks, _lock: lock })
     }
 
     /// The settings with which it runs.
@@ -119,8 +141,8 @@ impl Server {
     /// Finishes what is in hand and closes the store.
     pub async fn stop(self) -> Result<(), Failure> {
         self.stop.cancel();
-        self.stages.close();
-        if tokio::time::timeout(STOP_TIME, self.stages.wait()).await.is_err() {
+        self.tasks.close();
+        if tokio::time::timeout(STOP_TIME, self.tasks.wait()).await.is_err() {
             tracing::warn!("some work was cut off: it is taken up by the next start");
         }
         let store = self.app.store.clone();
