@@ -234,6 +234,8 @@ fn bind_sqlite(statement: &mut rusqlite::Statement<'_>, values: &[Value]) -> Res
 
 /// The statement in SQLite's dialect, worked out once for each connection and text.
 fn sqlite_text(known: &mut HashMap<Cow<'static, str>, Arc<str>>, text: Cow<'static, str>) -> Arc<str> {
+    #[cfg(test)]
+    crate::store::plan::record(&text);
     if let Some(translated) = known.get(&text) {
         return translated.clone();
     }

@@ -1,24 +1,36 @@
 //! Every statement of the store, prepared, and its query plan (tests only).
 //!
 //! Statements are found in the source text: a literal that follows `sql(`. Those that the program
-//! puts together at run time are not found; their tests call `assert_no_scan`.
+//! puts together at run time are not found; `recorded` hears them while they run.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use crate::store::db::{Conn, to_sqlite};
+use crate::store::directory::fixture::Fixture;
+use crate::store::directory::{access, address, login, token};
+use crate::store::email::query::{EmailQuery, Filter, Sort, SortBy, Start};
+use crate::store::email::read;
+use crate::store::error::StoreError;
 use crate::store::migrate::migrate_sqlite;
+use crate::store::{change, mailbox};
+use crate::types::address::Address;
+use crate::types::id::Id;
+use crate::types::object_type::ObjectType;
+use crate::types::state::State;
 
 /// Files whose statements may read all of a table: they are on the path of no request.
 const MAY_SCAN_FILES: [&str; 2] = ["cluster/mod.rs", "cluster/sweep.rs"];
 
 /// Other statements that read all of a table, by how they begin, with the reason.
-const MAY_SCAN: [(&str, &str); 4] = [
+const MAY_SCAN: [(&str, &str); 5] = [
     (
         "select name, created_at, postmaster_account_id, catch_all_account_id, dkim_keys from domain order by name",
         "domain list",
     ),
     ("select postmaster_account_id from domain where postmaster_account_id > 0", "domains are few"),
     ("update domain set catch_all_account_id = 0", "domains are few; an account goes"),
+    ("update domain set postmaster_account_id = 0", "domains are few; an account goes"),
     ("select name from domain where postmaster_account_id = $1", "domains are few; an account goes"),
 ];
 
@@ -79,10 +91,36 @@ fn is_table(name: &str) -> bool {
     schema.lines().any(|line| line == format!("create table {name} ("))
 }
 
-/// Fails when the plan of a statement reads all of a table.
-pub fn assert_no_scan(text: &str) {
+thread_local! {
+    /// The statements that this thread has run since `recorded` began.
+    static RECORDED: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Notes a statement that is about to run, if somebody wants to know.
+pub fn record(text: &str) {
+    RECORDED.with_borrow_mut(|recorded| {
+        if let Some(texts) = recorded {
+            texts.push(text.to_owned());
+        }
+    });
+}
+
+/// The statements that a read runs. Writes run on a thread of their own and are not heard.
+pub async fn recorded<T>(read: impl Future<Output = Result<T, StoreError>>) -> Vec<String> {
+    RECORDED.set(Some(Vec::new()));
+    let outcome = read.await;
+    let texts = RECORDED.take().unwrap_or_default();
+    assert!(outcome.is_ok(), "{texts:?}");
+    assert!(!texts.is_empty(), "nothing was read on this thread");
+    texts
+}
+
+/// Fails when a statement reads all of a table or sorts; the steps of its plan.
+pub fn assert_range_read(text: &str) -> Vec<String> {
     let steps = steps(&database(), text);
-    assert_eq!(scans(&steps, text), [] as [&str; 0], "{text}\n{steps:#?}");
+    assert!(scans(&steps, text).is_empty(), "{text}\n{steps:#?}");
+    assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE FOR ORDER BY")), "{text}\n{steps:#?}");
+    steps
 }
 
 /// The literals that follow `sql(` in Rust source, as the compiler reads them.
@@ -176,6 +214,74 @@ fn what_may_scan_is_still_there() {
     for (beginning, reason) in MAY_SCAN {
         let is_there = statements.iter().any(|statement| statement.text.starts_with(beginning));
         assert!(is_there, "nothing begins with this any more ({reason}): {beginning}");
+    }
+}
+
+/// A list view: which filter, and the index that must serve it.
+fn list_views() -> Vec<(Option<Filter>, &'static str)> {
+    let in_mailbox = Filter::InMailbox(Id(5));
+    let unread = Filter::Keyword("$seen".to_owned(), false);
+    let flagged = Filter::Keyword("$flagged".to_owned(), true);
+    vec![
+        (None, "PRIMARY KEY (account_id=? AND mailbox_id=?)"),
+        (Some(in_mailbox.clone()), "PRIMARY KEY (account_id=? AND mailbox_id=?)"),
+        (Some(Filter::And(vec![in_mailbox.clone(), unread.clone()])), "membership_unread"),
+        (Some(Filter::And(vec![in_mailbox, flagged.clone()])), "membership_flagged"),
+        (Some(unread), "membership_unread"),
+        (Some(flagged), "membership_flagged"),
+    ]
+}
+
+#[tokio::test]
+async fn a_list_view_is_one_range_read() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account("alice@example.test").await.account;
+    let mut snapshot = fixture.store.read().await.unwrap();
+    for (filter, index) in list_views() {
+        for (is_ascending, collapse_threads) in [(false, false), (true, false), (false, true)] {
+            let query = EmailQuery {
+                account,
+                filter: filter.clone(),
+                sort: vec![Sort { by: SortBy::ReceivedAt, is_ascending }],
+                collapse_threads,
+                start: Start::Position(0),
+                limit: 50,
+                calculate_total: false,
+            };
+            let texts = recorded(query.run(&mut snapshot)).await;
+            assert_eq!(texts.len(), 1, "{texts:?}");
+            let steps = assert_range_read(&texts[0]);
+            assert!(steps.len() == 1 && steps[0].contains(index), "{}\n{steps:#?}", texts[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_each_request_reads_is_a_range_read() {
+    let fixture = Fixture::new().await;
+    let alice = fixture.account("alice@example.test").await;
+    let account = alice.account;
+    let mut snapshot = fixture.store.read().await.unwrap();
+    let conn = &mut *snapshot;
+    let mut texts = Vec::new();
+    texts.extend(recorded(mailbox::all(conn, account)).await);
+    texts.extend(recorded(mailbox::by_ids(conn, account, &[Id(5)])).await);
+    texts.extend(recorded(read::rows(conn, account, &[Id(5)])).await);
+    texts.extend(recorded(read::structures(conn, account, &[Id(5)])).await);
+    texts.extend(recorded(change::state_of(conn, account, ObjectType::Email)).await);
+    texts.extend(
+        recorded(change::changes_since(conn, account, ObjectType::Mailbox, State::at(1, 0), 9)).await,
+    );
+    texts.extend(recorded(login::verify_data(conn, "alice@example.test")).await);
+    texts.extend(recorded(token::find(conn, &format!("pr_{}", "a".repeat(52)), 0)).await);
+    let address = Address::parse("bob+x@example.test").unwrap();
+    texts.extend(recorded(address::resolve(conn, &address)).await);
+    for text in texts {
+        assert_range_read(&text);
+    }
+    // A handful of rows may be sorted.
+    for text in recorded(access::accounts_of_login(conn, alice.login)).await {
+        assert!(scans(&steps(&database(), &text), &text).is_empty(), "{text}");
     }
 }
 
