@@ -2,8 +2,20 @@
 //! user or another server would notice. One binary, so that a build links once.
 
 mod architecture;
+mod blobs;
+mod core;
 mod corpus;
+mod crash;
+mod email_get;
+mod email_query;
+mod email_set;
 mod end_to_end;
+mod event_source;
+mod hostile;
+mod isolation;
+mod mailbox;
+mod receive;
 mod running;
 mod state_property;
+mod submission;
 mod support;
