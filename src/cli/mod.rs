@@ -22,7 +22,6 @@ pub mod request;
 mod serve;
 mod show_config;
 pub mod socket;
-mod stages;
 mod token;
 
 use std::path::PathBuf;

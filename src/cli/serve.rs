@@ -1,6 +1,6 @@
 //! `postrider serve`: starts every stage, and stops them in order.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,18 @@ use crate::cli::certificate::{Certificate, LOOK_EVERY};
 use crate::cli::lock::{DataLock, LockError};
 use crate::cli::output::Failure;
 use crate::cli::socket;
-use crate::cli::stages::{self, SmtpSocket};
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::deliver::{self, Deliver};
+use crate::dns::Dns;
 use crate::http;
 use crate::http::state::HttpState;
+use crate::index;
+use crate::ingest::worker::Ingest;
 use crate::push::hub::Hub;
+use crate::receive;
+use crate::receive::intake::Intake;
 use crate::receive::session::Role;
+use crate::sweep;
 use crate::types::clock::Clock;
 
 /// For what is in hand when the server stops; it has to be gone within ten seconds.
@@ -37,9 +43,13 @@ pub struct Server {
     pub office: Office,
     /// Where HTTP listens.
     pub http: SocketAddr,
+    /// Where mail from other servers comes in.
+    pub smtp: Option<SocketAddr>,
+    /// Where mail from clients comes in, without TLS from the first byte.
+    pub submission: Option<SocketAddr>,
     app: App,
     stop: CancellationToken,
-    tasks: TaskTracker,
+    stages: TaskTracker,
     _lock: DataLock,
 }
 
@@ -60,7 +70,7 @@ impl Server {
         let app = app::open(config.clone(), Clock::system()).await;
         let app = app.map_err(|error| Failure::new(error.to_string()))?;
         let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let stages = TaskTracker::new();
 
         // Ports first: one that is taken ends the start before anything is done.
         let http = bind(config.http_listen, "http_listen").await?;
@@ -72,52 +82,85 @@ impl Server {
             }
             _ => None,
         };
+        let smtp_tls = match &certificate {
+            Some(certificate) => Some(certificate.server_config(&[]).map_err(Failure::new)?),
+            None => None,
+        };
+        let intake = Intake {
+            store: app.store.clone(),
+            blobs: app.blobs.clone(),
+            sign_in: app.sign_in.clone(),
+            cache: app.cache.clone(),
+            recipients_per_hour: config.recipients_per_hour,
+        };
+        let receivers =
+            receive::server::listen(&config, &intake, smtp_tls, &stop).await.map_err(|error| {
+                Failure::new(format!(
+                    "{error}; set the keys of the SMTP ports (`postrider config`) to others"
+                ))
+            })?;
+        let dns = open_dns(&config.dns)?;
+        let deliver =
+            Deliver::new(app.store.clone(), app.blobs.clone(), dns.clone(), deliver::Settings::of(&config));
+        let deliver = deliver.map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
         let admin = socket::listen(&config.data).map_err(|error| {
             Failure::new(format!("{}/admin.sock cannot be opened: {error}", config.data.display()))
         })?;
 
-        let mut sockets = Vec::new();
-        let mail_listeners = [
-            (config.smtp_listen, "smtp_listen", Role::Mx, false),
-            (config.submission_listen, "submission_listen", Role::Submission, false),
-            (config.submissions_listen, "submissions_listen", Role::Submission, true),
-        ];
-        for (address, key, role, is_implicit_tls) in mail_listeners {
-            if let Some(address) = address {
-                let socket = bind(address, key).await?;
-                sockets.push(SmtpSocket { socket, role, is_implicit_tls });
-            }
-        }
-        let smtp_tls = match &certificate {
-            Some(certificate) => {
-                Some(TlsAcceptor::from(certificate.server_config(&[]).map_err(Failure::new)?))
-            }
-            None => None,
-        };
-        stages::start(&app, sockets, smtp_tls.as_ref(), &tasks, &stop)?;
-
         let hub = Hub::new(app.store.clone(), stop.clone());
-        tasks.spawn(hub.clone().run());
+        stages.spawn(hub.clone().run());
         let router = http::router(HttpState::new(app.clone(), hub, metrics.clone()));
         if let Some((listener, tls)) = https {
-            tasks.spawn(http::server::serve(listener, Some(tls), router.clone(), stop.clone()));
+            stages.spawn(http::server::serve(listener, Some(tls), router.clone(), stop.clone()));
         }
-        tasks.spawn(http::server::serve(http, None, router, stop.clone()));
+        stages.spawn(http::server::serve(http, None, router, stop.clone()));
+        let address_of = |role: Role| {
+            let mut of_role = receivers.iter().filter(|receiver| receiver.role() == role);
+            of_role.next().and_then(|receiver| receiver.address().ok())
+        };
+        let (smtp, submission) = (address_of(Role::Mx), address_of(Role::Submission));
+        let submission = submission.filter(|_| config.submission_listen.is_some());
+        for receiver in receivers {
+            stages.spawn(receiver.run());
+        }
+        let ingest = Ingest {
+            store: app.store.clone(),
+            blobs: app.blobs.clone(),
+            authenticator: Arc::new(dns.authenticator()),
+            hostname: config.hostname.as_str().into(),
+        };
+        stages.spawn(ingest.run(stop.clone()));
+        stages.spawn(deliver.run(stop.clone()));
+        stages.spawn(rebuild_index(app.clone(), stop.clone()));
+        stages.spawn(index::worker::run(
+            app.index.clone(),
+            app.store.clone(),
+            app.blobs.clone(),
+            stop.clone(),
+        ));
+        stages.spawn(sweep::run(app.store.clone(), app.blobs.clone(), config.keep_changes, stop.clone()));
         let office = Office::new(app.store.clone(), app.blobs.clone(), &config);
-        tasks.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));
+        stages.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));
         if let (Some(certificate), Some(files)) = (certificate, config.tls.clone()) {
-            tasks.spawn(certificate.follow(files, LOOK_EVERY, stop.clone()));
+            stages.spawn(certificate.follow(files, LOOK_EVERY, stop.clone()));
         }
         if let Some(metrics) = metrics {
             let stop = stop.clone();
-            tasks.spawn(async move {
+            stages.spawn(async move {
                 while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_EVERY)).await.is_some() {
                     metrics.run_upkeep();
                 }
             });
         }
-        tracing::info!(http = %http_address, data = %config.data.display(), "the server runs");
-        Ok(Server { office, http: http_address, app, stop, tasks, _lock: lock })
+        let shown = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+        tracing::info!(
+            http = %http_address,
+            smtp = shown(smtp),
+            submission = shown(submission),
+            data = %config.data.display(),
+            "the server runs"
+        );
+        Ok(Server { office, http: http_address, smtp, submission, app, stop, stages, _lock: lock })
     }
 
     /// The settings with which it runs.
@@ -141,13 +184,21 @@ impl Server {
     /// Finishes what is in hand and closes the store.
     pub async fn stop(self) -> Result<(), Failure> {
         self.stop.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(STOP_TIME, self.tasks.wait()).await.is_err() {
+        self.stages.close();
+        if tokio::time::timeout(STOP_TIME, self.stages.wait()).await.is_err() {
             tracing::warn!("some work was cut off: it is taken up by the next start");
         }
         let store = self.app.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         closed.map_err(|error| Failure::new(format!("the store could not be closed: {error}")))
+    }
+}
+
+/// Fills an index that was begun anew.
+async fn rebuild_index(app: App, stop: CancellationToken) {
+    let rebuild = index::rebuild::rebuild_if_needed(&app.index, &app.store);
+    if let Some(Err(error)) = stop.run_until_cancelled(rebuild).await {
+        tracing::warn!(%error, "the index is not filled yet; the next start goes on");
     }
 }
 
@@ -162,6 +213,18 @@ async fn serve_admin(
         async move { office.answer(request).await }
     };
     socket::serve_admin(&config.data, listener, config.max_message_size, stop, handle).await;
+}
+
+/// The resolver. A machine without a configuration of its own asks itself (resolv.conf(5)).
+fn open_dns(which: &config::value::Dns) -> Result<Dns, Failure> {
+    let opened = match (Dns::new(which), which) {
+        (Err(error), config::value::Dns::System) => {
+            tracing::warn!(%error, "this machine names no DNS server; set `dns` to one");
+            Dns::with_server(SocketAddr::from((Ipv4Addr::LOCALHOST, 53)))
+        }
+        (opened, _) => opened,
+    };
+    opened.map_err(|error| Failure::new(format!("DNS cannot be set up: {error}")))
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
