@@ -21,9 +21,9 @@ mod plan;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
+pub mod submission;
 #[cfg(test)]
 pub mod testing;
-pub mod submission;
 pub mod tx;
 pub mod unit;
 pub mod vacation;

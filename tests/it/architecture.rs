@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("receive", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
     ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
+    ("sweep", &["types", "config", "blob", "store"]),
     ("push", &["types", "config", "bus", "cache", "store"]),
     ("http", &["types", "config", "cache", "jmap", "push", "blob", "store", "app"]),
 ];

@@ -8,9 +8,9 @@ pub mod delivered;
 pub mod incoming;
 pub mod index;
 pub mod outgoing;
-pub mod watch;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use crate::types::id::AccountId;
 
