@@ -26,4 +26,5 @@ pub mod push; // tells connected clients what has changed
 pub mod receive; // the SMTP servers
 pub mod smtp; // the SMTP protocol: commands, replies, data, client
 pub mod store; // the only owner of SQL
+pub mod sweep; // housekeeping: what is kept for a time only
 pub mod types; // values: ids, states, keywords, addresses, dates

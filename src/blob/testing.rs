@@ -11,12 +11,11 @@ use object_store::{
 use tempfile::TempDir;
 
 use crate::blob::Blobs;
-use crate::bus::Bus;
 use crate::store::Store;
 use crate::store::blob::{BlobSource, UploadQuota, reference_remove};
 use crate::store::db::sql;
+use crate::store::testing::{bare_account, store_in};
 use crate::store::tx::Tx;
-use crate::store::unit::Urgency;
 use crate::types::blob_id::BlobHash;
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, Id};
@@ -36,7 +35,7 @@ impl Bench {
     pub fn new() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::fixed(START_MS);
-        let store = Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), clock.clone()).unwrap();
+        let store = store_in(folder.path(), clock.clone());
         let blobs =
             Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone())
                 .unwrap();
@@ -44,18 +43,7 @@ impl Bench {
     }
 
     pub async fn account(&self) -> AccountId {
-        let id = self.store.ids().make();
-        self.store
-            .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
-                sql("insert into account (id, name, created_at, lane, epoch) values ($1, $2, 0, 0, 1)")
-                    .bind(id)
-                    .bind(id.to_string())
-                    .run(tx)
-                    .await
-            })
-            .await
-            .unwrap();
-        AccountId(id)
+        bare_account(&self.store).await
     }
 
     /// Files of objects that are in the folder.

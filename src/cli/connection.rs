@@ -1,37 +1,40 @@
 //! Who carries a command out: the server that owns the data folder, or this process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::app;
+use crate::cli::admin::Office;
 use crate::cli::lock::{DataLock, LockError};
 use crate::cli::output::{Failure, print};
 use crate::cli::request::{AdminError, AdminRequest, AdminResponse};
 use crate::cli::socket::AdminClient;
 use crate::config::Config;
+use crate::store::Store;
+use crate::types::clock::Clock;
 
 /// How long a server that is starting (or stopping) may take to open its socket.
 const PATIENCE: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(50);
 
 /// Carries requests out.
 pub enum Admin {
     /// The server does it.
     Server(Box<AdminClient>),
+    /// No server runs: it is done here, under the lock of the data folder.
+    Here { office: Box<Office>, store: Store, _lock: DataLock },
 }
 
 impl Admin {
     /// Finds the server of the data folder; when there is none, takes the folder's lock and opens
     /// the store itself.
     pub async fn open(config: &Config) -> Result<Admin, Failure> {
+        let folder = config.data.display();
         let mut waited = Duration::ZERO;
         loop {
             match DataLock::take(&config.data) {
-                Ok(_lock) => {
-                    let folder = config.data.display();
-                    return Err(Failure::new(format!(
-                        "no server runs on the data folder {folder}; start one"
-                    )));
-                }
+                Ok(lock) => return Admin::open_here(config, lock).await,
                 Err(LockError::Io(error)) => {
-                    let folder = config.data.display();
                     return Err(Failure::new(format!(
                         "the data folder {folder} cannot be used: {error}; set `data` or POSTRIDER_DATA to one that can"
                     )));
@@ -39,25 +42,31 @@ impl Admin {
                 Err(LockError::Held) => match AdminClient::connect(&config.data).await {
                     Ok(client) => return Ok(Admin::Server(Box::new(client))),
                     Err(error) if waited >= PATIENCE => {
-                        let folder = config.data.display();
                         return Err(Failure::new(format!(
                             "the data folder {folder} is in use, but {folder}/admin.sock does not answer ({error}); \
-                             run the command as the user of the server, or end the other command"
+                             run the command as the user of the server, or wait for the other command to end"
                         )));
                     }
                     Err(_) => {}
                 },
             }
-            let step = Duration::from_millis(100);
-            tokio::time::sleep(step).await;
-            waited += step;
+            tokio::time::sleep(STEP).await;
+            waited += STEP;
         }
+    }
+
+    async fn open_here(config: &Config, lock: DataLock) -> Result<Admin, Failure> {
+        let app = app::open(Arc::new(config.clone()), Clock::system()).await;
+        let app = app.map_err(|error| Failure::new(error.to_string()))?;
+        let office = Box::new(Office::new(app.store.clone(), app.blobs, config));
+        Ok(Admin::Here { office, store: app.store, _lock: lock })
     }
 
     /// Carries a request out.
     pub async fn ask(&mut self, request: AdminRequest) -> Result<AdminResponse, AdminError> {
         match self {
             Admin::Server(client) => client.ask(&request).await,
+            Admin::Here { office, .. } => office.answer(request).await,
         }
     }
 
@@ -66,6 +75,13 @@ impl Admin {
         match self.ask(request).await? {
             AdminResponse::Done(done) => print(&format!("{done}\n")),
             other => Err(Failure::unexpected(&other)),
+        }
+    }
+
+    /// Ends the work on the data folder in order.
+    pub async fn close(self) {
+        if let Admin::Here { store, .. } = self {
+            let _ = tokio::task::spawn_blocking(move || store.close()).await;
         }
     }
 }

@@ -9,14 +9,17 @@ mod account;
 pub mod admin;
 mod alias;
 mod argument;
+mod certificate;
 pub mod connection;
 pub mod demo;
 mod domain;
 pub mod import;
 pub mod lock;
+mod logging;
 pub mod output;
 mod queue;
 pub mod request;
+mod serve;
 mod show_config;
 pub mod socket;
 mod token;
@@ -28,6 +31,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::connection::Admin;
 use crate::cli::output::Failure;
+use crate::cli::serve::Server;
 use crate::config::Config;
 use crate::config::settings::Settings;
 
@@ -56,6 +60,24 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run the server; the same as without any command
+    #[command(
+        after_help = "Examples:\n  postrider serve\n  POSTRIDER_HTTP_LISTEN=0.0.0.0:8080 postrider serve"
+    )]
+    Serve,
+    /// Try it: a server for example.test with two accounts and some mail
+    #[command(after_help = "Example:\n  postrider demo")]
+    Demo,
+    /// Show what is configured and what can be
+    #[command(after_help = "Examples:\n  postrider config\n  postrider config --json")]
+    Config(show_config::ConfigArgs),
+    #[command(flatten)]
+    Admin(AdminCommand),
+}
+
+/// Commands that are carried out where the data folder is open.
+#[derive(Subcommand, Debug)]
+enum AdminCommand {
     /// Domains whose mail is accepted here
     #[command(subcommand)]
     Domain(domain::DomainCommand),
@@ -76,9 +98,6 @@ enum Command {
     /// Mail that waits to be filed or sent
     #[command(subcommand)]
     Queue(queue::QueueCommand),
-    /// Show what is configured and what can be
-    #[command(after_help = "Examples:\n  postrider config\n  postrider config --json")]
-    Config(show_config::ConfigArgs),
 }
 
 /// The whole program.
@@ -97,22 +116,35 @@ pub fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let settings = Settings::gather(arguments.config.as_deref(), std::env::vars_os())?;
     let config = Config::from_settings(&settings)?;
-    let command = match arguments.command {
-        None => return Ok(()),
-        Some(Command::Config(args)) => return show_config::run(args, &settings),
-        Some(command) => command,
-    };
-    let mut admin = Admin::open(&config).await?;
-    let admin = &mut admin;
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            logging::start(config.log_format, "info");
+            Server::start(config).await?.run().await
+        }
+        Command::Demo => {
+            logging::start(config.log_format, "warn");
+            demo::run(config).await
+        }
+        Command::Config(args) => show_config::run(args, &settings),
+        Command::Admin(command) => {
+            logging::start(config.log_format, "warn");
+            let mut admin = Admin::open(&config).await?;
+            let outcome = run_admin(command, &mut admin, &config).await;
+            admin.close().await;
+            outcome
+        }
+    }
+}
+
+async fn run_admin(command: AdminCommand, admin: &mut Admin, config: &Config) -> Result<(), Failure> {
     match command {
-        Command::Domain(command) => domain::run(command, admin).await,
-        Command::Account(command) => account::run(command, admin).await,
-        Command::Alias(command) => alias::run(command, admin).await,
-        Command::Access(command) => access::run(command, admin).await,
-        Command::Token(command) => token::run(command, admin).await,
-        Command::Queue(command) => queue::run(command, admin).await,
-        Command::Import(args) => import::run(args, admin, &config).await,
-        Command::Config(_) => Ok(()),
+        AdminCommand::Domain(command) => domain::run(command, admin).await,
+        AdminCommand::Account(command) => account::run(command, admin).await,
+        AdminCommand::Alias(command) => alias::run(command, admin).await,
+        AdminCommand::Access(command) => access::run(command, admin).await,
+        AdminCommand::Token(command) => token::run(command, admin).await,
+        AdminCommand::Queue(command) => queue::run(command, admin).await,
+        AdminCommand::Import(args) => import::run(args, admin, config).await,
     }
 }
 

@@ -34,8 +34,10 @@ impl HttpState {
             store: app.store.clone(),
             blobs: app.blobs.clone(),
             index: app.index.clone(),
+            cache: app.cache.clone(),
             hostname: app.config.hostname.as_str().into(),
             max_upload: usize::try_from(app.config.max_upload_size).unwrap_or(usize::MAX),
+            recipients_per_hour: app.config.recipients_per_hour,
         };
         let tickets = Tickets::new(app.clock.clone());
         HttpState { app, jmap, hub, tickets, concurrency: Arc::default(), metrics }

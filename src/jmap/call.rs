@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::blob::Blobs;
+use crate::cache::Cache;
 use crate::index::Index;
 use crate::jmap::arguments::Arguments;
 use crate::jmap::capability::Capability;
@@ -19,10 +20,14 @@ pub struct Jmap {
     pub blobs: Blobs,
     /// Full text.
     pub index: Index,
+    /// Rate counters.
+    pub cache: Cache,
     /// Name of this server in Message-IDs and Received lines.
     pub hostname: std::sync::Arc<str>,
     /// Octets of the largest message and upload.
     pub max_upload: usize,
+    /// Recipients that an account may send to in an hour.
+    pub recipients_per_hour: u64,
 }
 
 /// An account that a login may use.

@@ -39,5 +39,19 @@ pub const MAX_MAILBOXES_PER_EMAIL: usize = 1_000;
 pub const MAX_KEYWORDS_PER_EMAIL: usize = 200;
 /// Octets of all attachments of a new Email.
 pub const MAX_SIZE_ATTACHMENTS_PER_EMAIL: usize = 50_000_000;
+/// Identities of an account.
+pub const MAX_IDENTITIES: usize = 1_000;
+/// Octets of an Identity's name.
+pub const MAX_IDENTITY_NAME: usize = 1_000;
+/// Octets of a signature.
+pub const MAX_SIGNATURE: usize = 64 * 1024;
+/// Addresses in an Identity's replyTo or bcc.
+pub const MAX_IDENTITY_ADDRESSES: usize = 100;
+/// Octets of the subject of vacation replies.
+pub const MAX_VACATION_SUBJECT: usize = 1_000;
+/// Octets of each body of vacation replies.
+pub const MAX_VACATION_BODY: usize = 256 * 1024;
+/// Recipients of one submission.
+pub const MAX_RECIPIENTS: usize = 1_000;
 /// Seconds by which sending can be delayed.
 pub const MAX_DELAYED_SEND: i64 = 30 * 86_400;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::capability::Capability;
-use crate::jmap::{email, mailbox, thread};
+use crate::jmap::{email, identity, mailbox, submission, thread, vacation};
 
 type Running<'a> = Pin<Box<dyn Future<Output = MethodResult> + Send + 'a>>;
 
@@ -48,6 +48,19 @@ static METHODS: &[Method] = methods! {
     "Email/query" Mail email::query::query;
     "Email/queryChanges" Mail email::query::query_changes;
     "Email/set" Mail email::set::set;
+
+    "Identity/get" Submission identity::get;
+    "Identity/changes" Submission identity::changes;
+    "Identity/set" Submission identity::set;
+
+    "EmailSubmission/get" Submission submission::get;
+    "EmailSubmission/changes" Submission submission::changes;
+    "EmailSubmission/query" Submission submission::query::query;
+    "EmailSubmission/queryChanges" Submission submission::query::query_changes;
+    "EmailSubmission/set" Submission submission::set::set;
+
+    "VacationResponse/get" VacationResponse vacation::get;
+    "VacationResponse/set" VacationResponse vacation::set;
 };
 
 /// The method of a name.

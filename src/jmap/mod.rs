@@ -8,6 +8,9 @@ pub mod call;
 pub mod capability;
 pub mod email;
 pub mod error;
+#[cfg(test)]
+pub mod fixture;
+pub mod identity;
 pub mod limits;
 pub mod mailbox;
 pub mod method;
@@ -15,4 +18,6 @@ mod reference;
 pub mod request;
 pub mod session;
 pub mod standard;
+pub mod submission;
 pub mod thread;
+pub mod vacation;

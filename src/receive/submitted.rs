@@ -5,7 +5,7 @@ use mail_parser::{DateTime, MessageParser};
 
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::types::address::Address;
-use crate::types::id::Id;
+use crate::types::id::{AccountId, Id};
 
 /// Why a message cannot be submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +30,17 @@ impl NotSubmittable {
     }
 }
 
-/// Whether an address, or what it is without its plus-address tag, is among the login's.
-pub fn is_own(address: &Address, own: &[Address]) -> bool {
-    own.contains(address) || address.without_tag().is_some_and(|base| own.contains(&base))
+/// The account to which an address, or what it is without its plus-address tag, belongs.
+pub fn owner(address: &Address, own: &[(Address, AccountId)]) -> Option<AccountId> {
+    let find =
+        |wanted: &Address| own.iter().find(|(address, _)| address == wanted).map(|(_, account)| *account);
+    find(address).or_else(|| find(&address.without_tag()?))
 }
 
 /// The message as it goes out, below its trace fields.
 pub fn prepare(
     message: &[u8],
-    own: &[Address],
+    own: &[(Address, AccountId)],
     id: Id,
     host_name: &str,
     now_ms: i64,
@@ -104,7 +106,7 @@ fn field_name(field: &[u8]) -> &[u8] {
     }
 }
 
-fn check_author(field: &[u8], own: &[Address]) -> Result<(), NotSubmittable> {
+fn check_author(field: &[u8], own: &[(Address, AccountId)]) -> Result<(), NotSubmittable> {
     let parsed = MessageParser::new().parse_headers(field).ok_or(NotSubmittable::From)?;
     let from = parsed.from().ok_or(NotSubmittable::From)?;
     let mut authors = from.iter().peekable();
@@ -112,7 +114,7 @@ fn check_author(field: &[u8], own: &[Address]) -> Result<(), NotSubmittable> {
     for author in authors {
         let address = author.address.as_deref().ok_or(NotSubmittable::From)?;
         let address = Address::parse(address).map_err(|_| NotSubmittable::From)?;
-        if !is_own(&address, own) {
+        if owner(&address, own).is_none() {
             return Err(NotSubmittable::ForeignAuthor);
         }
     }
@@ -143,8 +145,8 @@ mod tests {
 
     use super::*;
 
-    fn own() -> Vec<Address> {
-        vec![Address::parse("alice@example.test").expect("address")]
+    fn own() -> Vec<(Address, AccountId)> {
+        vec![(Address::parse("alice@example.test").expect("address"), AccountId(Id(1)))]
     }
 
     fn prepared(message: &str) -> Result<String, NotSubmittable> {

@@ -138,6 +138,22 @@ impl OriginalRecipient {
             if address_type == "utf-8" { decode_utf8_address(address) } else { decode_xtext(address) }?;
         Some(OriginalRecipient { address_type, address })
     }
+
+    /// Reads the form without encoding, in which queues and bounces have it (RFC 3464, 2.3.1).
+    pub fn from_decoded(text: &str) -> Option<OriginalRecipient> {
+        let (address_type, address) = text.split_once(';')?;
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if address_type.is_empty() || address.is_empty() || !address_type.chars().all(legal) {
+            return None;
+        }
+        let address_type = address_type.to_ascii_lowercase();
+        Some(OriginalRecipient { address_type, address: address.trim().to_owned() })
+    }
+
+    /// The form without encoding.
+    pub fn decoded(&self) -> String {
+        format!("{};{}", self.address_type, self.address)
+    }
 }
 
 impl fmt::Display for OriginalRecipient {
@@ -302,6 +318,8 @@ mod tests {
         let found = RcptParameters::parse(" NOTIFY=SUCCESS,delay ORCPT=RFC822;a+2Bb@x.test");
         let orcpt = OriginalRecipient { address_type: "rfc822".to_owned(), address: "a+b@x.test".to_owned() };
         assert_eq!(orcpt.to_string(), "rfc822;a+2Bb@x.test");
+        assert_eq!(orcpt.decoded(), "rfc822;a+b@x.test");
+        assert_eq!(OriginalRecipient::from_decoded("RFC822; a+b@x.test").as_ref(), Some(&orcpt));
         let notify = Notify { success: true, failure: false, delay: true };
         assert_eq!(notify.to_string(), "SUCCESS,DELAY");
         assert_eq!(found, Ok(RcptParameters { notify: Some(notify), orcpt: Some(orcpt) }));

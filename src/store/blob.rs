@@ -307,26 +307,8 @@ pub async fn touch(tx: &mut Tx, hash: BlobHash, size: i64) -> Result<bool, Store
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::Bus;
-    use crate::store::Store;
-    use crate::store::unit::Urgency;
+    use crate::store::testing::{bare_account, store_in};
     use crate::types::clock::Clock;
-
-    fn store(folder: &tempfile::TempDir) -> Store {
-        Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), Clock::fixed(1_000)).unwrap()
-    }
-
-    async fn account(store: &Store) -> AccountId {
-        let id = store.ids().make();
-        let unit = async move |tx: &mut Tx| {
-            sql("insert into account (id, name, created_at, lane, epoch) values ($1, 'a', 0, 0, 1)")
-                .bind(id)
-                .run(tx)
-                .await
-        };
-        store.write_plain(Urgency::Interactive, unit).await.unwrap();
-        AccountId(id)
-    }
 
     fn body() -> InlineBody {
         InlineBody { size: 3, is_zstd: false, body: Bytes::from_static(b"abc") }
@@ -335,8 +317,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_goes_with_the_last_reference_of_its_account() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(&folder);
-        let (mine, other) = (account(&store).await, account(&store).await);
+        let store = store_in(folder.path(), Clock::fixed(1_000));
+        let (mine, other) = (bare_account(&store).await, bare_account(&store).await);
         let (one, two) = (BlobHash([1; 32]), BlobHash([2; 32]));
         for account in [mine, other] {
             let unit = async move |tx: &mut Tx| {
@@ -385,8 +367,8 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_uploads_of_the_login_make_room() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(&folder);
-        let account = account(&store).await;
+        let store = store_in(folder.path(), Clock::fixed(1_000));
+        let account = bare_account(&store).await;
         let hash = |number| BlobHash([number; 32]);
         let quota = UploadQuota { bytes: 100, uploads: 3 };
         let upload = async |login: i64, number: u8, size: i64| {

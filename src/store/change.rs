@@ -1,10 +1,17 @@
 //! The change log: which objects of a type have changed since a state (RFC 8620, 5.2).
 
+use crate::store::Store;
 use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
+use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
 use crate::types::id::{AccountId, Id};
 use crate::types::object_type::ObjectType;
 use crate::types::state::State;
+
+const DAY_MS: i64 = 86_400_000;
+/// Entries of one type that one transaction removes.
+const TRIMMED_AT_ONCE: i64 = 1_000;
 
 /// What has happened to an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -182,6 +189,56 @@ async fn changes_from(
         head
     };
     Ok(ChangesSince::Known { changes: merge(rows.into_iter().skip(skip)), new_state, has_more })
+}
+
+/// Removes entries of the log from before a time, a bounded number at once; whether there are more.
+/// States from before the floor that this raises are refused from then on.
+pub async fn trim(store: &Store, account: AccountId, before_ms: i64) -> Result<bool, StoreError> {
+    let day = before_ms.div_euclid(DAY_MS);
+    let mut snapshot = store.read().await?;
+    // The first modseq of the first day that is kept: all before it goes.
+    let kept_from =
+        sql("select modseq from change_day where account_id = $1 and day >= $2 order by day limit 1")
+            .bind(account)
+            .bind(day)
+            .value::<i64>(&mut snapshot)
+            .await?;
+    let has_old_days = sql("select 1 from change_day where account_id = $1 and day < $2 limit 1")
+        .bind(account)
+        .bind(day)
+        .value::<i64>(&mut snapshot)
+        .await?;
+    drop(snapshot);
+    let (Some(kept_from), Some(_)) = (kept_from, has_old_days) else { return Ok(false) };
+    let floor = kept_from - 1;
+    store
+        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+            let mut removed = 0;
+            for object_type in ObjectType::ALL {
+                removed +=
+                    sql("delete from change where account_id = $1 and type = $2 and (modseq, object_id) in \
+                                (select modseq, object_id from change where account_id = $1 and type = $2 \
+                                and modseq <= $3 order by modseq limit $4)")
+                    .bind(account)
+                    .bind(object_type.number())
+                    .bind(floor)
+                    .bind(TRIMMED_AT_ONCE)
+                    .run(tx)
+                    .await?;
+            }
+            let has_more = removed > 0;
+            // Raised with the first entry that goes: no answer is ever built on a log with holes.
+            sql("update account set log_floor = $2 where id = $1").bind(account).bind(floor).run(tx).await?;
+            if !has_more {
+                sql("delete from change_day where account_id = $1 and day < $2")
+                    .bind(account)
+                    .bind(day)
+                    .run(tx)
+                    .await?;
+            }
+            Ok(has_more)
+        })
+        .await
 }
 
 /// Folds the changes of each object into one, in the order in which the objects first changed.

@@ -49,6 +49,13 @@ impl Conn {
         &sqlite.connection
     }
 
+    /// The SQLite connection beneath, for tests that make it fail.
+    #[cfg(test)]
+    pub(super) fn as_sqlite_mut(&mut self) -> &mut rusqlite::Connection {
+        let Engine::Sqlite(sqlite) = &mut self.engine;
+        &mut sqlite.connection
+    }
+
     /// Whether the engine has ended the transaction by itself (disk full, I/O error).
     pub(super) fn has_lost_transaction(&self) -> bool {
         self.as_sqlite().is_autocommit()
@@ -227,6 +234,8 @@ fn bind_sqlite(statement: &mut rusqlite::Statement<'_>, values: &[Value]) -> Res
 
 /// The statement in SQLite's dialect, worked out once for each connection and text.
 fn sqlite_text(known: &mut HashMap<Cow<'static, str>, Arc<str>>, text: Cow<'static, str>) -> Arc<str> {
+    #[cfg(test)]
+    crate::store::plan::record(&text);
     if let Some(translated) = known.get(&text) {
         return translated.clone();
     }

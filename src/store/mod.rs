@@ -11,13 +11,19 @@ pub mod db;
 pub mod directory;
 pub mod email;
 pub mod error;
+#[cfg(test)]
+mod funnel_tests;
 pub mod identity;
 pub mod mailbox;
 pub mod migrate;
+#[cfg(test)]
+mod plan;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
 pub mod submission;
+#[cfg(test)]
+pub mod testing;
 pub mod tx;
 pub mod unit;
 pub mod vacation;

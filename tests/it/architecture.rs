@@ -14,14 +14,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dns", &["types", "config"]),
     ("bus", &["types", "config"]),
     ("cache", &["types", "config"]),
-    ("blob", &["types", "config"]),
     ("store", &["types", "config", "mail", "bus", "cache"]),
+    // Which objects are referenced, and the small bodies, stand in the database.
+    ("blob", &["types", "config", "mail", "store"]),
     ("index", &["types", "config", "mail", "blob", "store"]),
     ("app", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store", "index"]),
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
     ("receive", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
     ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
+    ("sweep", &["types", "config", "blob", "store"]),
     ("push", &["types", "config", "bus", "cache", "store"]),
     ("http", &["types", "config", "cache", "jmap", "push", "blob", "store", "app"]),
 ];
@@ -51,6 +53,13 @@ struct Source {
     /// The first folder, or the file's own name.
     part: String,
     code: String,
+}
+
+impl Source {
+    /// Whether all of the file is test code.
+    fn is_test(&self) -> bool {
+        self.path.ends_with("tests.rs") || self.path.ends_with("testing.rs")
+    }
 }
 
 fn sources() -> Vec<Source> {
@@ -239,8 +248,10 @@ fn without_tests(code: &str) -> (String, usize) {
                 }
             }
         }
-        removed += out[start..end].matches('\n').count() + 1;
-        out.replace_range(start..end, "");
+        // Lines stay where they are, so that findings name the right one.
+        let lines = out[start..end].matches('\n').count();
+        removed += lines + 1;
+        out.replace_range(start..end, &"\n".repeat(lines));
     }
     (out, removed)
 }
@@ -261,7 +272,11 @@ fn each_part_imports_only_what_it_may() {
             findings.push(format!("src/{}: not in the table of parts", source.path));
             continue;
         };
-        for (name, line) in imports(&source.code, "crate") {
+        // Tests may build what their part gets handed.
+        if source.is_test() {
+            continue;
+        }
+        for (name, line) in imports(&without_tests(&source.code).0, "crate") {
             if name != source.part && !allowed.contains(&name.as_str()) {
                 findings.push(format!("src/{}:{line}: {} imports {name}", source.path, source.part));
             }
@@ -359,10 +374,9 @@ fn parsers_are_never_async() {
     let mut findings = Vec::new();
     for source in sources() {
         let is_parser = matches!(source.part.as_str(), "types" | "mail" | "smtp");
-        // The client and the reading of a connection wait for the network; what they read is
-        // parsed elsewhere.
-        if !is_parser || source.path.starts_with("smtp/client") || source.path.starts_with("smtp/connection")
-        {
+        // The client and the stream wait for the network; what they read is parsed elsewhere.
+        let waits = source.path.starts_with("smtp/client") || source.path == "smtp/stream.rs";
+        if !is_parser || waits {
             continue;
         }
         let code = without_tests(&source.code).0;
@@ -382,11 +396,8 @@ fn parsers_are_never_async() {
 fn app_has_no_methods() {
     let mut findings = Vec::new();
     for source in sources().iter().filter(|source| source.part == "app") {
-        for at in words(&source.code, "fn") {
-            let signature = source.code[at..].split(['{', ';']).next().unwrap_or("");
-            if words(signature, "self").next().is_some() {
-                findings.push(format!("src/{}:{}", source.path, line_of(&source.code, at)));
-            }
+        for (at, _) in source.code.match_indices("impl App ") {
+            findings.push(format!("src/{}:{}", source.path, line_of(&source.code, at)));
         }
     }
     assert_none(
@@ -414,7 +425,7 @@ fn nothing_is_left_for_later() {
 fn every_file_says_what_it_is() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut findings = Vec::new();
-    for source in sources().iter().filter(|source| source.part != "main") {
+    for source in sources().iter().filter(|source| source.part != "main" && !source.is_test()) {
         let text = fs::read_to_string(root.join(&source.path)).unwrap_or_default();
         if !text.trim_start().starts_with("//!") {
             findings.push(format!("src/{}", source.path));
@@ -460,7 +471,7 @@ mod of_the_reader {
     #[test]
     fn test_modules_are_not_counted() {
         let (code, lines) = without_tests("a\n#[cfg(test)]\nmod tests {\n fn x() {}\n}\nb\n");
-        assert_eq!(code, "a\n\nb\n");
+        assert_eq!(code, "a\n\n\n\n\nb\n");
         assert_eq!(lines, 4);
     }
 }

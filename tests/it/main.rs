@@ -3,4 +3,7 @@
 
 mod architecture;
 mod corpus;
+mod end_to_end;
+mod running;
+mod state_property;
 mod support;

@@ -79,13 +79,12 @@ fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
 async fn find(office: &Office, text: &str) -> Result<(QueueName, QueueEntry), AdminError> {
     let none = || AdminError::new(format!("{text} is in no queue; `postrider queue list` shows what is"));
     let id: Id = text.parse().map_err(|_| none())?;
-    for (name, queue) in [(QueueName::Incoming, Queue::Incoming), (QueueName::Outgoing, Queue::Outgoing)] {
-        let lane = cluster::lane_of_row(&mut *office.store.read().await?, queue, id).await?;
-        let Some(lane) = lane else { continue };
-        let found = page(office, name, (lane, Id(id.0 - 1)), 1).await?.pop().filter(|entry| entry.id == id);
-        return Ok((name, found.ok_or_else(none)?));
+    let mut snapshot = office.store.read().await?;
+    if let Some(entry) = cluster::incoming_entry(&mut snapshot, id).await? {
+        return Ok((QueueName::Incoming, entry));
     }
-    Err(none())
+    let entry = cluster::outgoing_entry(&mut snapshot, id).await?;
+    entry.map(|entry| (QueueName::Outgoing, entry)).ok_or_else(none)
 }
 
 pub async fn show(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {

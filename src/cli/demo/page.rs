@@ -11,8 +11,6 @@ pub const ACCOUNTS: [(&str, &str); 2] =
 pub struct Running {
     /// Such as `http://127.0.0.1:8080`.
     pub url: String,
-    /// Path of the JMAP API below it.
-    pub api_path: &'static str,
     /// `host:port`.
     pub smtp: Option<String>,
     /// `host:port`.
@@ -28,7 +26,7 @@ pub struct Running {
 pub fn page(running: &Running) -> String {
     let Running { url, account_id, .. } = running;
     let [(alice, alice_password), (bob, bob_password)] = ACCOUNTS;
-    let api = format!("{url}{}", running.api_path);
+    let api = format!("{url}/jmap/api");
     let login = format!("-u {alice}:{alice_password}");
     let off = "off".to_owned();
     let smtp = running.smtp.as_ref().unwrap_or(&off);
@@ -108,7 +106,6 @@ mod tests {
     fn requests_of_the_page_are_json_and_fit_into_quotes() {
         let running = Running {
             url: "http://127.0.0.1:8080".into(),
-            api_path: "/jmap",
             smtp: Some("127.0.0.1:2525".into()),
             submission: None,
             account_id: "abc".into(),

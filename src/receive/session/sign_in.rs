@@ -5,7 +5,7 @@ use crate::smtp::line::Line;
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::smtp::sasl::{self, Exchange, Mechanism, SaslError};
 use crate::types::address::Address;
-use crate::types::id::Id;
+use crate::types::id::{AccountId, Id};
 
 /// Who a client has shown to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub struct SignedIn {
     pub login: Id,
     /// Its name.
     pub name: String,
-    /// The addresses that it may write as.
-    pub addresses: Vec<Address>,
+    /// The addresses that it may write as, each with its account.
+    pub addresses: Vec<(Address, AccountId)>,
 }
 
 /// What came of a sign-in.

@@ -80,7 +80,7 @@ fn who_signs_in(login: &str, password: &str) -> SignInAnswer {
         ("alice", "secret") => SignInAnswer::SignedIn(SignedIn {
             login: Id(7),
             name: "alice".to_owned(),
-            addresses: vec![Address::parse("alice@example.test").expect("address")],
+            addresses: vec![(Address::parse("alice@example.test").expect("address"), AccountId(Id(1)))],
         }),
         ("down", _) => SignInAnswer::Unavailable,
         ("many", _) => SignInAnswer::TooMany,

@@ -1,7 +1,7 @@
 //! MAIL and RCPT: the envelope.
 
 use crate::receive::session::{Mode, Role, Session, Step};
-use crate::receive::submitted::is_own;
+use crate::receive::submitted::owner;
 use crate::smtp::bdat::ChunkCollector;
 use crate::smtp::parameters::{Hold, MailParameters, RcptParameters};
 use crate::smtp::path::{ForwardPath, ReversePath};
@@ -95,7 +95,7 @@ impl Session {
             // The null path is nobody's: notifications of users go out with it (RFC 8098, 3), and
             // who wrote them is checked in From.
             if let ReversePath::Mailbox(mailbox) = from
-                && !is_own(mailbox.address(), &signed_in.addresses)
+                && owner(mailbox.address(), &signed_in.addresses).is_none()
             {
                 return Err(Reply::new(550, EnhancedCode(5, 7, 1), "This address is not yours"));
             }

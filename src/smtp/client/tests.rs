@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::smtp::client::error::ErrorKind;
 use crate::smtp::client::tls::{TlsPolicy, TlsSettings, accepting_any, verifying};
-use crate::smtp::client::transaction::{OutgoingEnvelope, OutgoingRecipient, RecipientResult};
+use crate::smtp::client::transaction::{Envelope, Recipient, RecipientResult};
 use crate::smtp::client::{Client, ClientOptions, Timeouts};
 use crate::smtp::parameters::{Notify, OriginalRecipient, Ret};
 use crate::smtp::reply::EnhancedCode;
@@ -48,12 +48,12 @@ fn options() -> ClientOptions {
     }
 }
 
-fn envelope(recipients: &[&str]) -> OutgoingEnvelope {
-    OutgoingEnvelope {
+fn envelope(recipients: &[&str]) -> Envelope {
+    Envelope {
         sender: "a@me.test".to_owned(),
         recipients: recipients
             .iter()
-            .map(|address| OutgoingRecipient { address: (*address).to_owned(), ..Default::default() })
+            .map(|address| Recipient { address: (*address).to_owned(), ..Default::default() })
             .collect(),
         ..Default::default()
     }

@@ -5,7 +5,9 @@ pub mod sweep;
 
 use crate::bus::Queue;
 use crate::store::db::{Conn, sql};
+use crate::store::directory::token::Token;
 use crate::store::error::StoreError;
+use crate::store::value::Row;
 use crate::types::blob_id::BlobHash;
 use crate::types::envelope::{IncomingEnvelope, OutgoingEnvelope, OutgoingRecipient};
 use crate::types::id::{AccountId, Id};
@@ -81,6 +83,51 @@ pub async fn alias_list(
     .bind(after.1)
     .bind(limit as i64)
     .all(conn, |row| Ok(AliasEntry { alias: row.get(0)?, account: row.get(1)?, account_name: row.get(2)? }))
+    .await
+}
+
+/// Who reaches which account, in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessEntry {
+    /// The name of the login.
+    pub login: String,
+    /// The primary address of the account.
+    pub account_name: String,
+    /// Whether the login may only read.
+    pub is_read_only: bool,
+    /// Whether the account is the login's own.
+    pub is_personal: bool,
+}
+
+/// All access of all logins, by login.
+pub async fn access_list(conn: &mut Conn) -> Result<Vec<AccessEntry>, StoreError> {
+    sql("select l.name, a.account_name, a.is_read_only, a.is_personal from access a \
+         join login l on l.id = a.login_id order by l.name, a.is_personal desc, a.account_name")
+    .all(conn, |row| {
+        Ok(AccessEntry {
+            login: row.get(0)?,
+            account_name: row.get(1)?,
+            is_read_only: row.get(2)?,
+            is_personal: row.get(3)?,
+        })
+    })
+    .await
+}
+
+/// The tokens of all logins, each with the name of its login.
+pub async fn token_list(conn: &mut Conn) -> Result<Vec<(String, Token)>, StoreError> {
+    sql("select l.name, t.id, t.name, t.created_at, t.expires_at, t.last_used_at from token t \
+         join login l on l.id = t.login_id order by l.name, t.id")
+    .all(conn, |row| {
+        let token = Token {
+            id: row.get(1)?,
+            name: row.get(2)?,
+            created_at: row.get(3)?,
+            expires_at: row.get(4)?,
+            last_used_at: row.get(5)?,
+        };
+        Ok((row.get(0)?, token))
+    })
     .await
 }
 
@@ -175,8 +222,10 @@ pub struct QueueEntry {
     pub last_error: String,
     /// Of the message, in bytes.
     pub size: i64,
-    /// Of the message.
+    /// Of its content.
     pub body_hash: BlobHash,
+    /// Whether an incoming row has its content staged in the blob store instead of `incoming::bodies`.
+    pub is_staged: bool,
     /// Of an outgoing row: the account that sends it.
     pub account: Option<AccountId>,
     /// Of an outgoing row: the domain to which it goes.
@@ -187,42 +236,79 @@ pub struct QueueEntry {
     pub recipients: Vec<String>,
 }
 
+/// Reads rows of `incoming`; what follows is a condition.
+const FROM_INCOMING: &str = "select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, \
+                             body_hash, is_staged, envelope from incoming where";
+
+fn read_incoming(row: &Row<'_>) -> Result<QueueEntry, StoreError> {
+    // A list shows rows that cannot be read, too: they are the ones that somebody looks for.
+    let envelope: Option<IncomingEnvelope> = serde_json::from_str(row.text(11)?).ok();
+    let (sender, recipients) = match envelope {
+        Some(envelope) => (envelope.mail_from, envelope.recipients),
+        None => Default::default(),
+    };
+    Ok(QueueEntry {
+        lane: row.get(0)?,
+        id: row.get(1)?,
+        created_at: row.get(2)?,
+        due: row.get(3)?,
+        tries: row.get(4)?,
+        is_leased: row.get(5)?,
+        is_held: row.get(6)?,
+        last_error: row.get(7)?,
+        size: row.get(8)?,
+        body_hash: row.get(9)?,
+        is_staged: row.get(10)?,
+        account: None,
+        destination: None,
+        sender,
+        recipients: recipients.into_iter().map(|recipient| recipient.address).collect(),
+    })
+}
+
+/// Reads rows of `outgoing`; what follows is a condition.
+const FROM_OUTGOING: &str = "select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, \
+                             body_hash, account_id, domain, envelope, recipients from outgoing where";
+
+fn read_outgoing(row: &Row<'_>) -> Result<QueueEntry, StoreError> {
+    let envelope: Option<OutgoingEnvelope> = serde_json::from_str(row.text(12)?).ok();
+    let recipients: Vec<OutgoingRecipient> = serde_json::from_str(row.text(13)?).unwrap_or_default();
+    Ok(QueueEntry {
+        lane: row.get(0)?,
+        id: row.get(1)?,
+        created_at: row.get(2)?,
+        due: row.get(3)?,
+        tries: row.get(4)?,
+        is_leased: row.get(5)?,
+        is_held: row.get(6)?,
+        last_error: row.get(7)?,
+        size: row.get(8)?,
+        body_hash: row.get(9)?,
+        is_staged: false,
+        account: Some(row.get(10)?),
+        destination: Some(row.get(11)?),
+        sender: envelope.map(|envelope| envelope.mail_from).unwrap_or_default(),
+        recipients: recipients.into_iter().map(|recipient| recipient.address).collect(),
+    })
+}
+
 /// Incoming rows by lane and id, from the one after `after` on.
 pub async fn incoming_list(
     conn: &mut Conn,
     after: (i64, Id),
     limit: usize,
 ) -> Result<Vec<QueueEntry>, StoreError> {
-    sql("select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, envelope, body_hash \
-         from incoming where (lane, id) > ($1, $2) order by lane, id limit $3")
-    .bind(after.0)
-    .bind(after.1)
-    .bind(limit as i64)
-    .all(conn, |row| {
-        // A list shows rows that cannot be read, too: they are the ones that somebody looks for.
-        let envelope: Option<IncomingEnvelope> = serde_json::from_str(row.text(9)?).ok();
-        let (sender, recipients) = match envelope {
-            Some(envelope) => (envelope.mail_from, envelope.recipients),
-            None => Default::default(),
-        };
-        Ok(QueueEntry {
-            lane: row.get(0)?,
-            id: row.get(1)?,
-            created_at: row.get(2)?,
-            due: row.get(3)?,
-            tries: row.get(4)?,
-            is_leased: row.get(5)?,
-            is_held: row.get(6)?,
-            last_error: row.get(7)?,
-            size: row.get(8)?,
-            body_hash: row.get(10)?,
-            account: None,
-            destination: None,
-            sender,
-            recipients: recipients.into_iter().map(|recipient| recipient.address).collect(),
-        })
-    })
-    .await
+    sql(format!("{FROM_INCOMING} (lane, id) > ($1, $2) order by lane, id limit $3"))
+        .bind(after.0)
+        .bind(after.1)
+        .bind(limit as i64)
+        .all(conn, read_incoming)
+        .await
+}
+
+/// An incoming row by its id alone.
+pub async fn incoming_entry(conn: &mut Conn, id: Id) -> Result<Option<QueueEntry>, StoreError> {
+    sql(format!("{FROM_INCOMING} id = $1")).bind(id).first(conn, read_incoming).await
 }
 
 /// Outgoing rows by lane and id, from the one after `after` on.
@@ -231,41 +317,68 @@ pub async fn outgoing_list(
     after: (i64, Id),
     limit: usize,
 ) -> Result<Vec<QueueEntry>, StoreError> {
-    sql("select lane, id, created_at, due, tries, is_leased, is_held, last_error, size, envelope, \
-         recipients, account_id, domain, body_hash \
-         from outgoing where (lane, id) > ($1, $2) order by lane, id limit $3")
-    .bind(after.0)
-    .bind(after.1)
-    .bind(limit as i64)
-    .all(conn, |row| {
-        let envelope: Option<OutgoingEnvelope> = serde_json::from_str(row.text(9)?).ok();
-        let recipients: Vec<OutgoingRecipient> = serde_json::from_str(row.text(10)?).unwrap_or_default();
-        Ok(QueueEntry {
-            lane: row.get(0)?,
-            id: row.get(1)?,
-            created_at: row.get(2)?,
-            due: row.get(3)?,
-            tries: row.get(4)?,
-            is_leased: row.get(5)?,
-            is_held: row.get(6)?,
-            last_error: row.get(7)?,
-            size: row.get(8)?,
-            body_hash: row.get(13)?,
-            account: Some(row.get(11)?),
-            destination: Some(row.get(12)?),
-            sender: envelope.map(|envelope| envelope.mail_from).unwrap_or_default(),
-            recipients: recipients.into_iter().map(|recipient| recipient.address).collect(),
-        })
-    })
-    .await
+    sql(format!("{FROM_OUTGOING} (lane, id) > ($1, $2) order by lane, id limit $3"))
+        .bind(after.0)
+        .bind(after.1)
+        .bind(limit as i64)
+        .all(conn, read_outgoing)
+        .await
 }
 
-/// The lane of a queue row, or `None` when it is gone.
-pub async fn lane_of_row(conn: &mut Conn, queue: Queue, id: Id) -> Result<Option<i64>, StoreError> {
-    let query = match queue {
-        Queue::Incoming => sql("select lane from incoming where id = $1"),
-        Queue::Outgoing => sql("select lane from outgoing where id = $1"),
-        Queue::Index => sql("select lane from index_queue where id = $1"),
-    };
-    query.bind(id).value(conn).await
+/// An outgoing row by its id alone.
+pub async fn outgoing_entry(conn: &mut Conn, id: Id) -> Result<Option<QueueEntry>, StoreError> {
+    sql(format!("{FROM_OUTGOING} id = $1")).bind(id).first(conn, read_outgoing).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::directory::fixture::Fixture;
+    use crate::store::directory::{access, address, token};
+    use crate::types::address::Address;
+
+    #[tokio::test]
+    async fn lists_go_on_where_they_ended() {
+        let fixture = Fixture::new().await;
+        let store = &fixture.store;
+        let alice = fixture.account("alice@example.test").await;
+        let bob = fixture.account("bob@example.test").await;
+        access::grant(store, alice.login, bob.account, true).await.unwrap();
+        token::add(store, bob.login, "laptop".to_owned(), 0).await.unwrap();
+        for alias in ["x@example.test", "y@example.test"] {
+            for account in [alice.account, bob.account] {
+                address::alias_add(store, Address::parse(alias).unwrap(), account).await.unwrap();
+            }
+        }
+        let mut snapshot = store.read().await.unwrap();
+        let first = account_list(&mut snapshot, AccountId::default(), 1).await.unwrap();
+        assert_eq!(first[0].name, "alice@example.test");
+        let rest = account_list(&mut snapshot, first[0].id, 10).await.unwrap();
+        assert_eq!(rest.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["bob@example.test"]);
+
+        let mut aliases = Vec::new();
+        let mut after = (String::new(), AccountId::default());
+        loop {
+            let page = alias_list(&mut snapshot, (&after.0, after.1), 3).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = (last.alias.clone(), last.account);
+            aliases.extend(page.into_iter().map(|entry| (entry.alias, entry.account_name)));
+        }
+        assert_eq!(aliases.len(), 4, "{aliases:?}");
+        assert_eq!(aliases[3], ("y@example.test".to_owned(), "bob@example.test".to_owned()));
+
+        let reached = access_list(&mut snapshot).await.unwrap();
+        let shown: Vec<_> =
+            reached.iter().map(|entry| (entry.login.as_str(), entry.account_name.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                ("alice@example.test", "alice@example.test"),
+                ("alice@example.test", "bob@example.test"),
+                ("bob@example.test", "bob@example.test"),
+            ]
+        );
+        let tokens = token_list(&mut snapshot).await.unwrap();
+        assert_eq!((tokens.len(), tokens[0].0.as_str()), (1, "bob@example.test"));
+    }
 }

@@ -15,8 +15,8 @@ use crate::types::address::Address;
 use crate::types::id::{AccountId, Id};
 use crate::types::object_type::ObjectType;
 
-/// The id of the one Quota object of each account (RFC 9425).
-pub const QUOTA_ID: Id = Id(1);
+/// Bit of a Quota change: the limit is another. The Quota object has the id of its account.
+pub const QUOTA_LIMIT_CHANGED: i64 = 2;
 
 /// The mailboxes of a new account, in the order in which clients show them: name and role.
 const DEFAULT_MAILBOXES: [(&str, &str); 6] = [
@@ -139,7 +139,7 @@ pub async fn names(conn: &mut Conn, ids: &[AccountId]) -> Result<HashMap<Account
 pub async fn has_room(tx: &mut Tx, size: i64) -> Result<bool, StoreError> {
     let account = tx.account();
     let usage = usage(tx, account).await?.ok_or(StoreError::NoSuchAccount)?;
-    Ok(usage.quota_bytes == 0 || usage.used_bytes + size <= usage.quota_bytes)
+    Ok(usage.quota_bytes == 0 || usage.used_bytes.saturating_add(size) <= usage.quota_bytes)
 }
 
 /// Sets how many bytes an account may keep; 0 is without limit. What it has stays.
@@ -151,7 +151,7 @@ pub async fn set_quota(store: &Store, account: AccountId, quota_bytes: i64) -> R
                 .bind(quota_bytes)
                 .run(tx)
                 .await?;
-            tx.updated(ObjectType::Quota, QUOTA_ID, 0);
+            tx.updated(ObjectType::Quota, account.0, QUOTA_LIMIT_CHANGED);
             Ok(())
         })
         .await?;
@@ -213,10 +213,17 @@ mod tests {
     async fn a_quota_that_changes_is_a_change() {
         let fixture = Fixture::new().await;
         let account = fixture.account("alice@example.test").await.account;
+        let room = async |size| {
+            let unit = async move |tx: &mut Tx| has_room(tx, size).await;
+            fixture.store.write(account, unit).await.unwrap()
+        };
+        assert!(room(i64::MAX).await);
         set_quota(&fixture.store, account, 1_000).await.unwrap();
+        assert!(room(1_000).await);
+        assert!(!room(1_001).await);
         let mut snapshot = fixture.store.read().await.unwrap();
         assert_eq!(usage(&mut snapshot, account).await.unwrap().unwrap().quota_bytes, 1_000);
-        assert_eq!(state_of(&mut snapshot, account, ObjectType::Quota).await.unwrap().modseq, 2);
+        assert_eq!(state_of(&mut snapshot, account, ObjectType::Quota).await.unwrap().modseq, 3);
         let outcome = set_quota(&fixture.store, AccountId(Id(7)), 1).await;
         assert!(matches!(outcome, Err(DirectoryError::NoSuchAccount)));
     }

@@ -215,6 +215,9 @@ mod tests {
         }
         drop(snapshot);
         assert!(matches!(revoke(store, Id(7), token.id).await, Err(DirectoryError::NoSuchToken)));
+        let mut snapshot = store.read().await.unwrap();
+        assert_eq!(owner(&mut snapshot, token.id).await.unwrap(), Some(login));
+        drop(snapshot);
 
         let mut events = store.bus().subscribe();
         revoke(store, login, token.id).await.unwrap();

@@ -17,9 +17,6 @@ use crate::types::blob_id::BlobHash;
 use crate::types::envelope::IncomingEnvelope;
 use crate::types::id::Id;
 
-/// The largest body, in bytes, that waits inside the database.
-pub const INLINE_MAX: usize = 64 * 1_024;
-
 /// A message to be filed.
 #[derive(Clone, Debug)]
 pub struct NewIncoming {
@@ -29,7 +26,8 @@ pub struct NewIncoming {
     pub body_hash: BlobHash,
     /// Of the content, in bytes.
     pub size: i64,
-    /// The content; `None` when it is staged in the blob store.
+    /// The content, of at most `store::blob::INLINE_MAX` bytes; `None` when it is staged in the blob
+    /// store.
     pub inline: Option<Bytes>,
 }
 

@@ -1,13 +1,14 @@
 //! The outgoing queue: one row for each message and destination domain, with its recipients.
 //!
 //! Rows are in the lane of the account that sends, and keep the message by a blob reference of their
-//! own. What a delivery came to is written for a batch of rows in one transaction of that account,
+//! own, whose object is the row. What a delivery came to is written for a batch of rows in one transaction of that account,
 //! so that a bulk sender does not queue on its own account row.
 
 use std::collections::HashSet;
 
 use crate::bus::Queue;
 use crate::store::Store;
+use crate::store::blob::{self, BlobSource, Reference};
 use crate::store::db::sql;
 use crate::store::error::StoreError;
 use crate::store::queue::NEVER;
@@ -18,9 +19,6 @@ use crate::store::value::Value;
 use crate::types::blob_id::BlobHash;
 use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
 use crate::types::id::{AccountId, Id};
-
-/// `blob_reference.source` of outgoing rows.
-pub const BLOB_SOURCE: i64 = 3;
 
 /// A message to be sent to the recipients of one domain.
 #[derive(Clone, Debug)]
@@ -117,22 +115,19 @@ pub async fn insert(tx: &mut Tx, new: &[NewOutgoing]) -> Result<Vec<Id>, StoreEr
             row.body_hash.into(),
             row.size.into(),
         ]);
-        references.push(vec![
-            account.into(),
-            row.body_hash.into(),
-            BLOB_SOURCE.into(),
-            id.into(),
-            row.size.into(),
-        ]);
+        references.push(Reference {
+            hash: row.body_hash,
+            source: BlobSource::Submission,
+            object_id: id,
+            size: row.size,
+            expires_at: 0,
+        });
     }
     sql("insert into outgoing (lane, id, due, created_at, account_id, submission_id, domain, envelope, \
          recipients, body_hash, size) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
     .run_each(tx, rows)
     .await?;
-    sql("insert into blob_reference (account_id, hash, source, object_id, size, expires_at) \
-         values ($1, $2, $3, $4, $5, 0)")
-    .run_each(tx, references)
-    .await?;
+    blob::reference_add(tx, &references).await?;
     if new.iter().any(|row| row.due <= now_ms) {
         tx.wake(Queue::Outgoing, lane);
     }
@@ -205,19 +200,13 @@ pub async fn settle(tx: &mut Tx, outcomes: &[Outcome]) -> Result<Vec<Claim>, Sto
     let claims: Vec<Claim> = outcomes.iter().map(|outcome| outcome.claim).collect();
     let held = claim::held(tx, Queue::Outgoing, &claims).await?;
     let holds: HashSet<Claim> = held.iter().copied().collect();
-    let account = tx.account();
     let (mut done, mut references, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for outcome in outcomes.iter().filter(|outcome| holds.contains(&outcome.claim)) {
         let claim = outcome.claim;
         let (due, error, is_held) = match &outcome.next {
             Next::Done => {
                 done.push(claim);
-                references.push(vec![
-                    account.into(),
-                    outcome.body_hash.into(),
-                    BLOB_SOURCE.into(),
-                    claim.id.into(),
-                ]);
+                references.push((outcome.body_hash, claim.id));
                 continue;
             }
             Next::Retry { due, error } => (*due, error, false),
@@ -234,9 +223,7 @@ pub async fn settle(tx: &mut Tx, outcomes: &[Outcome]) -> Result<Vec<Claim>, Sto
         ]);
     }
     claim::done(tx, Queue::Outgoing, &done).await?;
-    sql("delete from blob_reference where account_id = $1 and hash = $2 and source = $3 and object_id = $4")
-        .run_each(tx, references)
-        .await?;
+    blob::reference_remove(tx, BlobSource::Submission, &references).await?;
     sql("update outgoing set due = $4, recipients = $5, last_error = $6, is_held = $7, is_leased = 0 \
          where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
     .run_each(tx, kept)
@@ -258,13 +245,14 @@ pub async fn cancel(tx: &mut Tx, submission: Id) -> Result<bool, StoreError> {
     if taken.is_some() {
         return Ok(false);
     }
-    let rows = sql("delete from outgoing where lane = $1 and account_id = $2 and submission_id = $3 \
-                    and attempts = 0 returning id, body_hash")
-    .bind(lane)
-    .bind(account)
-    .bind(submission)
-    .all(tx, |row| Ok((row.get::<Id>(0)?, row.get::<BlobHash>(1)?)))
-    .await?;
+    let references: Vec<(BlobHash, Id)> =
+        sql("delete from outgoing where lane = $1 and account_id = $2 and submission_id = $3 \
+                    and attempts = 0 returning body_hash, id")
+        .bind(lane)
+        .bind(account)
+        .bind(submission)
+        .all(tx, |row| Ok((row.get(0)?, row.get(1)?)))
+        .await?;
     // A worker may have claimed one between the two statements: then nothing is taken back.
     let left =
         sql("select id from outgoing where lane = $1 and account_id = $2 and submission_id = $3 limit 1")
@@ -276,36 +264,31 @@ pub async fn cancel(tx: &mut Tx, submission: Id) -> Result<bool, StoreError> {
     if left.is_some() {
         return Err(StoreError::Busy);
     }
-    let is_cancelled = !rows.is_empty();
-    release_blobs(tx, account, rows).await?;
-    Ok(is_cancelled)
+    blob::reference_remove(tx, BlobSource::Submission, &references).await?;
+    Ok(!references.is_empty())
 }
 
 /// Drops a row as an operator asks: its pending recipients do not get the message. False when there
 /// is no such row.
 pub async fn discard(store: &Store, lane: i64, id: Id) -> Result<bool, StoreError> {
+    let mut snapshot = store.read().await?;
+    let account = sql("select account_id from outgoing where lane = $1 and id = $2")
+        .bind(lane)
+        .bind(id)
+        .value::<AccountId>(&mut snapshot)
+        .await?;
+    drop(snapshot);
+    let Some(account) = account else { return Ok(false) };
     store
-        .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
-            let gone =
-                sql("delete from outgoing where lane = $1 and id = $2 returning account_id, body_hash")
-                    .bind(lane)
-                    .bind(id)
-                    .first(tx, |row| Ok((row.get::<AccountId>(0)?, row.get::<BlobHash>(1)?)))
-                    .await?;
-            let Some((account, hash)) = gone else { return Ok(false) };
-            release_blobs(tx, account, vec![(id, hash)]).await?;
+        .write(account, async move |tx: &mut Tx| {
+            let gone = sql("delete from outgoing where lane = $1 and id = $2 returning body_hash")
+                .bind(lane)
+                .bind(id)
+                .value::<BlobHash>(tx)
+                .await?;
+            let Some(hash) = gone else { return Ok(false) };
+            blob::reference_remove(tx, BlobSource::Submission, &[(hash, id)]).await?;
             Ok(true)
         })
         .await
-}
-
-async fn release_blobs(tx: &mut Tx, account: AccountId, rows: Vec<(Id, BlobHash)>) -> Result<(), StoreError> {
-    let references = rows
-        .into_iter()
-        .map(|(id, hash)| vec![account.into(), hash.into(), BLOB_SOURCE.into(), id.into()])
-        .collect();
-    sql("delete from blob_reference where account_id = $1 and hash = $2 and source = $3 and object_id = $4")
-        .run_each(tx, references)
-        .await?;
-    Ok(())
 }

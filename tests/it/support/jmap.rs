@@ -2,11 +2,13 @@
 //! nothing that a server should be tested for.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use crate::support::events::EventStream;
 use crate::support::http::{Request, Response, basic, path_of, percent};
+use crate::support::server::LogOnFailure;
 use crate::support::{eventually, poll};
 
 pub const CORE: &str = "urn:ietf:params:jmap:core";
@@ -29,6 +31,8 @@ pub struct Client {
     pub authorization: String,
     pub session: Value,
     pub account: String,
+    /// Prints the server's log when the test fails.
+    pub log: Option<Arc<LogOnFailure>>,
 }
 
 /// One response of a method call.
@@ -58,6 +62,7 @@ impl Client {
             authorization,
             account: account.to_owned(),
             session,
+            log: None,
         }
     }
 

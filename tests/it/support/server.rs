@@ -1,12 +1,13 @@
 //! The built program as a child process, in a folder and on ports of its own.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -31,6 +32,8 @@ const LOG_TAIL: usize = 24_000;
 /// test process goes away in any other manner.
 pub struct Server {
     folder: TempDir,
+    host: Ipv4Addr,
+    hostname: String,
     http_port: u16,
     smtp_port: u16,
     submission_port: u16,
@@ -43,13 +46,28 @@ pub struct Server {
 }
 
 /// A server in the making.
-#[derive(Default)]
 pub struct Builder {
     environment: Vec<(String, String)>,
     without_domain: bool,
+    host: Ipv4Addr,
+    hostname: String,
+    smtp_port: u16,
 }
 
 impl Builder {
+    /// Listens on another address of the loopback than 127.0.0.1, under another name.
+    pub fn host(mut self, host: Ipv4Addr, name: &str) -> Builder {
+        self.host = host;
+        self.hostname = name.to_owned();
+        self
+    }
+
+    /// Listens for mail on this port.
+    pub fn smtp_port(mut self, port: u16) -> Builder {
+        self.smtp_port = port;
+        self
+    }
+
     /// Sets an environment variable of the server and of the commands.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Builder {
         self.environment.push((name.to_owned(), value.into()));
@@ -68,8 +86,10 @@ impl Builder {
         let dns = Dns::start();
         let server = Server {
             folder: TempDir::with_prefix("postrider-test-").expect("temporary folder"),
+            host: self.host,
+            hostname: self.hostname,
             http_port: free_port(),
-            smtp_port: free_port(),
+            smtp_port: self.smtp_port,
             submission_port: free_port(),
             environment: self.environment,
             process: Mutex::new(None),
@@ -93,7 +113,13 @@ impl Server {
     }
 
     pub fn builder() -> Builder {
-        Builder::default()
+        Builder {
+            environment: Vec::new(),
+            without_domain: false,
+            host: Ipv4Addr::LOCALHOST,
+            hostname: "mx.example.test".to_owned(),
+            smtp_port: free_port(),
+        }
     }
 
     /// The one server that most tests share, each with accounts of its own.
@@ -103,20 +129,20 @@ impl Server {
     }
 
     pub fn http(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.http_port))
+        SocketAddr::from((self.host, self.http_port))
     }
 
     pub fn smtp(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.smtp_port))
+        SocketAddr::from((self.host, self.smtp_port))
     }
 
     pub fn submission(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.submission_port))
+        SocketAddr::from((self.host, self.submission_port))
     }
 
     /// What the session's URLs begin with.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.http_port)
+        format!("http://{}", self.http())
     }
 
     /// The folder that holds the server's data.
@@ -153,7 +179,9 @@ impl Server {
     /// A client of an account that exists.
     #[track_caller]
     pub fn sign_in(&self, address: &str) -> Client {
-        Client::connect(self.http(), address, PASSWORD)
+        let mut client = Client::connect(self.http(), address, PASSWORD);
+        client.log = Some(Arc::new(LogOnFailure(self.log_path())));
+        client
     }
 
     /// Delivers a message by SMTP; the server must take it.
@@ -220,7 +248,7 @@ impl Server {
             .env("POSTRIDER_SMTP_LISTEN", self.smtp().to_string())
             .env("POSTRIDER_SUBMISSION_LISTEN", self.submission().to_string())
             .env("POSTRIDER_PUBLIC_URL", self.url())
-            .env("POSTRIDER_HOSTNAME", "mx.example.test")
+            .env("POSTRIDER_HOSTNAME", &self.hostname)
             .env("POSTRIDER_DNS", self.dns.address().to_string())
             .env(
                 "RUST_LOG",
@@ -360,18 +388,31 @@ impl Drop for Server {
     }
 }
 
-/// Prints the end of the shared server's log when the test that holds it fails.
-pub struct LogOnFailure(pub &'static Server);
+/// Prints the end of a server's log when the test that holds it fails: a shared server is not
+/// dropped.
+#[derive(Debug)]
+pub struct LogOnFailure(PathBuf);
 
 impl Drop for LogOnFailure {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            print_log(&self.0.log());
+            print_log(&read_log(&self.0));
         }
     }
 }
 
+thread_local! {
+    static LOG_PRINTED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn read_log(path: &Path) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
 fn print_log(log: &str) {
+    if log.is_empty() || LOG_PRINTED.replace(true) {
+        return;
+    }
     let mut start = log.len().saturating_sub(LOG_TAIL);
     while !log.is_char_boundary(start) {
         start += 1;

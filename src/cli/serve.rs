@@ -1,0 +1,162 @@
+//! `postrider serve`: starts every stage, and stops them in order.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{self, App};
+use crate::cli::admin::Office;
+use crate::cli::certificate::{Certificate, LOOK_EVERY};
+use crate::cli::lock::{DataLock, LockError};
+use crate::cli::output::Failure;
+use crate::cli::socket;
+use crate::config::Config;
+use crate::http;
+use crate::http::state::HttpState;
+use crate::push::hub::Hub;
+use crate::types::clock::Clock;
+
+/// For what is in hand when the server stops; it has to be gone within ten seconds.
+const STOP_TIME: Duration = Duration::from_secs(9);
+/// How often the figures of the metrics are put in order.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// A server that runs.
+pub struct Server {
+    /// Administrative acts.
+    pub office: Office,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    app: App,
+    stop: CancellationToken,
+    stages: TaskTracker,
+    _lock: DataLock,
+}
+
+impl Server {
+    /// Opens the data folder and starts all stages.
+    pub async fn start(config: Config) -> Result<Server, Failure> {
+        let config = Arc::new(config);
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let lock = take_lock(&config.data)?;
+        let certificate = match &config.tls {
+            Some(files) => Some(Certificate::read(files).map_err(Failure::new)?),
+            None => None,
+        };
+        let metrics = PrometheusBuilder::new().install_recorder();
+        let metrics = metrics.map_err(|error| tracing::warn!(%error, "metrics are not collected")).ok();
+        let app = app::open(config.clone(), Clock::system()).await;
+        let app = app.map_err(|error| Failure::new(error.to_string()))?;
+        let stop = CancellationToken::new();
+        let stages = TaskTracker::new();
+
+        // Ports first: one that is taken ends the start before anything is done.
+        let http = bind(config.http_listen, "http_listen").await?;
+        let http_address = http.local_addr().unwrap_or(config.http_listen);
+        let https = match (config.https_listen, &certificate) {
+            (Some(address), Some(certificate)) => {
+                let tls = certificate.server_config(&["h2", "http/1.1"]).map_err(Failure::new)?;
+                Some((bind(address, "https_listen").await?, TlsAcceptor::from(tls)))
+            }
+            _ => None,
+        };
+        let admin = socket::listen(&config.data).map_err(|error| {
+            Failure::new(format!("{}/admin.sock cannot be opened: {error}", config.data.display()))
+        })?;
+
+        let hub = Hub::new(app.store.clone(), stop.clone());
+        stages.spawn(hub.clone().run());
+        let router = http::router(HttpState::new(app.clone(), hub, metrics.clone()));
+        if let Some((listener, tls)) = https {
+            stages.spawn(http::server::serve(listener, Some(tls), router.clone(), stop.clone()));
+        }
+        stages.spawn(http::server::serve(http, None, router, stop.clone()));
+        let office = Office::new(app.store.clone(), app.blobs.clone(), &config);
+        stages.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));
+        if let (Some(certificate), Some(files)) = (certificate, config.tls.clone()) {
+            stages.spawn(certificate.follow(files, LOOK_EVERY, stop.clone()));
+        }
+        if let Some(metrics) = metrics {
+            let stop = stop.clone();
+            stages.spawn(async move {
+                while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_EVERY)).await.is_some() {
+                    metrics.run_upkeep();
+                }
+            });
+        }
+        tracing::info!(http = %http_address, data = %config.data.display(), "the server runs");
+        Ok(Server { office, http: http_address, app, stop, stages, _lock: lock })
+    }
+
+    /// The settings with which it runs.
+    pub fn config(&self) -> &Config {
+        &self.app.config
+    }
+
+    /// Runs until SIGTERM or SIGINT, then finishes what is in hand.
+    pub async fn run(self) -> Result<(), Failure> {
+        let heard = |error: std::io::Error| Failure::new(format!("signals cannot be heard: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(heard)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(heard)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("the server stops");
+        self.stop().await
+    }
+
+    /// Finishes what is in hand and closes the store.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.stop.cancel();
+        self.stages.close();
+        if tokio::time::timeout(STOP_TIME, self.stages.wait()).await.is_err() {
+            tracing::warn!("some work was cut off: it is taken up by the next start");
+        }
+        let store = self.app.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        closed.map_err(|error| Failure::new(format!("the store could not be closed: {error}")))
+    }
+}
+
+async fn serve_admin(
+    office: Office,
+    listener: tokio::net::UnixListener,
+    config: Arc<Config>,
+    stop: CancellationToken,
+) {
+    let handle = move |request| {
+        let office = office.clone();
+        async move { office.answer(request).await }
+    };
+    socket::serve_admin(&config.data, listener, config.max_message_size, stop, handle).await;
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let variable = format!("POSTRIDER_{}", key.to_ascii_uppercase());
+        Failure::new(format!(
+            "{address} cannot be listened on: {error}; set `{key}` or {variable} to another"
+        ))
+    })
+}
+
+fn take_lock(data: &Path) -> Result<DataLock, Failure> {
+    let folder = data.display();
+    DataLock::take(data).map_err(|error| match error {
+        LockError::Held => {
+            Failure::new(format!("the data folder {folder} is in use: does a server run already?"))
+        }
+        LockError::Io(error) => Failure::new(format!("the data folder {folder} cannot be used: {error}")),
+    })
+}

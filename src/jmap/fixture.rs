@@ -1,0 +1,100 @@
+//! A server without its network, for the tests of methods: accounts, and requests as JSON.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::blob::Blobs;
+use crate::cache::Cache;
+use crate::config::engine::CacheUrl;
+use crate::index::Index;
+use crate::jmap::call::{AccountAccess, Caller, Jmap};
+use crate::jmap::capability::Capability;
+use crate::jmap::request::Request;
+use crate::store::directory::access::accounts_of_login;
+use crate::store::directory::account::Created;
+use crate::store::directory::fixture::Fixture as Directory;
+use crate::types::id::Id;
+
+/// The parts that methods work on, over folders of their own.
+pub struct Fixture {
+    /// Accounts and the clock, which stands still.
+    pub directory: Directory,
+    /// The parts.
+    pub jmap: Jmap,
+}
+
+impl Fixture {
+    /// A server with the domain `example.test`, on which an account writes to 100 recipients in an
+    /// hour at the most.
+    pub async fn new() -> Fixture {
+        let directory = Directory::new().await;
+        let (folder, store) = (directory.folder.path(), directory.store.clone());
+        let blobs = Blobs::open_local(&folder.join("blobs"), &folder.join("tmp"), store.clone()).unwrap();
+        let index = Index::open(&format!("tantivy:{}", folder.join("index").display())).unwrap();
+        let jmap = Jmap {
+            store,
+            blobs,
+            index,
+            cache: Cache::open(&CacheUrl::Memory, 1 << 20, directory.clock.clone()),
+            hostname: Arc::from("mx.example.test"),
+            max_upload: 1 << 20,
+            recipients_per_hour: 100,
+        };
+        Fixture { directory, jmap }
+    }
+
+    /// Adds an account; who calls when its login does.
+    pub async fn user(&self, address: &str) -> User<'_> {
+        let Created { login, .. } = self.directory.account(address).await;
+        self.login(login, address).await
+    }
+
+    /// A login as it is now.
+    pub async fn login(&self, login_id: Id, address: &str) -> User<'_> {
+        let mut snapshot = self.jmap.store.read().await.unwrap();
+        let accounts = accounts_of_login(&mut snapshot, login_id).await.unwrap();
+        let accounts = accounts
+            .into_iter()
+            .map(|account| AccountAccess {
+                id: account.id,
+                name: account.name,
+                is_read_only: account.is_read_only,
+                is_personal: account.is_personal,
+            })
+            .collect();
+        let caller = Caller { login_id, username: address.to_owned(), accounts };
+        User { fixture: self, caller }
+    }
+}
+
+/// Someone who calls methods.
+pub struct User<'a> {
+    pub fixture: &'a Fixture,
+    pub caller: Caller,
+}
+
+impl User<'_> {
+    /// The id of their own account.
+    pub fn account(&self) -> String {
+        self.caller.accounts[0].id.to_string()
+    }
+
+    /// Runs a request; its responses.
+    pub async fn request(&self, calls: Value) -> Vec<Value> {
+        let using: Vec<&str> = Capability::ALL.iter().map(|capability| capability.urn()).collect();
+        let body = json!({"using": using, "methodCalls": calls}).to_string();
+        let request = Request::parse(body.as_bytes()).unwrap();
+        let response = request.run(&self.fixture.jmap, &self.caller, "s").await;
+        let response: Value = serde_json::from_str(&response).unwrap();
+        response["methodResponses"].as_array().unwrap().clone()
+    }
+
+    /// Runs one method on their own account; the arguments of its response, whatever its name.
+    pub async fn call(&self, method: &str, mut arguments: Value) -> Value {
+        if arguments.get("accountId").is_none() {
+            arguments["accountId"] = json!(self.account());
+        }
+        self.request(json!([[method, arguments, "0"]])).await[0][1].clone()
+    }
+}

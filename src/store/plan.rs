@@ -1,0 +1,309 @@
+//! Every statement of the store, prepared, and its query plan (tests only).
+//!
+//! Statements are found in the source text: a literal that follows `sql(`. Those that the program
+//! puts together at run time are not found; `recorded` hears them while they run.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use crate::store::db::{Conn, to_sqlite};
+use crate::store::directory::fixture::Fixture;
+use crate::store::directory::{access, address, login, token};
+use crate::store::email::query::{EmailQuery, Filter, Sort, SortBy, Start};
+use crate::store::email::read;
+use crate::store::error::StoreError;
+use crate::store::migrate::migrate_sqlite;
+use crate::store::{change, mailbox};
+use crate::types::address::Address;
+use crate::types::id::Id;
+use crate::types::object_type::ObjectType;
+use crate::types::state::State;
+
+/// Files whose statements may read all of a table: they are on the path of no request.
+const MAY_SCAN_FILES: [&str; 2] = ["cluster/mod.rs", "cluster/sweep.rs"];
+
+/// Other statements that read all of a table, by how they begin, with the reason.
+const MAY_SCAN: [(&str, &str); 5] = [
+    (
+        "select name, created_at, postmaster_account_id, catch_all_account_id, dkim_keys from domain order by name",
+        "domain list",
+    ),
+    ("select postmaster_account_id from domain where postmaster_account_id > 0", "domains are few"),
+    ("update domain set catch_all_account_id = 0", "domains are few; an account goes"),
+    ("update domain set postmaster_account_id = 0", "domains are few; an account goes"),
+    ("select name from domain where postmaster_account_id = $1", "domains are few; an account goes"),
+];
+
+/// A statement and the file, below `src/store/`, that has it.
+struct Statement {
+    file: String,
+    text: String,
+}
+
+/// An empty database with the schema.
+fn database() -> Conn {
+    let mut conn = Conn::sqlite(rusqlite::Connection::open_in_memory().unwrap()).unwrap();
+    migrate_sqlite(&mut conn).unwrap();
+    conn
+}
+
+/// The steps of the plan of a statement.
+fn steps(conn: &Conn, text: &str) -> Vec<String> {
+    let explained = format!("explain query plan {}", to_sqlite(text));
+    let mut statement = conn.as_sqlite().prepare(&explained).unwrap();
+    let rows = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>();
+    rows.unwrap()
+}
+
+/// The steps that read all of a table or of an index. Lists and the rows of a sub-query do not count:
+/// they are as long as they must be.
+fn scans(steps: &[String], text: &str) -> Vec<String> {
+    let tables = |name: &str| {
+        let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).peekable();
+        let mut found = None;
+        while let Some(word) = words.next() {
+            // `from table`, `join table alias`, `update table`: what the step calls by its alias.
+            if ["from", "join", "update"].contains(&word) {
+                let table = words.peek().copied().unwrap_or_default();
+                let mut rest = words.clone();
+                rest.next();
+                let alias = rest.next().unwrap_or_default();
+                if table == name || alias == name {
+                    found = Some(table);
+                }
+            }
+        }
+        found
+    };
+    steps
+        .iter()
+        .filter(|step| {
+            let mut words = step.split(' ');
+            words.next() == Some("SCAN")
+                && words.next().is_some_and(|name| tables(name).is_some_and(is_table))
+        })
+        .cloned()
+        .collect()
+}
+
+fn is_table(name: &str) -> bool {
+    let schema = include_str!("../../migrations/sqlite/0001_initial.sql");
+    schema.lines().any(|line| line == format!("create table {name} ("))
+}
+
+thread_local! {
+    /// The statements that this thread has run since `recorded` began.
+    static RECORDED: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Notes a statement that is about to run, if somebody wants to know.
+pub fn record(text: &str) {
+    RECORDED.with_borrow_mut(|recorded| {
+        if let Some(texts) = recorded {
+            texts.push(text.to_owned());
+        }
+    });
+}
+
+/// The statements that a read runs. Writes run on a thread of their own and are not heard.
+pub async fn recorded<T>(read: impl Future<Output = Result<T, StoreError>>) -> Vec<String> {
+    RECORDED.set(Some(Vec::new()));
+    let outcome = read.await;
+    let texts = RECORDED.take().unwrap_or_default();
+    assert!(outcome.is_ok(), "{texts:?}");
+    assert!(!texts.is_empty(), "nothing was read on this thread");
+    texts
+}
+
+/// Fails when a statement reads all of a table or sorts; the steps of its plan.
+pub fn assert_range_read(text: &str) -> Vec<String> {
+    let steps = steps(&database(), text);
+    assert!(scans(&steps, text).is_empty(), "{text}\n{steps:#?}");
+    assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE FOR ORDER BY")), "{text}\n{steps:#?}");
+    steps
+}
+
+/// The literals that follow `sql(` in Rust source, as the compiler reads them.
+fn literals(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in source.match_indices("sql(") {
+        let line_begins = source[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        if source[line_begins..at].trim_start().starts_with("//") {
+            continue;
+        }
+        let Some(literal) = source[at + 4..].trim_start().strip_prefix('"') else { continue };
+        let mut text = String::new();
+        let mut chars = literal.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' => break,
+                '\\' => match chars.next() {
+                    Some('\n') => while chars.next_if(|c| c.is_whitespace()).is_some() {},
+                    Some(escaped) => text.push(escaped),
+                    None => break,
+                },
+                c => text.push(c),
+            }
+        }
+        found.push(text);
+    }
+    found
+}
+
+fn statements() -> Vec<Statement> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut folders = vec![root.clone()];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let mut found = Vec::new();
+    for path in files {
+        let file = path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+        let source = std::fs::read_to_string(&path).unwrap();
+        // This file has examples, and tests may scan what they like.
+        let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        if file != "plan.rs" && !file.ends_with("tests.rs") {
+            found.extend(literals(code).into_iter().map(|text| Statement { file: file.clone(), text }));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_statement_prepares() {
+    let conn = database();
+    let statements = statements();
+    assert!(statements.len() > 150, "only {} statements found", statements.len());
+    let failures: Vec<String> = statements
+        .iter()
+        .filter_map(|Statement { file, text }| {
+            let error = conn.as_sqlite().prepare(&to_sqlite(text)).err()?;
+            Some(format!("{file}: {error}\n  {text}"))
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn no_statement_reads_all_of_a_table() {
+    let conn = database();
+    let mut failures = Vec::new();
+    for Statement { file, text } in statements() {
+        let may_scan = MAY_SCAN_FILES.contains(&file.as_str())
+            || MAY_SCAN.iter().any(|(beginning, _)| text.starts_with(beginning));
+        let steps = steps(&conn, &text);
+        if !may_scan && !scans(&steps, &text).is_empty() {
+            failures.push(format!("{file}: {text}\n  {}", steps.join("\n  ")));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn what_may_scan_is_still_there() {
+    let statements = statements();
+    for (beginning, reason) in MAY_SCAN {
+        let is_there = statements.iter().any(|statement| statement.text.starts_with(beginning));
+        assert!(is_there, "nothing begins with this any more ({reason}): {beginning}");
+    }
+}
+
+/// A list view: which filter, and the index that must serve it.
+fn list_views() -> Vec<(Option<Filter>, &'static str)> {
+    let in_mailbox = Filter::InMailbox(Id(5));
+    let unread = Filter::Keyword("$seen".to_owned(), false);
+    let flagged = Filter::Keyword("$flagged".to_owned(), true);
+    vec![
+        (None, "PRIMARY KEY (account_id=? AND mailbox_id=?)"),
+        (Some(in_mailbox.clone()), "PRIMARY KEY (account_id=? AND mailbox_id=?)"),
+        (Some(Filter::And(vec![in_mailbox.clone(), unread.clone()])), "membership_unread"),
+        (Some(Filter::And(vec![in_mailbox, flagged.clone()])), "membership_flagged"),
+        (Some(unread), "membership_unread"),
+        (Some(flagged), "membership_flagged"),
+    ]
+}
+
+#[tokio::test]
+async fn a_list_view_is_one_range_read() {
+    let fixture = Fixture::new().await;
+    let account = fixture.account("alice@example.test").await.account;
+    let mut snapshot = fixture.store.read().await.unwrap();
+    for (filter, index) in list_views() {
+        for (is_ascending, collapse_threads) in [(false, false), (true, false), (false, true)] {
+            let query = EmailQuery {
+                account,
+                filter: filter.clone(),
+                sort: vec![Sort { by: SortBy::ReceivedAt, is_ascending }],
+                collapse_threads,
+                start: Start::Position(0),
+                limit: 50,
+                calculate_total: false,
+            };
+            let texts = recorded(query.run(&mut snapshot)).await;
+            assert_eq!(texts.len(), 1, "{texts:?}");
+            let steps = assert_range_read(&texts[0]);
+            assert!(steps.len() == 1 && steps[0].contains(index), "{}\n{steps:#?}", texts[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_each_request_reads_is_a_range_read() {
+    let fixture = Fixture::new().await;
+    let alice = fixture.account("alice@example.test").await;
+    let account = alice.account;
+    let mut snapshot = fixture.store.read().await.unwrap();
+    let conn = &mut *snapshot;
+    let mut texts = Vec::new();
+    texts.extend(recorded(mailbox::all(conn, account)).await);
+    texts.extend(recorded(mailbox::by_ids(conn, account, &[Id(5)])).await);
+    texts.extend(recorded(read::rows(conn, account, &[Id(5)])).await);
+    texts.extend(recorded(read::structures(conn, account, &[Id(5)])).await);
+    texts.extend(recorded(change::state_of(conn, account, ObjectType::Email)).await);
+    texts.extend(
+        recorded(change::changes_since(conn, account, ObjectType::Mailbox, State::at(1, 0), 9)).await,
+    );
+    texts.extend(recorded(login::verify_data(conn, "alice@example.test")).await);
+    texts.extend(recorded(token::find(conn, &format!("pr_{}", "a".repeat(52)), 0)).await);
+    let address = Address::parse("bob+x@example.test").unwrap();
+    texts.extend(recorded(address::resolve(conn, &address)).await);
+    for text in texts {
+        assert_range_read(&text);
+    }
+    // A handful of rows may be sorted.
+    for text in recorded(access::accounts_of_login(conn, alice.login)).await {
+        assert!(scans(&steps(&database(), &text), &text).is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn a_scan_is_seen_as_one() {
+    let conn = database();
+    for (text, is_scan) in [
+        ("select id from account where name = $1", true),
+        ("select id from account where id = any($1)", false),
+        ("select e.id from email e where e.size > $1", true),
+        ("select count(*) from membership", true),
+        ("update address set is_primary = 0", true),
+        ("select a.id from account a join email e on e.size = a.id where a.id = $1", true),
+        ("delete from incoming where lane = $1 and id in (select id from incoming where lane = $1)", false),
+    ] {
+        assert_eq!(!scans(&steps(&conn, text), text).is_empty(), is_scan, "{text}");
+    }
+}
+
+#[test]
+fn literals_are_read_as_the_compiler_reads_them() {
+    let source =
+        "sql(\"a \\\n        b\") sql(\n   \"c \\\"d\\\"\") sql(text) // sql(\"e\")\n// sql(\"f\")\n";
+    assert_eq!(literals(source), ["a b", "c \"d\"", "e"]);
+}

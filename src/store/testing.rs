@@ -1,0 +1,30 @@
+//! Stores for tests, in this folder and in those that build on the store.
+
+use std::path::Path;
+
+use crate::bus::Bus;
+use crate::store::Store;
+use crate::store::db::sql;
+use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
+use crate::types::clock::Clock;
+use crate::types::id::AccountId;
+
+/// A new store in a folder.
+pub fn store_in(folder: &Path, clock: Clock) -> Store {
+    Store::open_sqlite(&folder.join("t.db"), Bus::memory(), clock).unwrap()
+}
+
+/// A new account, without address, login or mailboxes.
+pub async fn bare_account(store: &Store) -> AccountId {
+    let id = store.ids().make();
+    let unit = async move |tx: &mut Tx| {
+        sql("insert into account (id, name, created_at, lane, epoch) values ($1, $2, 0, 0, 1)")
+            .bind(id)
+            .bind(id.to_string())
+            .run(tx)
+            .await
+    };
+    store.write_plain(Urgency::Interactive, unit).await.unwrap();
+    AccountId(id)
+}

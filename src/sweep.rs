@@ -1,0 +1,114 @@
+//! Housekeeping of every account: what is kept for a time only goes when the time is over. Nothing
+//! here is urgent, and nothing depends on when it runs.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::blob::Blobs;
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::queue::delivered;
+use crate::store::{change, cluster};
+use crate::types::id::AccountId;
+
+/// The first round comes soon after a start, so that a server that is restarted often has one.
+const FIRST_AFTER: Duration = Duration::from_secs(120);
+const EVERY: Duration = Duration::from_secs(6 * 3_600);
+/// Accounts looked at between two reads of the list.
+const PAGE: usize = 500;
+/// A blob that nobody refers to is kept at least this long.
+const BLOB_GRACE_MS: i64 = 6 * 3_600_000;
+
+/// Sweeps now and then until it is told to stop. Changes are kept for `keep_changes`.
+pub async fn run(store: Store, blobs: Blobs, keep_changes: Duration, stop: CancellationToken) {
+    let mut wait = FIRST_AFTER;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = EVERY;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = round(&store, &blobs, keep_changes) => {}
+        }
+    }
+}
+
+async fn round(store: &Store, blobs: &Blobs, keep_changes: Duration) {
+    if let Err(error) = sweep_accounts(store, keep_changes).await {
+        tracing::warn!(%error, "the accounts could not be swept; the next round tries again");
+    }
+    match blobs.sweep(BLOB_GRACE_MS).await {
+        Ok(swept) => tracing::info!(?swept, "blobs swept"),
+        Err(error) => tracing::warn!(%error, "the blobs could not be swept; the next round tries again"),
+    }
+}
+
+/// Trims the change log and the record of deliveries of every account.
+pub async fn sweep_accounts(store: &Store, keep_changes: Duration) -> Result<(), StoreError> {
+    let before_ms = store.clock().now_ms() - keep_changes.as_millis() as i64;
+    let mut after = AccountId::default();
+    loop {
+        let mut snapshot = store.read().await?;
+        let accounts = cluster::account_list(&mut snapshot, after, PAGE).await?;
+        drop(snapshot);
+        let Some(last) = accounts.last() else { return Ok(()) };
+        after = last.id;
+        for account in &accounts {
+            while change::trim(store, account.id, before_ms).await? {}
+            while delivered::trim(store, account.id).await? {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::change::{ChangesSince, changes_since, state_of};
+    use crate::store::directory::fixture::Fixture;
+    use crate::store::mailbox::{NewMailbox, insert};
+    use crate::store::tx::Tx;
+    use crate::types::id::Id;
+    use crate::types::object_type::ObjectType;
+    use crate::types::state::State;
+
+    async fn add_mailbox(store: &Store, account: AccountId, name: &'static str) {
+        let unit = async move |tx: &mut Tx| {
+            let new = NewMailbox { parent_id: Id(0), name, role: None, sort_order: 0, is_subscribed: true };
+            insert(tx, &new).await
+        };
+        store.write(account, unit).await.unwrap();
+    }
+
+    async fn is_known(store: &Store, account: AccountId, since: State) -> bool {
+        let mut snapshot = store.read().await.unwrap();
+        let answer = changes_since(&mut snapshot, account, ObjectType::Mailbox, since, 100).await.unwrap();
+        matches!(answer, ChangesSince::Known { .. })
+    }
+
+    #[tokio::test]
+    async fn old_changes_go_and_states_from_before_them_are_refused() {
+        let fixture = Fixture::new().await;
+        let account = fixture.account("alice@example.test").await.account;
+        let (store, keep) = (&fixture.store, Duration::from_secs(30 * 86_400));
+        let state = async || {
+            let mut snapshot = store.read().await.unwrap();
+            state_of(&mut snapshot, account, ObjectType::Mailbox).await.unwrap()
+        };
+        add_mailbox(store, account, "a").await;
+        let first = state().await;
+        add_mailbox(store, account, "b").await;
+        let last_of_day = state().await;
+        fixture.clock.advance_ms(40 * 86_400_000);
+        // Nothing newer is there yet: the log stays, and so does every state.
+        sweep_accounts(store, keep).await.unwrap();
+        assert!(is_known(store, account, first).await);
+        add_mailbox(store, account, "c").await;
+        sweep_accounts(store, keep).await.unwrap();
+        assert!(!is_known(store, account, first).await);
+        assert!(is_known(store, account, last_of_day).await);
+        assert!(is_known(store, account, state().await).await);
+    }
+}
