@@ -318,7 +318,7 @@ async fn bytes_behind_starttls_are_never_obeyed() {
     let bench = Bench::new().await;
     let server = bench.mx().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream.write_all(b"EHLO a\r\nSTARTTLS\r\nRSET\r\nQUIT\r\n").await.unwrap();
+    stream.write_all(b"EHLO a\r\nSTARTTLS\r\nHELP\r\nQUIT\r\n").await.unwrap();
     let mut replies = vec![0; 4096];
     let mut seen = String::new();
     while !seen.contains("220 2.0.0 Go ahead") {
