@@ -20,7 +20,7 @@ use crate::deliver::report::Report;
 use crate::deliver::route::Hop;
 use crate::smtp::client::error::{ClientError, ErrorKind};
 use crate::smtp::client::tls::{TlsPolicy, TlsSettings};
-use crate::smtp::client::transaction::{Envelope, Recipient};
+use crate::smtp::client::transaction::{OutgoingEnvelope, OutgoingRecipient as Recipient};
 use crate::smtp::client::{Client, ClientOptions};
 use crate::smtp::parameters::{Notify, OriginalRecipient, Ret};
 use crate::smtp::reply::EnhancedCode;
@@ -341,7 +341,7 @@ fn envelope(
     open: &[(usize, OutgoingRecipient)],
     message: &[u8],
     smtputf8_offered: bool,
-) -> Envelope {
+) -> OutgoingEnvelope {
     let given = &parcel.row.envelope;
     let sender = with_ascii_domain(&given.mail_from);
     let recipients: Vec<Recipient> = open
@@ -360,7 +360,7 @@ fn envelope(
     // A header with octets over 127 that nobody declared is older than SMTPUTF8; a server that
     // offers it is told, others have always got such messages.
     let in_header = has_utf8_header(message) && (given.smtputf8 || smtputf8_offered);
-    Envelope {
+    OutgoingEnvelope {
         sender,
         recipients,
         ret: given.ret.map(|ret| match ret {

@@ -133,9 +133,9 @@ impl Host {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_host_has_five_connections_and_a_short_queue() {
-        let destinations = Arc::new(Destinations::new(100, 2, Duration::from_secs(10)));
+        let destinations = Arc::new(Destinations::new(100, 2, Duration::from_millis(100)));
         let mut places = Vec::new();
         for _ in 0..5 {
             places.push(destinations.enter("mx.test").await.unwrap());
@@ -146,7 +146,7 @@ mod tests {
             tokio::spawn(async move { destinations.enter("mx.test").await.is_ok() })
         };
         let (first, second) = (wait(), wait());
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         let put_back = [
             destinations.enter("mx.test").await.unwrap_err(),
             destinations.enter("mx.test").await.unwrap_err(),
@@ -158,20 +158,20 @@ mod tests {
         assert!(destinations.enter("mx.test").await.is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn few_workers_give_a_host_one() {
         let destinations = Destinations::new(10, 0, Duration::ZERO);
         let _place = destinations.enter("mx.test").await.unwrap();
         assert!(destinations.enter("mx.test").await.is_err());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_was_not_reached_is_left_alone_for_a_while() {
-        let destinations = Destinations::new(100, 2, Duration::from_secs(10));
+        let destinations = Destinations::new(100, 2, Duration::from_millis(100));
         assert_eq!(destinations.unreachable("mx.test"), None);
         destinations.note_unreachable("mx.test", "refused".to_owned());
         assert_eq!(destinations.unreachable("mx.test").as_deref(), Some("refused"));
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(destinations.unreachable("mx.test"), None);
     }
 }

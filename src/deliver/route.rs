@@ -1,7 +1,7 @@
 //! Where the mail for a domain goes: to the relay, or to the hosts that its MX records name, or, for
 //! want of those, to its own address.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use futures_util::future::join_all;
 
@@ -9,6 +9,9 @@ use crate::config::value::Relay;
 use crate::deliver::report::Report;
 use crate::dns::{Dns, DnsError, MailHost, MailRoute};
 use crate::smtp::reply::EnhancedCode;
+
+/// Any port will do where nothing is sent; this one discards (RFC 863).
+const DISCARD_PORT: u16 = 9;
 
 /// Who we are, so that we do not send to ourselves.
 #[derive(Clone, Debug)]
@@ -132,9 +135,20 @@ impl Ourselves {
     }
 }
 
-/// Only an address of this machine can be bound.
+/// Whether packets to an address would stay on this machine: then their source is that very address.
+/// Connecting a UDP socket sends nothing. (To bind the address proves nothing: a machine may be set
+/// up so that it can bind foreign ones.)
 fn is_of_this_machine(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    if address.is_loopback() || address.is_unspecified() {
+        return true;
+    }
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, DISCARD_PORT))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip().to_canonical() == address)
 }
 
 #[cfg(test)]

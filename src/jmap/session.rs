@@ -7,6 +7,7 @@ use crate::jmap::call::{AccountAccess, Caller, Jmap};
 use crate::jmap::capability::Capability;
 use crate::jmap::limits;
 use crate::jmap::standard::query::COLLATIONS;
+use crate::jmap::submission;
 
 /// The properties that Email/query can sort by.
 pub const EMAIL_SORTS: [&str; 9] = [
@@ -44,7 +45,7 @@ pub fn server_capabilities(jmap: &Jmap) -> Map<String, Value> {
 }
 
 /// `accountCapabilities` of an account.
-pub fn account_capabilities(_jmap: &Jmap, account: &AccountAccess) -> Map<String, Value> {
+pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String, Value> {
     let mut out = Map::new();
     for capability in Capability::ALL {
         let value = match capability {
@@ -58,9 +59,8 @@ pub fn account_capabilities(_jmap: &Jmap, account: &AccountAccess) -> Map<String
                 "emailQuerySortOptions": EMAIL_SORTS,
                 "mayCreateTopLevelMailbox": !account.is_read_only,
             }),
-            Capability::Submission | Capability::VacationResponse | Capability::Quota | Capability::Blob => {
-                json!({})
-            }
+            Capability::Submission => submission::account_capability(jmap.max_upload),
+            Capability::VacationResponse | Capability::Quota | Capability::Blob => json!({}),
         };
         out.insert(capability.urn().to_owned(), value);
     }

@@ -196,6 +196,12 @@ async fn a_unit_cannot_hide_that_a_statement_failed() {
         Ok(())
     });
     assert!(matches!(hiding.await, Err(StoreError::Engine(_))));
+    let plain = bench.store.write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
+        sql("update account set name = 'b'").run(tx).await?;
+        let _ = sql(BROKEN).run(tx).await;
+        Ok(())
+    });
+    assert!(matches!(plain.await, Err(StoreError::Engine(_))), "nor when nothing follows it");
     assert!(bench.notes().await.is_empty());
     bench.note("after").await.unwrap();
 }

@@ -33,8 +33,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let shown = |address: Option<SocketAddr>| address.map(|address| address.to_string());
     let running = Running {
         url: config.public_url.clone().unwrap_or_else(|| format!("http://{}", server.http)),
-        smtp: shown(config.smtp_listen),
-        submission: shown(config.submission_listen),
+        smtp: shown(server.smtp),
+        submission: shown(server.submission),
         account_id,
         data: config.data.display().to_string(),
         is_new,
