@@ -1,6 +1,8 @@
 //! Black-box tests: they start the built program, speak to it over real sockets, and assert what a
 //! user or another server would notice. One binary, so that a build links once.
 
+#![allow(clippy::cloned_ref_to_slice_refs, reason = "a list of one id is compared as a list")]
+
 mod architecture;
 mod blobs;
 mod core;
