@@ -5,6 +5,7 @@
 
 mod architecture;
 mod blobs;
+mod commands;
 mod core;
 mod corpus;
 mod crash;
@@ -14,6 +15,7 @@ mod email_set;
 mod end_to_end;
 mod event_source;
 mod hostile;
+mod import;
 mod isolation;
 mod mailbox;
 mod receive;
