@@ -87,8 +87,8 @@ pub async fn deliver(
         if addresses_left == 0 {
             break;
         }
-        if let Some(reason) = shared.destinations.unreachable(&hop.name) {
-            why_not = Some(less_final(why_not, unreachable(&hop.name, &reason)));
+        if let Some(reply) = shared.destinations.unreachable(&hop.name) {
+            why_not = Some(less_final(why_not, unreachable(&hop.name, reply)));
             continue;
         }
         let place = match stop.run_until_cancelled(shared.destinations.enter(&hop.name)).await {
@@ -163,16 +163,9 @@ fn less_final(before: Option<Report>, now: Report) -> Report {
     }
 }
 
-fn unreachable(host: &str, reason: &str) -> Report {
-    if reason.starts_with("4") {
-        // It is a report already.
-        return Report {
-            host: Some(host.to_owned()),
-            reply: reason.to_owned(),
-            ..Report::later(EnhancedCode(4, 4, 1), "")
-        };
-    }
-    Report { host: Some(host.to_owned()), ..Report::later(EnhancedCode(4, 4, 1), reason) }
+/// What was said when the host was not reached a short time ago, said again.
+fn unreachable(host: &str, reply: String) -> Report {
+    Report { host: Some(host.to_owned()), reply, ..Report::later(EnhancedCode(4, 4, 1), "") }
 }
 
 /// A connection, and a transaction over it. `None` when the process is to stop before anything was

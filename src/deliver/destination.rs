@@ -102,16 +102,16 @@ impl Destinations {
         permit.map(|permit| Place { _permit: permit }).map_err(|_| Crowded { postpone_ms: 0 })
     }
 
-    /// Why a host was not reached a short time ago.
+    /// What was reported of a host that was not reached a short time ago.
     pub fn unreachable(&self, name: &str) -> Option<String> {
         self.host(name).unreachable()
     }
 
-    /// Notes that a host was not reached.
-    pub fn note_unreachable(&self, name: &str, reason: String) {
+    /// Notes that a host was not reached, and what was reported of it.
+    pub fn note_unreachable(&self, name: &str, reply: String) {
         let host = self.host(name);
         let until = Instant::now() + self.left_alone_for;
-        *host.unreachable.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, reason));
+        *host.unreachable.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, reply));
     }
 
     /// Notes that a host has answered.
@@ -125,7 +125,7 @@ impl Destinations {
 impl Host {
     fn unreachable(&self) -> Option<String> {
         let unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
-        unreachable.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, reason)| reason.clone())
+        unreachable.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, reply)| reply.clone())
     }
 }
 

@@ -25,6 +25,7 @@ use crate::store::directory::domain;
 use crate::store::directory::fixture::Fixture;
 use crate::store::queue::incoming;
 use crate::store::queue::outgoing::{self, NewOutgoing};
+use crate::store::submission::{self, Delivered, NewSubmission, UndoStatus};
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
@@ -97,6 +98,16 @@ impl Bench {
     }
 
     async fn submit_from(&self, from: &str, message: &str, recipients: Vec<OutgoingRecipient>) -> Vec<Id> {
+        self.submit_as(Id(0), from, message, recipients).await
+    }
+
+    async fn submit_as(
+        &self,
+        submission: Id,
+        from: &str,
+        message: &str,
+        recipients: Vec<OutgoingRecipient>,
+    ) -> Vec<Id> {
         let content = Bytes::from(message.to_owned());
         let prepared = self.blobs.prepare(content.clone()).await.unwrap();
         let mut domains = std::collections::BTreeMap::<String, Vec<OutgoingRecipient>>::new();
@@ -115,7 +126,7 @@ impl Bench {
         let rows: Vec<NewOutgoing> = domains
             .into_iter()
             .map(|(domain, recipients)| NewOutgoing {
-                submission: Id(0),
+                submission,
                 domain,
                 envelope: envelope.clone(),
                 recipients,
@@ -278,6 +289,54 @@ async fn two_domains_are_two_transactions_and_ours_never_leaves() {
     );
     assert_eq!(incoming[1].1, ["sales@example.test"]);
     assert!(incoming[1].2.starts_with("Return-Path: <alice@example.test>\r\nReceived: by mail.example.test"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_shows_what_became_of_each_recipient() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.script(|line| match line {
+        "RCPT TO:<no@remote.test>" => Answer::Say("550 5.1.1 nobody"),
+        "RCPT TO:<later@remote.test>" => Answer::Say("450 4.2.0 later"),
+        _ => Answer::Yes,
+    });
+    let names = ["yes@remote.test", "no@remote.test", "later@remote.test", "alice@example.test"];
+    let recipients: Vec<String> = names.map(str::to_owned).to_vec();
+    let unit = async move |tx: &mut Tx| {
+        let envelope = serde_json::json!({});
+        let new = NewSubmission {
+            identity_id: Id(1),
+            email_id: Id(1),
+            thread_id: Id(1),
+            envelope: &envelope,
+            recipients: &recipients,
+            send_at: 0,
+            message_id: "m1@example.test",
+        };
+        submission::insert(tx, &new).await
+    };
+    let submitted = bench.fixture.store.write(bench.alice, unit).await.unwrap();
+    let all = names.map(|name| OutgoingRecipient::new(name.to_owned())).to_vec();
+    bench.submit_as(submitted.id, "alice@example.test", MESSAGE, all).await;
+    let running = bench.run().await;
+    let is_tried = async || {
+        let rows = bench.outgoing().await;
+        (rows.len() == 1 && !rows[0].last_error.is_empty()).then_some(())
+    };
+    eventually("results", is_tried).await;
+    let mut snapshot = bench.fixture.store.read().await.unwrap();
+    let found = submission::by_ids(&mut snapshot, bench.alice, &[submitted.id]).await.unwrap().remove(0);
+    let shown: Vec<(String, Delivered)> =
+        found.delivery_status.into_values().map(|status| (status.smtp_reply, status.delivered)).collect();
+    assert_eq!(found.undo_status, UndoStatus::Final);
+    let wanted = [
+        ("250 2.1.5 Delivered on this server", Delivered::Yes),
+        ("450 4.2.0 later", Delivered::Queued),
+        ("550 5.1.1 nobody", Delivered::No),
+        ("250 2.0.0 taken", Delivered::Unknown),
+    ];
+    let wanted = wanted.map(|(reply, delivered)| (reply.to_owned(), delivered));
+    assert_eq!(shown, wanted);
     running.stop().await;
 }
 
