@@ -12,13 +12,9 @@ use crate::http::auth::SignedIn;
 use crate::http::error::HttpError;
 use crate::http::limits::Kind;
 use crate::http::state::HttpState;
-use crate::store::blob::UploadQuota;
+use crate::jmap::limits::UPLOAD_QUOTA;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobId;
-
-/// What a login's uploads may take in an account until they are used or expire; the oldest make
-/// room for new ones (RFC 8620, 6).
-const QUOTA: UploadQuota = UploadQuota { bytes: 1 << 30, uploads: 1_000 };
 
 /// Stores a blob.
 pub async fn post(
@@ -48,7 +44,7 @@ pub async fn post(
     let (id, size, login) = (BlobId::whole(blob.hash()), blob.size(), caller.login_id);
     http.app
         .store
-        .write(account.id, async move |tx: &mut Tx| blob.reference_upload(tx, login, QUOTA).await)
+        .write(account.id, async move |tx: &mut Tx| blob.reference_upload(tx, login, UPLOAD_QUOTA).await)
         .await?;
     let media_type = headers
         .get(header::CONTENT_TYPE)

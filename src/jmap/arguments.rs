@@ -81,6 +81,11 @@ impl Arguments {
             .map(Some)
     }
 
+    /// Takes a list of texts that must be there.
+    pub fn required_strings(&mut self, name: &str) -> Result<Vec<String>, MethodError> {
+        self.strings(name)?.ok_or_else(|| wrong(name, "a String[]"))
+    }
+
     /// Takes an object.
     pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, MethodError> {
         match self.take(name) {

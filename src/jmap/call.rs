@@ -9,6 +9,8 @@ use crate::jmap::arguments::Arguments;
 use crate::jmap::capability::Capability;
 use crate::jmap::error::MethodError;
 use crate::store::Store;
+use crate::store::blob::Reader;
+use crate::types::blob_id::BlobId;
 use crate::types::id::{AccountId, Id};
 
 /// The parts of the server that methods work on. Cheap to clone.
@@ -100,6 +102,12 @@ impl Call<'_> {
         if account.is_read_only { Err(MethodError::AccountReadOnly) } else { Ok(account) }
     }
 
+    /// Takes `fromAccountId`, which must be an account of the caller.
+    pub fn from_account(&self, arguments: &mut Arguments) -> Result<AccountAccess, MethodError> {
+        let id = arguments.required_string("fromAccountId")?;
+        self.accessible(&id).ok_or(MethodError::FromAccountNotFound)
+    }
+
     /// The account of a shown id, when it is the caller's.
     pub fn accessible(&self, id: &str) -> Option<AccountAccess> {
         let id = id.parse().ok()?;
@@ -112,5 +120,18 @@ impl Call<'_> {
             Some(key) => self.created_ids.get(key)?.parse().ok(),
             None => given.parse().ok(),
         }
+    }
+
+    /// A blob id as a client gave it, `#key` included.
+    pub fn resolve_blob_id(&self, given: &str) -> Option<BlobId> {
+        match given.strip_prefix('#') {
+            Some(key) => self.created_ids.get(key)?.parse().ok(),
+            None => given.parse().ok(),
+        }
+    }
+
+    /// The caller as a reader of an account's blobs.
+    pub fn reader(&self, account: &AccountAccess) -> Reader {
+        Reader::login(account.id, self.caller.login_id)
     }
 }

@@ -1,6 +1,8 @@
 //! The three levels of errors of JMAP: of a request (RFC 8620, 3.6.1), of a method (3.6.2), of an
 //! object in a /set (5.3).
 
+use std::ops::{Deref, DerefMut};
+
 use serde_json::{Map, Value, json};
 
 use crate::blob::BlobError;
@@ -72,6 +74,8 @@ pub enum MethodError {
     CannotCalculateChanges,
     /// There are more changes than `maxChanges`.
     TooManyChanges,
+    /// A type name that the method does not know (RFC 9404, 4.3).
+    UnknownDataType(String),
     /// The anchor is not in the list.
     AnchorNotFound,
     /// A sort property that cannot be sorted by.
@@ -103,6 +107,7 @@ impl MethodError {
             StateMismatch => ("stateMismatch", None),
             CannotCalculateChanges => ("cannotCalculateChanges", None),
             TooManyChanges => ("tooManyChanges", None),
+            UnknownDataType(text) => ("unknownDataType", Some(text.as_str())),
             AnchorNotFound => ("anchorNotFound", None),
             UnsupportedSort(text) => ("unsupportedSort", Some(text.as_str())),
             UnsupportedFilter(text) => ("unsupportedFilter", Some(text.as_str())),
@@ -146,9 +151,14 @@ impl From<BlobError> for MethodError {
     }
 }
 
-/// One object of a /set (or import, copy) was refused.
+/// One object of a /set (or import, copy) was refused. Boxed: it is the rare outcome, and results
+/// that may hold it are passed about for every object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SetError {
+pub struct SetError(Box<Refusal>);
+
+/// What a `SetError` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
     /// The type of the error.
     pub kind: &'static str,
     /// What to do about it.
@@ -159,10 +169,25 @@ pub struct SetError {
     pub more: Map<String, Value>,
 }
 
+impl Deref for SetError {
+    type Target = Refusal;
+
+    fn deref(&self) -> &Refusal {
+        &self.0
+    }
+}
+
+impl DerefMut for SetError {
+    fn deref_mut(&mut self) -> &mut Refusal {
+        &mut self.0
+    }
+}
+
 impl SetError {
     /// An error of a type.
     pub fn new(kind: &'static str) -> SetError {
-        SetError { kind, description: None, properties: Vec::new(), more: Map::new() }
+        let refusal = Refusal { kind, description: None, properties: Vec::new(), more: Map::new() };
+        SetError(Box::new(refusal))
     }
 
     /// With a sentence for the developer of the client.

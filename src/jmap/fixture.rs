@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::blob::Blobs;
@@ -10,10 +11,14 @@ use crate::config::engine::CacheUrl;
 use crate::index::Index;
 use crate::jmap::call::{AccountAccess, Caller, Jmap};
 use crate::jmap::capability::Capability;
+use crate::jmap::limits::UPLOAD_QUOTA;
 use crate::jmap::request::Request;
-use crate::store::directory::access::accounts_of_login;
-use crate::store::directory::account::Created;
+use crate::store::directory::access::{self, accounts_of_login};
+use crate::store::directory::account::{Created, set_quota};
 use crate::store::directory::fixture::Fixture as Directory;
+use crate::store::mailbox;
+use crate::store::tx::Tx;
+use crate::types::blob_id::BlobId;
 use crate::types::id::Id;
 
 /// The parts that methods work on, over folders of their own.
@@ -80,9 +85,49 @@ impl User<'_> {
         self.caller.accounts[0].id.to_string()
     }
 
+    /// The id of the mailbox with a role in their own account.
+    pub async fn mailbox(&self, role: &str) -> String {
+        let mut snapshot = self.fixture.jmap.store.read().await.unwrap();
+        let account = self.caller.accounts[0].id;
+        mailbox::id_by_role(&mut snapshot, account, role).await.unwrap().unwrap().to_string()
+    }
+
+    /// Lets them use, or only read, another's account; `Fixture::login` then knows it.
+    pub async fn grant(&self, other: &User<'_>, is_read_only: bool) {
+        let (login, account) = (self.caller.login_id, other.caller.accounts[0].id);
+        access::grant(&self.fixture.jmap.store, login, account, is_read_only).await.unwrap();
+    }
+
+    /// Limits what their own account may keep.
+    pub async fn set_quota(&self, octets: i64) {
+        set_quota(&self.fixture.jmap.store, self.caller.accounts[0].id, octets).await.unwrap();
+    }
+
+    /// Uploads to their own account; the blob's id.
+    pub async fn upload(&self, octets: &[u8]) -> String {
+        let blob = self.fixture.jmap.blobs.prepare(Bytes::copy_from_slice(octets)).await.unwrap();
+        let (id, login) = (BlobId::whole(blob.hash()), self.caller.login_id);
+        let unit = async move |tx: &mut Tx| blob.reference_upload(tx, login, UPLOAD_QUOTA).await;
+        self.fixture.jmap.store.write(self.caller.accounts[0].id, unit).await.unwrap();
+        id.to_string()
+    }
+
+    /// Puts a message with keywords into their inbox; the Email's id.
+    pub async fn email(&self, octets: &[u8], keywords: Value) -> String {
+        let (blob, inbox) = (self.upload(octets).await, self.mailbox("inbox").await);
+        let email = json!({"blobId": blob, "mailboxIds": {inbox: true}, "keywords": keywords});
+        let answer = self.call("Email/import", json!({"emails": {"k": email}})).await;
+        answer["created"]["k"]["id"].as_str().unwrap().to_owned()
+    }
+
     /// Runs a request; its responses.
     pub async fn request(&self, calls: Value) -> Vec<Value> {
         let using: Vec<&str> = Capability::ALL.iter().map(|capability| capability.urn()).collect();
+        self.request_using(&using, calls).await
+    }
+
+    /// Runs a request that names these capabilities; its responses.
+    pub async fn request_using(&self, using: &[&str], calls: Value) -> Vec<Value> {
         let body = json!({"using": using, "methodCalls": calls}).to_string();
         let request = Request::parse(body.as_bytes()).unwrap();
         let response = request.run(&self.fixture.jmap, &self.caller, "s").await;

@@ -1,5 +1,7 @@
 //! The limits that the session advertises and the methods enforce (RFC 8620, 2): the one place.
 
+use crate::store::blob::UploadQuota;
+
 /// Octets of one request to the API.
 pub const MAX_SIZE_REQUEST: usize = 10_000_000;
 /// Requests of one login that run at a time.
@@ -22,6 +24,14 @@ pub const MAX_QUERY_CHANGES: usize = 1_000;
 pub const MAX_CREATED_IDS: usize = 10_000;
 /// Octets of all answers in a response; a method that would go beyond fails as too large.
 pub const MAX_SIZE_RESPONSE: usize = 256 << 20;
+/// Octets of blobs that one call reads, or makes, in all; a method that would go beyond fails as too
+/// large.
+pub const MAX_SIZE_BLOBS_PER_CALL: usize = 256 << 20;
+/// Sources from which one blob can be put together (RFC 9404, 3.1).
+pub const MAX_DATA_SOURCES: usize = 256;
+/// What a login's uploads may take in an account until they are used or expire; the oldest make
+/// room for new ones (RFC 8620, 6).
+pub const UPLOAD_QUOTA: UploadQuota = UploadQuota { bytes: 1 << 30, uploads: 1_000 };
 /// Levels of a filter.
 pub const MAX_FILTER_DEPTH: usize = 32;
 /// Conditions in a filter.

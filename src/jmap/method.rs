@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::capability::Capability;
-use crate::jmap::{email, identity, mailbox, submission, thread, vacation};
+use crate::jmap::{blob, email, identity, mailbox, quota, snippet, submission, thread, vacation};
 
 type Running<'a> = Pin<Box<dyn Future<Output = MethodResult> + Send + 'a>>;
 
@@ -34,6 +34,11 @@ macro_rules! methods {
 static METHODS: &[Method] = methods! {
     "Core/echo" Core echo;
 
+    "Blob/copy" Core blob::copy::copy;
+    "Blob/upload" Blob blob::upload::upload;
+    "Blob/get" Blob blob::get::get;
+    "Blob/lookup" Blob blob::lookup::lookup;
+
     "Mailbox/get" Mail mailbox::get;
     "Mailbox/changes" Mail mailbox::changes;
     "Mailbox/query" Mail mailbox::query;
@@ -48,6 +53,11 @@ static METHODS: &[Method] = methods! {
     "Email/query" Mail email::query::query;
     "Email/queryChanges" Mail email::query::query_changes;
     "Email/set" Mail email::set::set;
+    "Email/copy" Mail email::copy::copy;
+    "Email/import" Mail email::import::import;
+    "Email/parse" Mail email::parse::parse;
+
+    "SearchSnippet/get" Mail snippet::get;
 
     "Identity/get" Submission identity::get;
     "Identity/changes" Submission identity::changes;
@@ -61,6 +71,11 @@ static METHODS: &[Method] = methods! {
 
     "VacationResponse/get" VacationResponse vacation::get;
     "VacationResponse/set" VacationResponse vacation::set;
+
+    "Quota/get" Quota quota::get;
+    "Quota/changes" Quota quota::changes;
+    "Quota/query" Quota quota::query;
+    "Quota/queryChanges" Quota quota::query_changes;
 };
 
 /// The method of a name.

@@ -4,6 +4,7 @@
 //! that every type has, written once. A type says what its objects are.
 
 pub mod arguments;
+pub mod blob;
 pub mod call;
 pub mod capability;
 pub mod email;
@@ -14,9 +15,11 @@ pub mod identity;
 pub mod limits;
 pub mod mailbox;
 pub mod method;
+pub mod quota;
 mod reference;
 pub mod request;
 pub mod session;
+pub mod snippet;
 pub mod standard;
 pub mod submission;
 pub mod thread;

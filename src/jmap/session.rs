@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::jmap::blob::get::Digest;
+use crate::jmap::blob::lookup;
 use crate::jmap::call::{AccountAccess, Caller, Jmap};
 use crate::jmap::capability::Capability;
 use crate::jmap::limits;
@@ -60,7 +62,13 @@ pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String,
                 "mayCreateTopLevelMailbox": !account.is_read_only,
             }),
             Capability::Submission => submission::account_capability(jmap.max_upload),
-            Capability::VacationResponse | Capability::Quota | Capability::Blob => json!({}),
+            Capability::Blob => json!({
+                "maxSizeBlobSet": jmap.max_upload,
+                "maxDataSources": limits::MAX_DATA_SOURCES,
+                "supportedTypeNames": lookup::TYPE_NAMES,
+                "supportedDigestAlgorithms": Digest::ALL.map(Digest::name),
+            }),
+            Capability::VacationResponse | Capability::Quota => json!({}),
         };
         out.insert(capability.urn().to_owned(), value);
     }

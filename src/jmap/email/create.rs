@@ -14,7 +14,7 @@ use crate::jmap::standard::set::Creations;
 use crate::mail::compose::{Defaults, compose};
 use crate::mail::parse::parse;
 use crate::mail::transfer;
-use crate::store::blob::{BlobSource, Reader};
+use crate::store::blob::BlobSource;
 use crate::store::directory::account;
 use crate::store::email::insert::{Inserted, NewEmail, NewPlace, insert};
 use crate::store::error::StoreError;
@@ -182,14 +182,9 @@ pub async fn load_blobs(
     account: &AccountAccess,
     ids: &[String],
 ) -> Result<HashMap<String, Bytes>, MethodError> {
-    let resolved: Vec<(&String, BlobId)> = ids
-        .iter()
-        .filter_map(|given| {
-            let shown = given.strip_prefix('#').map_or(Some(given), |key| call.created_ids.get(key))?;
-            Some((given, shown.parse().ok()?))
-        })
-        .collect();
-    let reader = Reader::login(account.id, call.caller.login_id);
+    let resolved: Vec<(&String, BlobId)> =
+        ids.iter().filter_map(|given| Some((given, call.resolve_blob_id(given)?))).collect();
+    let reader = call.reader(account);
     let hashes: Vec<_> = resolved.iter().map(|(_, id)| id.hash).collect();
     let whole = call.jmap.blobs.read_many(reader, &hashes).await?;
     let mut out = HashMap::with_capacity(resolved.len());
@@ -227,7 +222,8 @@ pub async fn insert_prepared(
     if !account::has_room(tx, prepared.email.size).await? {
         return Ok(Err(SetError::new("overQuota").because("the account has no room for this Email")));
     }
-    let place = NewPlace { mailboxes, keywords: prepared.place.keywords.clone(), is_delivery: false };
+    // RFC 8621, 1.5: the state of EmailDelivery changes with every new Email, however it came.
+    let place = NewPlace { mailboxes, keywords: prepared.place.keywords.clone(), is_delivery: true };
     let inserted = insert(tx, &prepared.email, &place).await?;
     prepared.blob.reference(tx, BlobSource::Email, inserted.email_id, 0).await?;
     Ok(Ok(inserted))

@@ -1,10 +1,13 @@
 //! Email: its methods and properties (RFC 8621, 4).
 
+pub mod copy;
 pub mod create;
 pub mod draft;
 pub mod draft_body;
 pub mod draft_headers;
 pub mod get;
+pub mod import;
+pub mod parse;
 pub mod properties;
 pub mod query;
 pub mod set;

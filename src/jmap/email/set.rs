@@ -26,7 +26,7 @@ use crate::store::mailbox;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobId;
 use crate::types::date::utc_date;
-use crate::types::id::Id;
+use crate::types::id::{AccountId, Id};
 use crate::types::keyword::normalize_keyword;
 use crate::types::object_type::ObjectType;
 
@@ -44,20 +44,27 @@ pub async fn set(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
     let account = call.writable_account(&mut arguments)?;
     let request = SetRequest::read(&mut arguments)?;
     arguments.finish()?;
-    let prepared = Arc::new(prepare(call, &account, request).await?);
-    let creations = Creations(call.created_ids.clone());
-    let outcome = call
-        .jmap
-        .store
-        .write(account.id, async move |tx: &mut Tx| {
-            let mut creations = creations;
-            let outcome = run(tx, &prepared, &mut creations).await?;
-            Ok(outcome.map(|outcome| (outcome, creations)))
-        })
-        .await?;
-    let (outcome, creations) = outcome?;
-    *call.created_ids = creations.0;
+    let prepared = prepare(call, &account, request).await?;
+    let outcome = commit(call, account.id, prepared).await?;
     Ok(Body::Json(outcome.to_json(account.id)))
+}
+
+/// Runs a prepared /set in a transaction of its own, and remembers what it created.
+pub async fn commit(
+    call: &mut Call<'_>,
+    account: AccountId,
+    prepared: PreparedSet,
+) -> Result<SetOutcome, MethodError> {
+    let prepared = Arc::new(prepared);
+    let creations = Creations(call.created_ids.clone());
+    let unit = async move |tx: &mut Tx| {
+        let mut creations = creations;
+        let outcome = run(tx, &prepared, &mut creations).await?;
+        Ok(outcome.map(|outcome| (outcome, creations)))
+    };
+    let (outcome, creations) = call.jmap.store.write(account, unit).await??;
+    *call.created_ids = creations.0;
+    Ok(outcome)
 }
 
 /// Does what can be done before the transaction.

@@ -73,6 +73,11 @@ pub fn too_many() -> MethodError {
     MethodError::RequestTooLarge(format!("maxObjectsInGet is {MAX_OBJECTS_IN_GET}; ask for fewer ids"))
 }
 
+/// Refuses more ids than one call answers.
+pub fn check_count(ids: &[String]) -> Result<(), MethodError> {
+    if ids.len() > MAX_OBJECTS_IN_GET { Err(too_many()) } else { Ok(()) }
+}
+
 /// The method for a type.
 pub async fn get<T: Get>(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
     let request = GetRequest::read(call, &mut arguments)?;

@@ -39,27 +39,46 @@ impl SetRequest {
             destroy: arguments.strings("destroy")?.unwrap_or_default(),
         };
         if request.create.len() + request.update.len() + request.destroy.len() > MAX_OBJECTS_IN_SET {
-            let text = format!("maxObjectsInSet is {MAX_OBJECTS_IN_SET}; send fewer objects");
-            return Err(MethodError::RequestTooLarge(text));
+            return Err(too_many());
         }
         Ok(request)
     }
 }
 
-/// Takes a map of objects.
-pub fn objects(
-    arguments: &mut Arguments,
-    name: &str,
-) -> Result<Vec<(String, Map<String, Value>)>, MethodError> {
+/// Takes a map of objects that must be there and that one call can take (RFC 8620, 5.3 and 5.4).
+pub fn required_objects(arguments: &mut Arguments, name: &str) -> Result<Objects, MethodError> {
+    let objects = given_objects(arguments, name)?
+        .ok_or_else(|| MethodError::InvalidArguments(format!("{name}: a map of objects is wanted")))?;
+    if objects.len() > MAX_OBJECTS_IN_SET {
+        return Err(too_many());
+    }
+    Ok(objects)
+}
+
+/// More objects than one call changes.
+pub fn too_many() -> MethodError {
+    MethodError::RequestTooLarge(format!("maxObjectsInSet is {MAX_OBJECTS_IN_SET}; send fewer objects"))
+}
+
+/// Objects by their keys, in the order given.
+pub type Objects = Vec<(String, Map<String, Value>)>;
+
+/// Takes a map of objects; empty when it is absent or null.
+pub fn objects(arguments: &mut Arguments, name: &str) -> Result<Objects, MethodError> {
+    Ok(given_objects(arguments, name)?.unwrap_or_default())
+}
+
+fn given_objects(arguments: &mut Arguments, name: &str) -> Result<Option<Objects>, MethodError> {
     let wrong = || MethodError::InvalidArguments(format!("{name}: a map of objects is wanted"));
-    let Some(objects) = arguments.object(name)? else { return Ok(Vec::new()) };
+    let Some(objects) = arguments.object(name)? else { return Ok(None) };
     objects
         .into_iter()
         .map(|(key, value)| match value {
             Value::Object(object) => Ok((key, object)),
             _ => Err(wrong()),
         })
-        .collect()
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 /// What creation ids stand for, in this request so far.
@@ -124,11 +143,21 @@ impl SetOutcome {
         }
     }
 
+    /// The arguments of the response of a method that only makes objects (/copy, /import).
+    pub fn creations_to_json(&self, account: AccountId) -> Map<String, Value> {
+        let members = [
+            ("accountId", json!(account.to_string())),
+            ("oldState", json!(self.old_state.to_string())),
+            ("newState", json!(self.new_state.to_string())),
+            ("created", object_or_null(&self.created)),
+            ("notCreated", object_or_null(&self.not_created)),
+        ];
+        members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     /// The arguments of the response.
     pub fn to_json(&self, account: AccountId) -> Value {
-        let map = |map: &Map<String, Value>| {
-            if map.is_empty() { Value::Null } else { Value::Object(map.clone()) }
-        };
+        let map = object_or_null;
         json!({
             "accountId": account.to_string(),
             "oldState": self.old_state.to_string(),
@@ -141,6 +170,11 @@ impl SetOutcome {
             "notDestroyed": map(&self.not_destroyed),
         })
     }
+}
+
+/// The map, or null where RFC 8620, 5.3 wants that for an empty one.
+pub fn object_or_null(map: &Map<String, Value>) -> Value {
+    if map.is_empty() { Value::Null } else { Value::Object(map.clone()) }
 }
 
 /// What one object's change came to; the outer error undoes the whole call.

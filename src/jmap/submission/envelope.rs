@@ -398,7 +398,7 @@ mod tests {
         ] {
             let error = Envelope::read(&wrong).unwrap_err();
             assert_eq!(
-                (error.kind, error.properties),
+                (error.kind, error.properties.clone()),
                 ("invalidProperties", vec!["envelope".to_owned()]),
                 "{wrong}"
             );

@@ -15,7 +15,9 @@ use crate::types::address::Address;
 use crate::types::id::{AccountId, Id};
 use crate::types::object_type::ObjectType;
 
-/// Bit of a Quota change: the limit is another. The Quota object has the id of its account.
+/// Bit of a Quota change: more or less is used. The Quota object has the id of its account.
+pub const QUOTA_USED_CHANGED: i64 = 1;
+/// Bit of a Quota change: the limit is another.
 pub const QUOTA_LIMIT_CHANGED: i64 = 2;
 
 /// The mailboxes of a new account, in the order in which clients show them: name and role.
@@ -91,6 +93,9 @@ pub async fn create(store: &Store, new: NewAccount) -> Result<Created, Directory
             access::insert_personal(tx, login, account, &name).await?;
             domain::offer_postmaster(tx, new.address.domain(), account).await?;
             insert_default_mailboxes(tx).await?;
+            if new.quota_bytes > 0 {
+                tx.created(ObjectType::Quota, account.0);
+            }
             Ok(Ok(Created { account, login }))
         })
         .await?
@@ -135,6 +140,23 @@ pub async fn names(conn: &mut Conn, ids: &[AccountId]) -> Result<HashMap<Account
     Ok(rows.into_iter().collect())
 }
 
+/// Adds to what the account of the transaction keeps; negative numbers take away. Its Quota object
+/// has changed, when there is one.
+pub async fn use_more(tx: &mut Tx, bytes: i64, emails: i64) -> Result<(), StoreError> {
+    let account = tx.account();
+    let quota_bytes = sql("update account set used_bytes = used_bytes + $2, used_emails = used_emails + $3 \
+                           where id = $1 returning quota_bytes")
+    .bind(account)
+    .bind(bytes)
+    .bind(emails)
+    .value::<i64>(tx)
+    .await?;
+    if quota_bytes.is_some_and(|limit| limit > 0) {
+        tx.updated(ObjectType::Quota, account.0, QUOTA_USED_CHANGED);
+    }
+    Ok(())
+}
+
 /// Whether so many bytes more fit into the account of the transaction.
 pub async fn has_room(tx: &mut Tx, size: i64) -> Result<bool, StoreError> {
     let account = tx.account();
@@ -146,12 +168,19 @@ pub async fn has_room(tx: &mut Tx, size: i64) -> Result<bool, StoreError> {
 pub async fn set_quota(store: &Store, account: AccountId, quota_bytes: i64) -> Result<(), DirectoryError> {
     store
         .write(account, async move |tx: &mut Tx| {
+            let before = usage(tx, account).await?.map_or(0, |usage| usage.quota_bytes);
             sql("update account set quota_bytes = $2 where id = $1")
                 .bind(account)
                 .bind(quota_bytes)
                 .run(tx)
                 .await?;
-            tx.updated(ObjectType::Quota, account.0, QUOTA_LIMIT_CHANGED);
+            // An account without a limit has no Quota object.
+            match (before > 0, quota_bytes > 0) {
+                (false, true) => tx.created(ObjectType::Quota, account.0),
+                (true, false) => tx.destroyed(ObjectType::Quota, account.0),
+                (true, true) => tx.updated(ObjectType::Quota, account.0, QUOTA_LIMIT_CHANGED),
+                (false, false) => {}
+            }
             Ok(())
         })
         .await?;

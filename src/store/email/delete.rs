@@ -2,13 +2,12 @@
 
 use crate::store::blob::{self, BlobSource};
 use crate::store::db::sql;
-use crate::store::email::insert::QUOTA_USED_CHANGED;
+use crate::store::directory::account::use_more;
 use crate::store::email::place::{Placement, place, placements};
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobHash;
 use crate::types::id::Id;
-use crate::types::object_type::ObjectType;
 
 /// Destroys the Emails of these ids, as far as they exist; those that did.
 pub async fn delete(tx: &mut Tx, ids: &[Id]) -> Result<Vec<Id>, StoreError> {
@@ -33,13 +32,7 @@ pub async fn delete(tx: &mut Tx, ids: &[Id]) -> Result<Vec<Id>, StoreError> {
         .run(tx)
         .await?;
     let bytes: i64 = blobs.iter().map(|(_, _, size)| size).sum();
-    sql("update account set used_bytes = used_bytes - $2, used_emails = used_emails - $3 where id = $1")
-        .bind(account)
-        .bind(bytes)
-        .bind(blobs.len() as i64)
-        .run(tx)
-        .await?;
-    tx.updated(ObjectType::Quota, account.0, QUOTA_USED_CHANGED);
+    use_more(tx, -bytes, -(blobs.len() as i64)).await?;
     let references: Vec<(BlobHash, Id)> = blobs.into_iter().map(|(id, hash, _)| (hash, id)).collect();
     blob::reference_remove(tx, BlobSource::Email, &references).await?;
     crate::store::queue::index::enqueue(tx, &ids, true).await?;

@@ -5,6 +5,7 @@ use crate::mail::list_properties::ListProperties;
 use crate::mail::parse::Parsed;
 use crate::mail::sort_key::{address_key, subject_key};
 use crate::store::db::sql;
+use crate::store::directory::account::use_more;
 use crate::store::email::place::{Placed, Placement, place};
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
@@ -12,9 +13,6 @@ use crate::types::blob_id::BlobHash;
 use crate::types::id::Id;
 use crate::types::keyword::Flags;
 use crate::types::object_type::ObjectType;
-
-/// Bits of a Quota change.
-pub const QUOTA_USED_CHANGED: i64 = 1;
 
 /// The immutable part of a new Email, as parsing gave it.
 #[derive(Clone, Debug)]
@@ -116,12 +114,7 @@ pub async fn insert(tx: &mut Tx, new: &NewEmail, place_at: &NewPlace) -> Result<
         .bind(&new.structure)
         .run(tx)
         .await?;
-    sql("update account set used_bytes = used_bytes + $2, used_emails = used_emails + 1 where id = $1")
-        .bind(account)
-        .bind(new.size)
-        .run(tx)
-        .await?;
-    tx.updated(ObjectType::Quota, account.0, QUOTA_USED_CHANGED);
+    use_more(tx, new.size, 1).await?;
     let mut placed = Placed {
         email_id,
         thread_id,
