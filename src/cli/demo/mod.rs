@@ -99,7 +99,7 @@ mod tests {
             .find(|(address, _)| address.starts_with("bob"));
         let bob = bob.unwrap().1.parse().unwrap();
         let totals = async |account| -> i64 {
-            let mailboxes = mailbox::all(&mut *fixture.store.read().await.unwrap(), account).await.unwrap();
+            let mailboxes = mailbox::all(&mut fixture.store.read().await.unwrap(), account).await.unwrap();
             mailboxes.iter().map(|mailbox| mailbox.counts.total_emails).sum()
         };
         assert_eq!((totals(fixture.account).await, totals(bob).await), (0, 6));
