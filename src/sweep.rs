@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blob::Blobs;
 use crate::store::Store;
+use crate::store::directory::{DirectoryError, removal};
 use crate::store::error::StoreError;
 use crate::store::queue::delivered;
 use crate::store::{change, cluster};
@@ -37,6 +38,9 @@ pub async fn run(store: Store, blobs: Blobs, keep_changes: Duration, stop: Cance
 }
 
 async fn round(store: &Store, blobs: &Blobs, keep_changes: Duration) {
+    if let Err(error) = finish_removals(store).await {
+        tracing::warn!(%error, "an account could not be removed to its end; the next round tries again");
+    }
     if let Err(error) = sweep_accounts(store, keep_changes).await {
         tracing::warn!(%error, "the accounts could not be swept; the next round tries again");
     }
@@ -44,6 +48,15 @@ async fn round(store: &Store, blobs: &Blobs, keep_changes: Duration) {
         Ok(swept) => tracing::info!(?swept, "blobs swept"),
         Err(error) => tracing::warn!(%error, "the blobs could not be swept; the next round tries again"),
     }
+}
+
+/// Removes accounts to their end whose removal was cut short.
+async fn finish_removals(store: &Store) -> Result<(), DirectoryError> {
+    let begun = cluster::accounts_being_removed(&mut *store.read().await?).await?;
+    for (account, _) in begun {
+        removal::remove(store, account).await?;
+    }
+    Ok(())
 }
 
 /// Trims the change log and the record of deliveries of every account.

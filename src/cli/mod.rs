@@ -79,24 +79,36 @@ enum Command {
 #[derive(Subcommand, Debug)]
 enum AdminCommand {
     /// Domains whose mail is accepted here
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  postrider domain add example.org\n  postrider domain list --json"
+    )]
     Domain(domain::DomainCommand),
     /// People and their mail
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  postrider account add alice@example.org\n  postrider account list --json"
+    )]
     Account(account::AccountCommand),
     /// Further addresses of accounts
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  postrider alias add info@example.org alice@example.org")]
     Alias(alias::AliasCommand),
     /// Who may use which account beside their own
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  postrider access grant alice@example.org sales@example.org --read-only"
+    )]
     Access(access::AccessCommand),
     /// API tokens
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  postrider token add alice@example.org --name backup")]
     Token(token::TokenCommand),
     /// Bring mail along from an mbox file, a Maildir, or a folder of .eml files
     Import(import::ImportArgs),
     /// Mail that waits to be filed or sent
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  postrider queue list\n  postrider queue retry a2b3c4d5e6f7g"
+    )]
     Queue(queue::QueueCommand),
 }
 
@@ -157,11 +169,9 @@ mod tests {
     fn every_command_has_an_example_in_its_help() {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
-            if command.get_subcommands().next().is_none() {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("Example"), "{path} has no example");
-                assert!(help.contains(path.trim_start()), "the example of {path} is another command's");
-            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{path} has no example");
+            assert!(help.contains(path.trim_start()), "the example of {path} is another command's");
             command.get_subcommands().for_each(|command| check(command, &path));
         }
         let command = Arguments::command();

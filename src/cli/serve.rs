@@ -1,6 +1,6 @@
 //! `postrider serve`: starts every stage, and stops them in order.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,18 @@ use crate::cli::certificate::{Certificate, LOOK_EVERY};
 use crate::cli::lock::{DataLock, LockError};
 use crate::cli::output::Failure;
 use crate::cli::socket;
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::deliver::{self, Deliver};
+use crate::dns::Dns;
 use crate::http;
 use crate::http::state::HttpState;
+use crate::index;
+use crate::ingest::worker::Ingest;
 use crate::push::hub::Hub;
+use crate::receive;
+use crate::receive::intake::Intake;
+use crate::receive::session::Role;
+use crate::sweep;
 use crate::types::clock::Clock;
 
 /// For what is in hand when the server stops; it has to be gone within ten seconds.
@@ -35,6 +43,10 @@ pub struct Server {
     pub office: Office,
     /// Where HTTP listens.
     pub http: SocketAddr,
+    /// Where mail from other servers comes in.
+    pub smtp: Option<SocketAddr>,
+    /// Where mail from clients comes in, without TLS from the first byte.
+    pub submission: Option<SocketAddr>,
     app: App,
     stop: CancellationToken,
     stages: TaskTracker,
@@ -70,6 +82,27 @@ impl Server {
             }
             _ => None,
         };
+        let smtp_tls = match &certificate {
+            Some(certificate) => Some(certificate.server_config(&[]).map_err(Failure::new)?),
+            None => None,
+        };
+        let intake = Intake {
+            store: app.store.clone(),
+            blobs: app.blobs.clone(),
+            sign_in: app.sign_in.clone(),
+            cache: app.cache.clone(),
+            recipients_per_hour: config.recipients_per_hour,
+        };
+        let receivers =
+            receive::server::listen(&config, &intake, smtp_tls, &stop).await.map_err(|error| {
+                Failure::new(format!(
+                    "{error}; set the keys of the SMTP ports (`postrider config`) to others"
+                ))
+            })?;
+        let dns = open_dns(&config.dns)?;
+        let deliver =
+            Deliver::new(app.store.clone(), app.blobs.clone(), dns.clone(), deliver::Settings::of(&config));
+        let deliver = deliver.map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
         let admin = socket::listen(&config.data).map_err(|error| {
             Failure::new(format!("{}/admin.sock cannot be opened: {error}", config.data.display()))
         })?;
@@ -81,6 +114,31 @@ impl Server {
             stages.spawn(http::server::serve(listener, Some(tls), router.clone(), stop.clone()));
         }
         stages.spawn(http::server::serve(http, None, router, stop.clone()));
+        let address_of = |role: Role| {
+            let mut of_role = receivers.iter().filter(|receiver| receiver.role() == role);
+            of_role.next().and_then(|receiver| receiver.address().ok())
+        };
+        let (smtp, submission) = (address_of(Role::Mx), address_of(Role::Submission));
+        let submission = submission.filter(|_| config.submission_listen.is_some());
+        for receiver in receivers {
+            stages.spawn(receiver.run());
+        }
+        let ingest = Ingest {
+            store: app.store.clone(),
+            blobs: app.blobs.clone(),
+            authenticator: Arc::new(dns.authenticator()),
+            hostname: config.hostname.as_str().into(),
+        };
+        stages.spawn(ingest.run(stop.clone()));
+        stages.spawn(deliver.run(stop.clone()));
+        stages.spawn(rebuild_index(app.clone(), stop.clone()));
+        stages.spawn(index::worker::run(
+            app.index.clone(),
+            app.store.clone(),
+            app.blobs.clone(),
+            stop.clone(),
+        ));
+        stages.spawn(sweep::run(app.store.clone(), app.blobs.clone(), config.keep_changes, stop.clone()));
         let office = Office::new(app.store.clone(), app.blobs.clone(), &config);
         stages.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));
         if let (Some(certificate), Some(files)) = (certificate, config.tls.clone()) {
@@ -94,8 +152,15 @@ impl Server {
                 }
             });
         }
-        tracing::info!(http = %http_address, data = %config.data.display(), "the server runs");
-        Ok(Server { office, http: http_address, app, stop, stages, _lock: lock })
+        let shown = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+        tracing::info!(
+            http = %http_address,
+            smtp = shown(smtp),
+            submission = shown(submission),
+            data = %config.data.display(),
+            "the server runs"
+        );
+        Ok(Server { office, http: http_address, smtp, submission, app, stop, stages, _lock: lock })
     }
 
     /// The settings with which it runs.
@@ -129,6 +194,14 @@ impl Server {
     }
 }
 
+/// Fills an index that was begun anew.
+async fn rebuild_index(app: App, stop: CancellationToken) {
+    let rebuild = index::rebuild::rebuild_if_needed(&app.index, &app.store);
+    if let Some(Err(error)) = stop.run_until_cancelled(rebuild).await {
+        tracing::warn!(%error, "the index is not filled yet; the next start goes on");
+    }
+}
+
 async fn serve_admin(
     office: Office,
     listener: tokio::net::UnixListener,
@@ -140,6 +213,18 @@ async fn serve_admin(
         async move { office.answer(request).await }
     };
     socket::serve_admin(&config.data, listener, config.max_message_size, stop, handle).await;
+}
+
+/// The resolver. A machine without a configuration of its own asks itself (resolv.conf(5)).
+fn open_dns(which: &config::value::Dns) -> Result<Dns, Failure> {
+    let opened = match (Dns::new(which), which) {
+        (Err(error), config::value::Dns::System) => {
+            tracing::warn!(%error, "this machine names no DNS server; set `dns` to one");
+            Dns::with_server(SocketAddr::from((Ipv4Addr::LOCALHOST, 53)))
+        }
+        (opened, _) => opened,
+    };
+    opened.map_err(|error| Failure::new(format!("DNS cannot be set up: {error}")))
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {

@@ -20,7 +20,7 @@ use crate::deliver::report::Report;
 use crate::deliver::route::Hop;
 use crate::smtp::client::error::{ClientError, ErrorKind};
 use crate::smtp::client::tls::{TlsPolicy, TlsSettings};
-use crate::smtp::client::transaction::{Envelope, Recipient};
+use crate::smtp::client::transaction::{OutgoingEnvelope, OutgoingRecipient as Recipient};
 use crate::smtp::client::{Client, ClientOptions};
 use crate::smtp::parameters::{Notify, OriginalRecipient, Ret};
 use crate::smtp::reply::EnhancedCode;
@@ -87,8 +87,8 @@ pub async fn deliver(
         if addresses_left == 0 {
             break;
         }
-        if let Some(reason) = shared.destinations.unreachable(&hop.name) {
-            why_not = Some(less_final(why_not, unreachable(&hop.name, &reason)));
+        if let Some(reply) = shared.destinations.unreachable(&hop.name) {
+            why_not = Some(less_final(why_not, unreachable(&hop.name, reply)));
             continue;
         }
         let place = match stop.run_until_cancelled(shared.destinations.enter(&hop.name)).await {
@@ -163,16 +163,9 @@ fn less_final(before: Option<Report>, now: Report) -> Report {
     }
 }
 
-fn unreachable(host: &str, reason: &str) -> Report {
-    if reason.starts_with("4") {
-        // It is a report already.
-        return Report {
-            host: Some(host.to_owned()),
-            reply: reason.to_owned(),
-            ..Report::later(EnhancedCode(4, 4, 1), "")
-        };
-    }
-    Report { host: Some(host.to_owned()), ..Report::later(EnhancedCode(4, 4, 1), reason) }
+/// What was said when the host was not reached a short time ago, said again.
+fn unreachable(host: &str, reply: String) -> Report {
+    Report { host: Some(host.to_owned()), reply, ..Report::later(EnhancedCode(4, 4, 1), "") }
 }
 
 /// A connection, and a transaction over it. `None` when the process is to stop before anything was
@@ -341,7 +334,7 @@ fn envelope(
     open: &[(usize, OutgoingRecipient)],
     message: &[u8],
     smtputf8_offered: bool,
-) -> Envelope {
+) -> OutgoingEnvelope {
     let given = &parcel.row.envelope;
     let sender = with_ascii_domain(&given.mail_from);
     let recipients: Vec<Recipient> = open
@@ -360,7 +353,7 @@ fn envelope(
     // A header with octets over 127 that nobody declared is older than SMTPUTF8; a server that
     // offers it is told, others have always got such messages.
     let in_header = has_utf8_header(message) && (given.smtputf8 || smtputf8_offered);
-    Envelope {
+    OutgoingEnvelope {
         sender,
         recipients,
         ret: given.ret.map(|ret| match ret {

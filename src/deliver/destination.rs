@@ -102,16 +102,16 @@ impl Destinations {
         permit.map(|permit| Place { _permit: permit }).map_err(|_| Crowded { postpone_ms: 0 })
     }
 
-    /// Why a host was not reached a short time ago.
+    /// What was reported of a host that was not reached a short time ago.
     pub fn unreachable(&self, name: &str) -> Option<String> {
         self.host(name).unreachable()
     }
 
-    /// Notes that a host was not reached.
-    pub fn note_unreachable(&self, name: &str, reason: String) {
+    /// Notes that a host was not reached, and what was reported of it.
+    pub fn note_unreachable(&self, name: &str, reply: String) {
         let host = self.host(name);
         let until = Instant::now() + self.left_alone_for;
-        *host.unreachable.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, reason));
+        *host.unreachable.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, reply));
     }
 
     /// Notes that a host has answered.
@@ -125,7 +125,7 @@ impl Destinations {
 impl Host {
     fn unreachable(&self) -> Option<String> {
         let unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
-        unreachable.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, reason)| reason.clone())
+        unreachable.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, reply)| reply.clone())
     }
 }
 
@@ -133,9 +133,9 @@ impl Host {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_host_has_five_connections_and_a_short_queue() {
-        let destinations = Arc::new(Destinations::new(100, 2, Duration::from_secs(10)));
+        let destinations = Arc::new(Destinations::new(100, 2, Duration::from_millis(100)));
         let mut places = Vec::new();
         for _ in 0..5 {
             places.push(destinations.enter("mx.test").await.unwrap());
@@ -146,7 +146,7 @@ mod tests {
             tokio::spawn(async move { destinations.enter("mx.test").await.is_ok() })
         };
         let (first, second) = (wait(), wait());
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         let put_back = [
             destinations.enter("mx.test").await.unwrap_err(),
             destinations.enter("mx.test").await.unwrap_err(),
@@ -158,20 +158,20 @@ mod tests {
         assert!(destinations.enter("mx.test").await.is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn few_workers_give_a_host_one() {
         let destinations = Destinations::new(10, 0, Duration::ZERO);
         let _place = destinations.enter("mx.test").await.unwrap();
         assert!(destinations.enter("mx.test").await.is_err());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_was_not_reached_is_left_alone_for_a_while() {
-        let destinations = Destinations::new(100, 2, Duration::from_secs(10));
+        let destinations = Destinations::new(100, 2, Duration::from_millis(100));
         assert_eq!(destinations.unreachable("mx.test"), None);
         destinations.note_unreachable("mx.test", "refused".to_owned());
         assert_eq!(destinations.unreachable("mx.test").as_deref(), Some("refused"));
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(destinations.unreachable("mx.test"), None);
     }
 }

@@ -45,6 +45,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::blob::Blobs;
 use crate::bus::{Event, Queue};
@@ -165,7 +166,9 @@ impl Deliver {
         let keeping = CancellationToken::new();
         let keeper = {
             let (shared, keeping) = (shared.clone(), keeping.clone());
-            tokio::spawn(async move { shared.in_hand.keep(&shared.store, &keeping).await })
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                shared.in_hand.keep(&shared.store, &keeping).await;
+            }))
         };
         let mut tasks = JoinSet::new();
         let mut events = shared.store.bus().subscribe();

@@ -14,13 +14,15 @@ use tokio::sync::mpsc;
 
 use crate::bus::Queue;
 use crate::deliver::Shared;
-use crate::deliver::report::{Fate, Report};
+use crate::deliver::report::Report;
 use crate::store::error::StoreError;
 use crate::store::queue::claim::{self, Claim};
 use crate::store::queue::incoming::{self, NewIncoming};
 use crate::store::queue::outgoing::{self, Next, Outcome};
+use crate::store::submission::{self, Delivered};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
+use crate::types::envelope::RecipientStatus;
 use crate::types::id::{AccountId, Id};
 
 /// Results that one transaction takes at most.
@@ -38,10 +40,21 @@ pub struct Finished {
     pub submission: Id,
     /// For the row.
     pub outcome: Outcome,
-    /// What was said of recipients, with their addresses.
-    pub said: Vec<(String, Report)>,
+    /// What was said of recipients.
+    pub said: Vec<Said>,
     /// Messages for the incoming queue: to local recipients, or to the sender.
     pub incoming: Vec<NewIncoming>,
+}
+
+/// What was said of a recipient, and what it is now.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The forward-path.
+    pub address: String,
+    /// What was said.
+    pub report: Report,
+    /// How far it has come.
+    pub status: RecipientStatus,
 }
 
 /// Writes results until no more can come.
@@ -112,6 +125,7 @@ async fn commit(shared: &Shared, account: AccountId, results: &[Finished]) -> Re
             for new in &finished.incoming {
                 incoming::insert(tx, new).await?;
             }
+            submission::record_results(tx, finished.submission, &statuses(finished)).await?;
         }
         Ok(held)
     };
@@ -122,6 +136,18 @@ async fn commit(shared: &Shared, account: AccountId, results: &[Finished]) -> Re
     Ok(())
 }
 
+/// What a submission shows of its recipients (RFC 8621, 7).
+fn statuses(finished: &Finished) -> Vec<(&str, &str, Delivered)> {
+    let status = |said: &Said| match (said.status, said.report.host.is_some()) {
+        (RecipientStatus::Pending, _) => Delivered::Queued,
+        (RecipientStatus::Failed, _) => Delivered::No,
+        (RecipientStatus::Delivered, true) => Delivered::Unknown,
+        (RecipientStatus::Delivered, false) => Delivered::Yes,
+    };
+    let said = finished.said.iter();
+    said.map(|said| (said.address.as_str(), said.report.reply.as_str(), status(said))).collect()
+}
+
 fn count(finished: &Finished, is_held: bool) {
     let row = finished.outcome.claim.id;
     if !is_held {
@@ -129,11 +155,11 @@ fn count(finished: &Finished, is_held: bool) {
         tracing::warn!(%row, "a delivery result came after its lease: another worker has the row");
         return;
     }
-    for (_, report) in &finished.said {
-        let result = match report.fate {
-            Fate::Delivered => "delivered",
-            Fate::Later => "deferred",
-            Fate::Failed => "failed",
+    for Said { report, status, .. } in &finished.said {
+        let result = match status {
+            RecipientStatus::Delivered => "delivered",
+            RecipientStatus::Pending => "deferred",
+            RecipientStatus::Failed => "failed",
         };
         metrics::counter!("postrider_deliveries_total", "result" => result).increment(1);
         tracing::info!(%row, submission = %finished.submission, result, host = report.host,

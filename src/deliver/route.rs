@@ -1,7 +1,7 @@
 //! Where the mail for a domain goes: to the relay, or to the hosts that its MX records name, or, for
 //! want of those, to its own address.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use futures_util::future::join_all;
 
@@ -9,6 +9,9 @@ use crate::config::value::Relay;
 use crate::deliver::report::Report;
 use crate::dns::{Dns, DnsError, MailHost, MailRoute};
 use crate::smtp::reply::EnhancedCode;
+
+/// Any port will do where nothing is sent; this one discards (RFC 863).
+const DISCARD_PORT: u16 = 9;
 
 /// Who we are, so that we do not send to ourselves.
 #[derive(Clone, Debug)]
@@ -132,9 +135,20 @@ impl Ourselves {
     }
 }
 
-/// Only an address of this machine can be bound.
+/// Whether packets to an address would stay on this machine: then their source is that very address.
+/// Connecting a UDP socket sends nothing. (To bind the address proves nothing: a machine may be set
+/// up so that it can bind foreign ones.)
 fn is_of_this_machine(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    if address.is_loopback() || address.is_unspecified() {
+        return true;
+    }
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, DISCARD_PORT))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip().to_canonical() == address)
 }
 
 #[cfg(test)]
@@ -164,7 +178,7 @@ mod tests {
 
     #[test]
     fn all_hosts_are_tried_in_order() {
-        let hosts = [(5, "a.test", found("192.0.2.1")), (10, "b.test", found("192.0.2.2"))];
+        let hosts = [(5, "a.test", found("198.51.100.1")), (10, "b.test", found("198.51.100.2"))];
         assert_eq!(names(&hosts, "0.0.0.0:25"), Ok(vec!["a.test".to_owned(), "b.test".to_owned()]));
     }
 
@@ -172,29 +186,32 @@ mod tests {
     fn where_we_are_among_the_hosts_only_better_ones_are_left() {
         let with = |name, address| {
             [
-                (5, "a.test", found("192.0.2.1")),
-                (10, "equal.test", found("192.0.2.2")),
+                (5, "a.test", found("198.51.100.1")),
+                (10, "equal.test", found("198.51.100.2")),
                 (10, name, found(address)),
-                (20, "worse.test", found("192.0.2.3")),
+                (20, "worse.test", found("198.51.100.3")),
             ]
         };
         let better = Ok(vec!["a.test".to_owned()]);
-        assert_eq!(names(&with("mail.example.test", "192.0.2.9"), "192.0.2.7:25"), better);
-        assert_eq!(names(&with("alias.test", "192.0.2.7"), "192.0.2.7:25"), better);
+        assert_eq!(names(&with("mail.example.test", "198.51.100.9"), "198.51.100.7:25"), better);
+        assert_eq!(names(&with("alias.test", "198.51.100.7"), "198.51.100.7:25"), better);
         assert_eq!(names(&with("alias.test", "127.0.0.1"), "0.0.0.0:25"), better);
-        assert_eq!(names(&with("alias.test", "192.0.2.7"), "192.0.2.7:2525").map(|names| names.len()), Ok(4));
-        let only = [(10, "mail.example.test", found("192.0.2.9"))];
-        assert_eq!(names(&only, "192.0.2.7:25"), Err((Fate::Failed, "5.4.6".to_owned())));
+        assert_eq!(
+            names(&with("alias.test", "198.51.100.7"), "198.51.100.7:2525").map(|names| names.len()),
+            Ok(4)
+        );
+        let only = [(10, "mail.example.test", found("198.51.100.9"))];
+        assert_eq!(names(&only, "198.51.100.7:25"), Err((Fate::Failed, "5.4.6".to_owned())));
     }
 
     #[test]
     fn hosts_that_do_not_exist() {
         let lost = || Err(DnsError::Temporary("no answer".to_owned()));
-        let hosts = [(5, "a.test", Err(DnsError::NotFound)), (10, "b.test", found("192.0.2.2"))];
-        assert_eq!(names(&hosts, "192.0.2.7:25"), Ok(vec!["b.test".to_owned()]));
+        let hosts = [(5, "a.test", Err(DnsError::NotFound)), (10, "b.test", found("198.51.100.2"))];
+        assert_eq!(names(&hosts, "198.51.100.7:25"), Ok(vec!["b.test".to_owned()]));
         let hosts = [(5, "a.test", Err(DnsError::NotFound)), (10, "b.test", lost())];
-        assert_eq!(names(&hosts, "192.0.2.7:25"), Err((Fate::Later, "4.4.3".to_owned())));
+        assert_eq!(names(&hosts, "198.51.100.7:25"), Err((Fate::Later, "4.4.3".to_owned())));
         let hosts = [(5, "a.test", Err(DnsError::NotFound))];
-        assert_eq!(names(&hosts, "192.0.2.7:25"), Err((Fate::Failed, "5.4.4".to_owned())));
+        assert_eq!(names(&hosts, "198.51.100.7:25"), Err((Fate::Failed, "5.4.4".to_owned())));
     }
 }

@@ -14,7 +14,7 @@ use crate::deliver::bounce;
 use crate::deliver::local;
 use crate::deliver::message::{self, Signer};
 use crate::deliver::report::{Judgement, Report, judge};
-use crate::deliver::results::Finished;
+use crate::deliver::results::{Finished, Said};
 use crate::deliver::route::{self, Route};
 use crate::store::directory::domain;
 use crate::store::error::StoreError;
@@ -195,7 +195,10 @@ fn write(
 ) -> Done {
     let said = reports
         .into_iter()
-        .filter_map(|(place, report)| Some((row.recipients.get(place)?.address.clone(), report)))
+        .filter_map(|(place, report)| {
+            let recipient = recipients.get(place)?;
+            Some(Said { address: recipient.address.clone(), report, status: recipient.status })
+        })
         .collect();
     Done::Write(Box::new(Finished {
         account: row.account,

@@ -1,1 +1,522 @@
+//! Delivery over real sockets, from queue row to queue row.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::blob::Blobs;
+use crate::config::value::Relay;
+use crate::deliver::route::Ourselves;
+use crate::deliver::schedule::Schedule;
+use crate::deliver::testing::{Answer, Sink, Zone, eventually};
+use crate::deliver::{Deliver, Settings};
+use crate::mail::dkim::{KeyKind, generate};
+use crate::mail::dkim_keys;
+use crate::smtp::client::Timeouts;
+use crate::store::blob::BlobSource;
+use crate::store::cluster::{QueueEntry, incoming_list, outgoing_list};
+use crate::store::directory::address::alias_add;
+use crate::store::directory::domain;
+use crate::store::directory::fixture::Fixture;
+use crate::store::queue::incoming;
+use crate::store::queue::outgoing::{self, NewOutgoing};
+use crate::store::submission::{self, Delivered, NewSubmission, UndoStatus};
+use crate::store::tx::Tx;
+use crate::types::address::Address;
+use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
+use crate::types::id::{AccountId, Id};
+use crate::types::secret::Secret;
+
+const MESSAGE: &str = "From: Alice <alice@example.test>\r\nTo: bob@remote.test\r\nSubject: Hi\r\n\
+                       Message-ID: <m1@example.test>\r\n\r\nHello\r\n.\r\nend\r\n";
+
+/// A store with alice, and the delivery out of it.
+struct Bench {
+    fixture: Fixture,
+    blobs: Blobs,
+    alice: AccountId,
+    settings: Settings,
+    zone: Zone,
+}
+
+struct Running {
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn stop(self) {
+        self.cancel.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+impl Bench {
+    async fn new(mx_port: u16) -> Bench {
+        let fixture = Fixture::new().await;
+        let folder = fixture.folder.path();
+        let blobs = Blobs::open_local(&folder.join("blobs"), &folder.join("tmp"), fixture.store.clone());
+        let alice = fixture.account("alice@example.test").await.account;
+        let settings = Settings {
+            ourselves: Ourselves { host_name: "mail.example.test".to_owned(), smtp_listen: None },
+            relay: None,
+            mx_port,
+            schedule: Schedule { first_wait_ms: 60_000, give_up_after_ms: 5 * 86_400_000 },
+            timeouts: Timeouts::default(),
+            connect_timeout: Duration::from_secs(5),
+            workers: 20,
+        };
+        Bench { blobs: blobs.unwrap(), fixture, alice, settings, zone: Zone::default() }
+    }
+
+    /// A bench with a mail server for `remote.test`.
+    async fn with_sink() -> (Bench, Sink) {
+        let sink = Sink::start(Ipv4Addr::LOCALHOST, 0).await;
+        let mut bench = Bench::new(sink.address.port()).await;
+        bench.zone = bench.zone.with("remote.test", &[(10, "mx.remote.test", Ipv4Addr::LOCALHOST)]);
+        (bench, sink)
+    }
+
+    async fn run(&self) -> Running {
+        let cancel = CancellationToken::new();
+        let dns = self.zone.clone().serve().await;
+        let store = self.fixture.store.clone();
+        let deliver = Deliver::new(store, self.blobs.clone(), dns, self.settings.clone()).unwrap();
+        let task = tokio::spawn(deliver.run(cancel.clone()));
+        Running { cancel, task }
+    }
+
+    async fn submit(&self, message: &str, recipients: &[&str]) -> Vec<Id> {
+        let all: Vec<OutgoingRecipient> =
+            recipients.iter().map(|address| OutgoingRecipient::new((*address).to_owned())).collect();
+        self.submit_from("alice@example.test", message, all).await
+    }
+
+    async fn submit_from(&self, from: &str, message: &str, recipients: Vec<OutgoingRecipient>) -> Vec<Id> {
+        self.submit_as(Id(0), from, message, recipients).await
+    }
+
+    async fn submit_as(
+        &self,
+        submission: Id,
+        from: &str,
+        message: &str,
+        recipients: Vec<OutgoingRecipient>,
+    ) -> Vec<Id> {
+        let content = Bytes::from(message.to_owned());
+        let prepared = self.blobs.prepare(content.clone()).await.unwrap();
+        let mut domains = std::collections::BTreeMap::<String, Vec<OutgoingRecipient>>::new();
+        for recipient in recipients {
+            let domain = recipient.address.rsplit_once('@').unwrap().1.to_owned();
+            domains.entry(domain).or_default().push(recipient);
+        }
+        let envelope = OutgoingEnvelope {
+            mail_from: from.to_owned(),
+            env_id: Some("e 1".to_owned()),
+            ret: None,
+            smtputf8: !message.split("\r\n\r\n").next().unwrap().is_ascii(),
+            body_8bit: !message.is_ascii(),
+            delivery_id: self.fixture.store.ids().make().to_string(),
+        };
+        let rows: Vec<NewOutgoing> = domains
+            .into_iter()
+            .map(|(domain, recipients)| NewOutgoing {
+                submission,
+                domain,
+                envelope: envelope.clone(),
+                recipients,
+                body_hash: prepared.hash(),
+                size: content.len() as i64,
+                due: 0,
+            })
+            .collect();
+        let unit = async move |tx: &mut Tx| {
+            let ids = outgoing::insert(tx, &rows).await?;
+            prepared.reference(tx, BlobSource::Submission, ids[0], 0).await?;
+            Ok(ids)
+        };
+        self.fixture.store.write(self.alice, unit).await.unwrap()
+    }
+
+    async fn outgoing(&self) -> Vec<QueueEntry> {
+        let mut snapshot = self.fixture.store.read().await.unwrap();
+        outgoing_list(&mut snapshot, (-1, Id(0)), 1_000).await.unwrap()
+    }
+
+    async fn empty(&self) {
+        eventually("an empty queue", async || self.outgoing().await.is_empty().then_some(())).await;
+    }
+
+    /// Waits until the one row has been tried and is to be tried again; why.
+    async fn deferred(&self) -> String {
+        let seen = async || {
+            let rows = self.outgoing().await;
+            rows.first()
+                .filter(|row| !row.is_leased && !row.last_error.is_empty())
+                .map(|row| row.last_error.clone())
+        };
+        eventually("a deferral", seen).await
+    }
+
+    /// What waits to be filed: senders, recipients, contents.
+    async fn incoming(&self) -> Vec<(String, Vec<String>, String)> {
+        let mut snapshot = self.fixture.store.read().await.unwrap();
+        let mut found = Vec::new();
+        for row in incoming_list(&mut snapshot, (-1, Id(0)), 1_000).await.unwrap() {
+            let body = incoming::body_of(&mut snapshot, row.lane, row.id).await.unwrap().unwrap();
+            found.push((row.sender, row.recipients, String::from_utf8_lossy(&body).into_owned()));
+        }
+        found
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_sent_once_signed_and_as_it_is() {
+    let (bench, sink) = Bench::with_sink().await;
+    let keys = [generate(KeyKind::Ed25519, "e1").unwrap(), generate(KeyKind::Ed25519, "e2").unwrap()];
+    let json = dkim_keys::to_json(&keys);
+    domain::set_dkim_keys(&bench.fixture.store, "example.test".to_owned(), json).await.unwrap();
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test", "carl@remote.test"]).await;
+    bench.empty().await;
+    let taken = sink.taken();
+    assert_eq!(taken.len(), 1, "one transaction for both");
+    assert!(taken[0].from.starts_with("MAIL FROM:<alice@example.test> SIZE="), "{}", taken[0].from);
+    assert!(taken[0].from.ends_with(" ENVID=e+201"), "{}", taken[0].from);
+    assert_eq!(taken[0].to, ["RCPT TO:<bob@remote.test>", "RCPT TO:<carl@remote.test>"]);
+    let message = &taken[0].message;
+    assert!(message.ends_with(MESSAGE), "{message}");
+    let (trace, _) = message.split_once("From: Alice").unwrap();
+    assert_eq!(trace.matches("DKIM-Signature:").count(), 2, "{trace}");
+    assert_eq!(trace.matches("Received: by mail.example.test with HTTP").count(), 1, "{trace}");
+    assert!(!trace.contains("127.0.0.1"));
+    assert!(bench.incoming().await.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_for_now_is_tried_again_and_delivered_once() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.answer(".", Answer::Say("451 4.7.1 not yet"), 1);
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    assert_eq!(bench.deferred().await, "451 4.7.1 not yet");
+    assert!(sink.taken().is_empty());
+    bench.fixture.clock.advance_ms(67_000);
+    bench.empty().await;
+    assert_eq!(sink.taken().len(), 1);
+    assert!(bench.incoming().await.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_for_good_is_told_to_the_sender() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.answer("RCPT TO:<bob", Answer::Say("550 5.1.1 no bob"), 9);
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test", "carl@remote.test"]).await;
+    bench.empty().await;
+    assert_eq!(sink.taken()[0].to, ["RCPT TO:<carl@remote.test>"]);
+    let told = bench.incoming().await;
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].0.as_str(), &told[0].1), ("", &vec!["alice@example.test".to_owned()]));
+    assert!(
+        told[0].2.contains("Final-Recipient: rfc822; bob@remote.test\r\nAction: failed\r\nStatus: 5.1.1\r\n")
+    );
+    assert!(told[0].2.contains("Remote-MTA: dns; mx.remote.test\r\n"), "{}", told[0].2);
+    assert!(told[0].2.contains("Original-Envelope-Id: e 1\r\n"), "{}", told[0].2);
+    assert!(!told[0].2.contains("carl@"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_who_does_not_want_to_be() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.answer("RCPT", Answer::Say("550 5.1.1 nobody"), 9);
+    let running = bench.run().await;
+    let silent = OutgoingRecipient {
+        notify: Some("NEVER".to_owned()),
+        ..OutgoingRecipient::new("bob@remote.test".to_owned())
+    };
+    bench.submit_from("alice@example.test", MESSAGE, vec![silent]).await;
+    bench.submit_from("", MESSAGE, vec![OutgoingRecipient::new("carl@remote.test".to_owned())]).await;
+    bench.empty().await;
+    assert!(bench.incoming().await.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_tried_for_too_long_expires() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.answer("MAIL", Answer::Say("421 4.3.2 busy"), 99);
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    bench.deferred().await;
+    bench.fixture.clock.advance_ms(5 * 86_400_000);
+    bench.empty().await;
+    let told = bench.incoming().await;
+    assert!(told[0].2.contains("Status: 4.4.7\r\n"), "{}", told[0].2);
+    assert!(told[0].2.contains("Diagnostic-Code: smtp; 421 4.3.2 busy\r\n"), "{}", told[0].2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_domains_are_two_transactions_and_ours_never_leaves() {
+    let (mut bench, sink) = Bench::with_sink().await;
+    bench.zone = bench.zone.with("other.test", &[(10, "mx.other.test", Ipv4Addr::LOCALHOST)]);
+    let bob = bench.fixture.account("bob@example.test").await.account;
+    alias_add(&bench.fixture.store, Address::parse("sales@example.test").unwrap(), bob).await.unwrap();
+    let running = bench.run().await;
+    let to = ["a@remote.test", "b@other.test", "sales@example.test", "nobody@example.test"];
+    bench.submit(MESSAGE, &to).await;
+    bench.empty().await;
+    let mut recipients: Vec<Vec<String>> = sink.taken().into_iter().map(|taken| taken.to).collect();
+    recipients.sort();
+    assert_eq!(recipients, [["RCPT TO:<a@remote.test>"], ["RCPT TO:<b@other.test>"]]);
+    let mut incoming = bench.incoming().await;
+    incoming.sort();
+    assert_eq!(incoming.len(), 2);
+    assert_eq!(incoming[0].1, ["alice@example.test"]);
+    assert!(
+        incoming[0]
+            .2
+            .contains("Final-Recipient: rfc822; nobody@example.test\r\nAction: failed\r\nStatus: 5.1.1\r\n")
+    );
+    assert_eq!(incoming[1].1, ["sales@example.test"]);
+    assert!(incoming[1].2.starts_with("Return-Path: <alice@example.test>\r\nReceived: by mail.example.test"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_shows_what_became_of_each_recipient() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.script(|line| match line {
+        "RCPT TO:<no@remote.test>" => Answer::Say("550 5.1.1 nobody"),
+        "RCPT TO:<later@remote.test>" => Answer::Say("450 4.2.0 later"),
+        _ => Answer::Yes,
+    });
+    let names = ["yes@remote.test", "no@remote.test", "later@remote.test", "alice@example.test"];
+    let recipients: Vec<String> = names.map(str::to_owned).to_vec();
+    let unit = async move |tx: &mut Tx| {
+        let envelope = serde_json::json!({});
+        let new = NewSubmission {
+            identity_id: Id(1),
+            email_id: Id(1),
+            thread_id: Id(1),
+            envelope: &envelope,
+            recipients: &recipients,
+            send_at: 0,
+            message_id: "m1@example.test",
+        };
+        submission::insert(tx, &new).await
+    };
+    let submitted = bench.fixture.store.write(bench.alice, unit).await.unwrap();
+    let all = names.map(|name| OutgoingRecipient::new(name.to_owned())).to_vec();
+    bench.submit_as(submitted.id, "alice@example.test", MESSAGE, all).await;
+    let running = bench.run().await;
+    let is_tried = async || {
+        let rows = bench.outgoing().await;
+        (rows.len() == 1 && !rows[0].last_error.is_empty()).then_some(())
+    };
+    eventually("results", is_tried).await;
+    let mut snapshot = bench.fixture.store.read().await.unwrap();
+    let found = submission::by_ids(&mut snapshot, bench.alice, &[submitted.id]).await.unwrap().remove(0);
+    let shown: Vec<(String, Delivered)> =
+        found.delivery_status.into_values().map(|status| (status.smtp_reply, status.delivered)).collect();
+    assert_eq!(found.undo_status, UndoStatus::Final);
+    let wanted = [
+        ("250 2.1.5 Delivered on this server", Delivered::Yes),
+        ("450 4.2.0 later", Delivered::Queued),
+        ("550 5.1.1 nobody", Delivered::No),
+        ("250 2.0.0 taken", Delivered::Unknown),
+    ];
+    let wanted = wanted.map(|(reply, delivered)| (reply.to_owned(), delivered));
+    assert_eq!(shown, wanted);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_lease_stops_before_data() {
+    let (bench, sink) = Bench::with_sink().await;
+    let store = bench.fixture.store.clone();
+    let is_first = AtomicBool::new(true);
+    let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let go_on = Arc::new(AtomicBool::new(false));
+    let (go, is_over) = (go_on.clone(), CancellationToken::new());
+    let over = is_over.clone();
+    sink.script(move |line| {
+        if line.starts_with("RCPT") && is_first.swap(false, Ordering::SeqCst) {
+            told.send(()).unwrap();
+            while !go.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        // The second worker gets no further than the greeting until the first has given up.
+        if line.starts_with("MAIL") && go.load(Ordering::SeqCst) {
+            while !over.is_cancelled() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Answer::Yes
+    });
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    asked.recv().await.unwrap();
+    // Another worker claims the row, since the lease has ended.
+    let row = bench.outgoing().await.remove(0);
+    bench.fixture.clock.advance_ms(8_001);
+    let taken = outgoing::claim(&store, row.lane, 10, 60_000).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    go_on.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!sink.lines().iter().any(|line| line == "DATA"), "{:?}", sink.lines());
+    assert!(sink.taken().is_empty());
+    is_over.cancel();
+    running.stop().await;
+    assert_eq!(bench.outgoing().await[0].last_error, "", "and writes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_hangs_holds_nobody_up() {
+    let hanging = Sink::start(Ipv4Addr::new(127, 0, 0, 2), 0).await;
+    hanging.answer("", Answer::Silence, usize::MAX);
+    let good = Sink::start(Ipv4Addr::LOCALHOST, hanging.address.port()).await;
+    let mut bench = Bench::new(good.address.port()).await;
+    bench.zone = bench
+        .zone
+        .with("slow.test", &[(10, "mx.slow.test", Ipv4Addr::new(127, 0, 0, 2))])
+        .with("remote.test", &[(10, "mx.remote.test", Ipv4Addr::LOCALHOST)]);
+    let running = bench.run().await;
+    for _ in 0..60 {
+        bench.submit(MESSAGE, &["x@slow.test"]).await;
+    }
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    eventually("the other mail", async || (!good.taken().is_empty()).then_some(())).await;
+    assert_eq!(hanging.most_connections(), 2, "a tenth of the workers");
+    running.stop().await;
+    let rows = bench.outgoing().await;
+    assert_eq!(rows.len(), 60);
+    assert!(rows.iter().all(|row| !row.is_leased && row.tries == 0), "given back untried");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_host_is_asked_when_one_does_not_answer() {
+    let sink = Sink::start(Ipv4Addr::LOCALHOST, 0).await;
+    let mut bench = Bench::new(sink.address.port()).await;
+    let nobody = Ipv4Addr::new(127, 0, 0, 9);
+    bench.zone = bench
+        .zone
+        .with("remote.test", &[(5, "gone.remote.test", nobody), (10, "mx.remote.test", Ipv4Addr::LOCALHOST)]);
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    bench.empty().await;
+    assert_eq!(sink.taken().len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn domains_that_take_no_mail() {
+    let mut bench = Bench::new(1).await;
+    bench.zone = bench.zone.with("null.test", &[(0, "", Ipv4Addr::LOCALHOST)]);
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["a@null.test", "b@nowhere.test"]).await;
+    bench.empty().await;
+    let mut told: Vec<String> = bench.incoming().await.into_iter().map(|row| row.2).collect();
+    told.sort_by_key(|text| text.contains("nowhere.test"));
+    assert_eq!(told.len(), 2);
+    assert!(told[0].contains("Status: 5.1.10\r\n"), "{}", told[0]);
+    assert!(told[1].contains("Status: 5.1.2\r\n"), "{}", told[1]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_gets_everything_with_its_password() {
+    let sink = Sink::start(Ipv4Addr::LOCALHOST, 0).await;
+    sink.offer(&["AUTH PLAIN", "8BITMIME"]);
+    let mut bench = Bench::new(1).await;
+    let login = Some(("me".to_owned(), Secret::new("pass")));
+    bench.settings.relay = Some(Relay { host: "127.0.0.1".to_owned(), port: sink.address.port(), login });
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["a@anywhere.test", "b@null.test"]).await;
+    bench.empty().await;
+    assert_eq!(sink.taken().len(), 2);
+    assert_eq!(sink.taken()[0].login, "PLAIN AG1lAHBhc3M=");
+    sink.answer("AUTH", Answer::Say("535 5.7.8 wrong"), 9);
+    bench.submit(MESSAGE, &["c@anywhere.test"]).await;
+    assert_eq!(bench.deferred().await, "535 5.7.8 wrong", "no mail fails because of a wrong password");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_without_extensions() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.offer(&["PIPELINING"]);
+    let running = bench.run().await;
+    bench.submit("From: alice@example.test\n\nK\u{e4}se\n", &["bob@remote.test"]).await;
+    bench.empty().await;
+    let taken = sink.taken();
+    assert!(taken[0].message.is_ascii() && !taken[0].from.contains("BODY"), "{:?}", taken[0]);
+    bench.submit("From: alice@example.test\r\nSubject: K\u{e4}se\r\n\r\nx\r\n", &["bob@remote.test"]).await;
+    bench.empty().await;
+    assert_eq!(sink.taken().len(), 1);
+    let told = bench.incoming().await;
+    assert!(told[0].2.contains("Status: 5.6.7\r\n"), "{}", told[0].2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_after_the_final_dot_is_tried_again_later() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.answer(".", Answer::HangUp, 1);
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    let why = bench.deferred().await;
+    assert!(why.contains("after the whole message was sent"), "{why}");
+    bench.fixture.clock.advance_ms(67_000);
+    bench.empty().await;
+    assert_eq!(sink.taken().len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_leaves_a_row_that_another_sends() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.answer("DATA", Answer::Silence, 1);
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    eventually("DATA", async || sink.lines().contains(&"DATA".to_owned()).then_some(())).await;
+    // No time to give anything back.
+    running.task.abort();
+    let _ = running.task.await;
+    let rows = bench.outgoing().await;
+    assert!(rows[0].is_leased, "the claim stays");
+    let other = bench.run().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(sink.taken().is_empty(), "not before the lease has ended");
+    bench.fixture.clock.advance_ms(8_001);
+    bench.empty().await;
+    assert_eq!(sink.taken().len(), 1);
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_finishes_what_is_being_sent() {
+    let (bench, sink) = Bench::with_sink().await;
+    sink.script(|line| {
+        if line == "." {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Answer::Yes
+    });
+    let running = bench.run().await;
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    eventually("DATA", async || sink.lines().contains(&"DATA".to_owned()).then_some(())).await;
+    running.stop().await;
+    assert_eq!(sink.taken().len(), 1);
+    assert!(bench.outgoing().await.is_empty(), "and its result is written");
+}

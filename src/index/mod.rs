@@ -16,6 +16,7 @@ pub mod fold;
 #[cfg(test)]
 mod languages;
 pub mod query;
+pub mod rebuild;
 pub mod snippet;
 pub mod source;
 pub mod tantivy;

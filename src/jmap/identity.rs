@@ -256,3 +256,103 @@ fn addresses(name: &str, value: &Value) -> Result<Option<Vec<EmailAddress>>, Set
     };
     items.iter().map(read).collect::<Result<_, _>>().map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jmap::fixture::Fixture;
+    use crate::store::directory::access;
+    use crate::store::directory::address::alias_add;
+
+    #[tokio::test]
+    async fn an_address_has_an_identity_that_can_be_edited_but_not_destroyed() {
+        let fixture = Fixture::new().await;
+        let alice = fixture.user("alice@example.test").await;
+        let alias = Address::parse("team@example.test").unwrap();
+        alias_add(&fixture.jmap.store, alias, alice.caller.accounts[0].id).await.unwrap();
+        let got = alice.call("Identity/get", json!({"ids": null})).await;
+        let mut list = got["list"].as_array().unwrap().clone();
+        assert_eq!(list.len(), 2);
+        let id = list[0]["id"].as_str().unwrap().to_owned();
+        list[0].as_object_mut().unwrap().shift_remove("id");
+        assert_eq!(
+            list[0],
+            json!({
+                "name": "", "email": "alice@example.test", "replyTo": null, "bcc": null, "textSignature": "",
+                "htmlSignature": "", "mayDelete": false,
+            })
+        );
+        assert_eq!(list[1]["email"], "team@example.test");
+
+        let patch = json!({
+            "name": "Alice\u{0}", "replyTo": [{"name": null, "email": "r@x.test"}], "textSignature": "-- \nA",
+            "email": "alice@example.test",
+        });
+        let set = alice.call("Identity/set", json!({"update": {&id: patch}, "destroy": ["x"]})).await;
+        assert_eq!(set["updated"][&id], json!({"name": "Alice"}), "{set}");
+        assert_eq!(set["notDestroyed"]["x"]["type"], "notFound");
+        let got = alice.call("Identity/get", json!({"ids": [&id], "properties": ["name", "replyTo"]})).await;
+        assert_eq!(
+            got["list"],
+            json!([{"id": id, "name": "Alice", "replyTo": [{"name": null, "email": "r@x.test"}]}])
+        );
+        let changes = alice.call("Identity/changes", json!({"sinceState": set["oldState"]})).await;
+        assert_eq!(changes["updated"], json!([id]));
+        assert_eq!(changes["newState"], set["newState"]);
+        for (patch, wrong) in [
+            (json!({"email": "other@example.test"}), "email"),
+            (json!({"mayDelete": true}), "mayDelete"),
+            (json!({"name": 1}), "name"),
+            (json!({"bcc": [{"email": "nobody"}]}), "bcc"),
+            (json!({"replyTo": {}}), "replyTo"),
+            (json!({"more": 1}), "more"),
+        ] {
+            let set = alice.call("Identity/set", json!({"update": {&id: patch}})).await;
+            assert_eq!(set["notUpdated"][&id]["properties"], json!([wrong]), "{set}");
+            assert_eq!(set["oldState"], set["newState"]);
+        }
+        let set = alice.call("Identity/set", json!({"destroy": [&id]})).await;
+        assert_eq!(set["notDestroyed"][&id]["type"], "forbidden");
+    }
+
+    #[tokio::test]
+    async fn identities_are_made_for_own_addresses_only() {
+        let fixture = Fixture::new().await;
+        let alice = fixture.user("alice@example.test").await;
+        let bob = fixture.user("bob@example.test").await;
+        let create = json!({
+            "own": {"email": "Alice+news@example.test", "name": "News", "bcc": []},
+            "other": {"email": "bob@example.test"},
+            "any": {"email": "*@example.test"},
+            "none": {"name": "x"},
+            "wrong": {"email": "nobody"},
+            "unknown": {"email": "alice@example.test", "x": 1},
+        });
+        let set = alice.call("Identity/set", json!({"create": create})).await;
+        let own = &set["created"]["own"];
+        let id = own["id"].as_str().unwrap();
+        assert_eq!(
+            *own,
+            json!({"id": id, "replyTo": null, "textSignature": "", "htmlSignature": "", "mayDelete": true})
+        );
+        for (key, kind) in [
+            ("other", "forbiddenFrom"),
+            ("any", "forbiddenFrom"),
+            ("wrong", "forbiddenFrom"),
+            ("none", "invalidProperties"),
+            ("unknown", "invalidProperties"),
+        ] {
+            assert_eq!(set["notCreated"][key]["type"], kind, "{key}");
+        }
+        assert_eq!(bob.call("Identity/get", json!({"ids": [id]})).await["notFound"], json!([id]));
+
+        // Whoever may write to an account sends as it.
+        let store = &fixture.jmap.store;
+        access::grant(store, alice.caller.login_id, bob.caller.accounts[0].id, false).await.unwrap();
+        let alice = fixture.login(alice.caller.login_id, "alice@example.test").await;
+        let create = json!({"as": {"email": "bob@example.test"}});
+        let set = alice.call("Identity/set", json!({"create": create, "destroy": [id]})).await;
+        assert!(set["created"]["as"]["id"].is_string(), "{set}");
+        assert_eq!(set["destroyed"], json!([id]));
+    }
+}

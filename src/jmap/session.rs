@@ -9,6 +9,7 @@ use crate::jmap::call::{AccountAccess, Caller, Jmap};
 use crate::jmap::capability::Capability;
 use crate::jmap::limits;
 use crate::jmap::standard::query::COLLATIONS;
+use crate::jmap::submission;
 
 /// The properties that Email/query can sort by.
 pub const EMAIL_SORTS: [&str; 9] = [
@@ -60,13 +61,14 @@ pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String,
                 "emailQuerySortOptions": EMAIL_SORTS,
                 "mayCreateTopLevelMailbox": !account.is_read_only,
             }),
+            Capability::Submission => submission::account_capability(jmap.max_upload),
             Capability::Blob => json!({
                 "maxSizeBlobSet": jmap.max_upload,
                 "maxDataSources": limits::MAX_DATA_SOURCES,
                 "supportedTypeNames": lookup::TYPE_NAMES,
                 "supportedDigestAlgorithms": Digest::ALL.map(Digest::name),
             }),
-            Capability::Submission | Capability::VacationResponse | Capability::Quota => json!({}),
+            Capability::VacationResponse | Capability::Quota => json!({}),
         };
         out.insert(capability.urn().to_owned(), value);
     }

@@ -171,3 +171,71 @@ fn text(name: &str, value: &Value, max_octets: usize) -> Result<Option<String>, 
         _ => Err(SetError::invalid(name, "a String or null is wanted")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jmap::fixture::Fixture;
+
+    #[tokio::test]
+    async fn there_is_one_and_it_can_be_changed() {
+        let fixture = Fixture::new().await;
+        let alice = fixture.user("alice@example.test").await;
+        let got = alice.call("VacationResponse/get", json!({})).await;
+        let off = json!({
+            "id": "singleton", "isEnabled": false, "fromDate": null, "toDate": null, "subject": null,
+            "textBody": null, "htmlBody": null,
+        });
+        let shown = |value: &Value| Value::Object(value.as_object().unwrap().clone());
+        assert_eq!(shown(&got["list"][0]), off);
+        let patch = json!({
+            "isEnabled": true, "fromDate": "2025-06-01T00:00:00.500Z", "toDate": "2025-07-01T02:00:00+02:00",
+            "subject": "Away", "textBody": "a\u{0}b",
+        });
+        let set = alice.call("VacationResponse/set", json!({"update": {"singleton": patch}})).await;
+        assert_eq!(set["oldState"], got["state"]);
+        assert_ne!(set["newState"], got["state"]);
+        let echoed =
+            json!({"fromDate": "2025-06-01T00:00:00Z", "toDate": "2025-07-01T00:00:00Z", "textBody": "ab"});
+        assert_eq!(set["updated"]["singleton"], echoed);
+        let got = alice.call("VacationResponse/get", json!({"ids": ["singleton", "x"]})).await;
+        assert_eq!(got["list"][0]["subject"], "Away");
+        assert_eq!(got["notFound"], json!(["x"]));
+        assert_eq!(got["state"], set["newState"]);
+        let none = alice.call("VacationResponse/get", json!({"ids": []})).await;
+        assert_eq!(none["list"], json!([]));
+    }
+
+    #[tokio::test]
+    async fn it_can_be_neither_made_nor_destroyed() {
+        let fixture = Fixture::new().await;
+        let alice = fixture.user("alice@example.test").await;
+        let set = alice
+            .call(
+                "VacationResponse/set",
+                json!({
+                    "create": {"k": {"isEnabled": true}},
+                    "update": {"x": {"isEnabled": true}},
+                    "destroy": ["singleton", "y"],
+                }),
+            )
+            .await;
+        assert_eq!(set["notCreated"]["k"]["type"], "singleton");
+        assert_eq!(set["notDestroyed"]["singleton"]["type"], "singleton");
+        assert_eq!(set["notDestroyed"]["y"]["type"], "singleton");
+        assert_eq!(set["notUpdated"]["x"]["type"], "notFound");
+        assert_eq!(set["oldState"], set["newState"]);
+        for (patch, wrong) in [
+            (json!({"isEnabled": null}), "isEnabled"),
+            (json!({"fromDate": "tomorrow"}), "fromDate"),
+            (json!({"textBody": 1}), "textBody"),
+            (json!({"subject": "x".repeat(1_001)}), "subject"),
+            (json!({"id": "x"}), "id"),
+        ] {
+            let set = alice.call("VacationResponse/set", json!({"update": {"singleton": patch}})).await;
+            assert_eq!(set["notUpdated"]["singleton"]["properties"], json!([wrong]));
+        }
+        let set = alice.call("VacationResponse/set", json!({"ifInState": "s0-0", "update": {}})).await;
+        assert_eq!(set["type"], "stateMismatch");
+    }
+}

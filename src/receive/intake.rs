@@ -19,7 +19,7 @@ use crate::smtp::parameters::{OriginalRecipient, Ret};
 use crate::smtp::path::{ForwardPath, ReversePath};
 use crate::smtp::sasl::Credentials;
 use crate::store::Store;
-use crate::store::blob::BlobSource;
+use crate::store::blob::{BlobSource, INLINE_MAX};
 use crate::store::directory::address::{Resolved, addresses_of_login, resolve, resolve_bare_postmaster};
 use crate::store::directory::sign_in::{SignIn, SignInError};
 use crate::store::error::StoreError;
@@ -175,7 +175,7 @@ impl Intake {
 
     /// A small message waits inside the database, a large one as a synced object.
     async fn wait_where(&self, message: &Bytes) -> Result<(BlobHash, Option<Bytes>), BlobError> {
-        if message.len() <= crate::store::blob::INLINE_MAX {
+        if message.len() <= INLINE_MAX {
             return Ok((BlobHash::of(message), Some(message.clone())));
         }
         let (hash, _) = self.blobs.stage(message.clone()).await?;

@@ -2,7 +2,7 @@
 //! stops.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -65,8 +65,7 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, _)) if connections.len() >= self.shared.settings.policy.connections => {
                         metrics::counter!("postrider_smtp_refused_connections_total").increment(1);
-                        // Not waited for: it must not hold up the others.
-                        let _ = stream.try_write(BUSY);
+                        turn_away(stream);
                     }
                     Ok((stream, peer)) => {
                         connections.spawn(self.connection(stream, peer.ip().to_canonical()));
@@ -117,6 +116,14 @@ impl Listener {
             }
         }
         .instrument(tracing::info_span!("smtp", %connection, ?role))
+    }
+}
+
+/// Tells a client that it is one too many. Not waited for: that would hold up the others.
+fn turn_away(stream: TcpStream) {
+    // A fresh socket has room for a line; the runtime does not know yet, so it is not asked.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(BUSY);
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Policy {
     pub refused_recipients: u32,
     /// Transactions of one connection.
     pub messages: u32,
-    /// Commands of one connection.
+    /// Commands of one connection between two messages that are taken.
     pub commands: u32,
     /// Errors of one connection.
     pub errors: u32,

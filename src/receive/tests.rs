@@ -23,7 +23,7 @@ use crate::receive::listener::Listener;
 use crate::receive::policy::Policy;
 use crate::receive::session::{Role, SessionSettings};
 use crate::smtp::client::tls::{TlsPolicy, TlsSettings, accepting_any};
-use crate::smtp::client::transaction::{Envelope, Recipient, RecipientResult};
+use crate::smtp::client::transaction::{OutgoingEnvelope, OutgoingRecipient, RecipientResult};
 use crate::smtp::client::{Client, ClientOptions, Timeouts};
 use crate::smtp::parameters::{Notify, OriginalRecipient, Ret};
 use crate::smtp::sasl::Credentials;
@@ -158,12 +158,13 @@ async fn connect(server: &Server, options: ClientOptions) -> Client<TcpStream> {
     Client::start(stream, &options).await.unwrap()
 }
 
-fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
-    let recipient = |address: &&str| Recipient { address: (*address).to_owned(), ..Recipient::default() };
-    Envelope {
+fn envelope(sender: &str, recipients: &[&str]) -> OutgoingEnvelope {
+    let recipient =
+        |address: &&str| OutgoingRecipient { address: (*address).to_owned(), ..OutgoingRecipient::default() };
+    OutgoingEnvelope {
         sender: sender.to_owned(),
         recipients: recipients.iter().map(recipient).collect(),
-        ..Envelope::default()
+        ..OutgoingEnvelope::default()
     }
 }
 
@@ -317,7 +318,7 @@ async fn bytes_behind_starttls_are_never_obeyed() {
     let bench = Bench::new().await;
     let server = bench.mx().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream.write_all(b"EHLO a\r\nSTARTTLS\r\nRSET\r\nQUIT\r\n").await.unwrap();
+    stream.write_all(b"EHLO a\r\nSTARTTLS\r\nHELP\r\nQUIT\r\n").await.unwrap();
     let mut replies = vec![0; 4096];
     let mut seen = String::new();
     while !seen.contains("220 2.0.0 Go ahead") {
@@ -355,6 +356,19 @@ async fn connections_of_an_address_are_limited() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the place was not given back");
+}
+
+#[tokio::test]
+async fn connections_of_a_server_are_limited() {
+    let bench = Bench::new().await;
+    let policy = Policy { connections: 1, ..Policy::default() };
+    let server = bench.start(Role::Mx, false, policy, &[]).await;
+    let first = connect(&server, options(TlsPolicy::Never, None)).await;
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    let mut heard = String::new();
+    second.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "421 4.3.2 Too many connections, try again later\r\n");
+    first.quit().await;
 }
 
 #[tokio::test]

@@ -149,8 +149,7 @@ async fn a_unit_that_panics_leaves_nothing_and_disturbs_no_neighbour() {
     let before = submit(bench.note("before")).await;
     let panicking = submit(bench.store.write(bench.account, async move |tx: &mut Tx| {
         note(tx, "panicking").await?;
-        let nothing: Option<()> = None;
-        nothing.expect("a panic on purpose");
+        assert_eq!(tx.modseq(), 0, "a panic on purpose");
         Ok(())
     }))
     .await;
@@ -196,6 +195,12 @@ async fn a_unit_cannot_hide_that_a_statement_failed() {
         Ok(())
     });
     assert!(matches!(hiding.await, Err(StoreError::Engine(_))));
+    let plain = bench.store.write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
+        sql("update account set name = 'b'").run(tx).await?;
+        let _ = sql(BROKEN).run(tx).await;
+        Ok(())
+    });
+    assert!(matches!(plain.await, Err(StoreError::Engine(_))), "nor when nothing follows it");
     assert!(bench.notes().await.is_empty());
     bench.note("after").await.unwrap();
 }

@@ -45,7 +45,8 @@ impl FromStr for State {
 
     fn from_str(text: &str) -> Result<State, NotAState> {
         let mut parts = text.strip_prefix('s').ok_or(NotAState)?.split('-');
-        let epoch = parts.next().and_then(|part| i64::from_str_radix(part, 16).ok()).ok_or(NotAState)?;
+        let epoch = parts.next().and_then(|part| u64::from_str_radix(part, 16).ok()).ok_or(NotAState)?;
+        let epoch = epoch as i64;
         let modseq = parts.next().and_then(|part| part.parse().ok()).ok_or(NotAState)?;
         let within = match parts.next() {
             None => State::ALL,
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn states_read_back() {
-        for state in [State::at(0x1f, 7), State { epoch: 1, modseq: 9, within: 3 }] {
+        for state in [State::at(0x1f, 7), State::at(-5, 7), State { epoch: 1, modseq: 9, within: 3 }] {
             assert_eq!(state.to_string().parse(), Ok(state));
         }
     }

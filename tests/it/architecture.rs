@@ -17,15 +17,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["types", "config", "mail", "bus", "cache"]),
     // Which objects are referenced, and the small bodies, stand in the database.
     ("blob", &["types", "config", "mail", "store"]),
-    ("index", &["types", "config", "mail", "blob", "store"]),
+    // The workers of index, ingest and deliver are woken by the bus.
+    ("index", &["types", "config", "mail", "bus", "blob", "store"]),
     ("app", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store", "index"]),
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
     ("receive", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
     ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("sweep", &["types", "config", "blob", "store"]),
+    ("sweep", &["types", "blob", "store"]),
     ("push", &["types", "config", "bus", "cache", "store"]),
-    ("http", &["types", "config", "cache", "jmap", "push", "blob", "store", "app"]),
+    // Of the bus, http tells in /readyz whether it works.
+    ("http", &["types", "config", "bus", "cache", "jmap", "push", "blob", "store", "app"]),
 ];
 
 /// Parts that may import everything.

@@ -235,7 +235,7 @@ mod tests {
         let answer = fixture.office.answer(request).await;
         assert!(matches!(answer, Ok(AdminResponse::Known(known)) if known == [false, true]));
         let mailboxes =
-            mailbox::all(&mut *fixture.store.read().await.unwrap(), fixture.account).await.unwrap();
+            mailbox::all(&mut fixture.store.read().await.unwrap(), fixture.account).await.unwrap();
         let sent = mailboxes.iter().find(|mailbox| mailbox.role.as_deref() == Some("sent")).unwrap();
         assert_eq!(sent.counts.total_emails, 1, "a name of a role means the mailbox of the role");
     }

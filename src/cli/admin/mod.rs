@@ -185,7 +185,7 @@ pub(in crate::cli) mod tests {
                 .answer(AdminRequest::AccountAdd { address: address.clone(), password, quota: None })
                 .await
                 .unwrap();
-            let account = account_of(&mut *store.read().await.unwrap(), &address).await.unwrap();
+            let account = account_of(&mut store.read().await.unwrap(), &address).await.unwrap();
             Fixture { _folder: folder, clock, store, office, account }
         }
 

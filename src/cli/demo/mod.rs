@@ -33,8 +33,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let shown = |address: Option<SocketAddr>| address.map(|address| address.to_string());
     let running = Running {
         url: config.public_url.clone().unwrap_or_else(|| format!("http://{}", server.http)),
-        smtp: shown(config.smtp_listen),
-        submission: shown(config.submission_listen),
+        smtp: shown(server.smtp),
+        submission: shown(server.submission),
         account_id,
         data: config.data.display().to_string(),
         is_new,
@@ -99,7 +99,7 @@ mod tests {
             .find(|(address, _)| address.starts_with("bob"));
         let bob = bob.unwrap().1.parse().unwrap();
         let totals = async |account| -> i64 {
-            let mailboxes = mailbox::all(&mut *fixture.store.read().await.unwrap(), account).await.unwrap();
+            let mailboxes = mailbox::all(&mut fixture.store.read().await.unwrap(), account).await.unwrap();
             mailboxes.iter().map(|mailbox| mailbox.counts.total_emails).sum()
         };
         assert_eq!((totals(fixture.account).await, totals(bob).await), (0, 6));

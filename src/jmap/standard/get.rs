@@ -14,6 +14,9 @@ use crate::store::error::StoreError;
 use crate::types::id::Id;
 use crate::types::object_type::ObjectType;
 
+/// Objects by their ids, each without `id` itself.
+pub type Objects = Vec<(Id, Map<String, Value>)>;
+
 /// A type whose objects can be got as values.
 pub trait Get {
     /// The type.
@@ -27,7 +30,7 @@ pub trait Get {
         conn: &mut Conn,
         account: &AccountAccess,
         ids: Option<&[Id]>,
-    ) -> impl Future<Output = Result<Vec<(Id, Map<String, Value>)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Objects, StoreError>> + Send;
 
     /// The id that stands for an object on the wire.
     fn show_id(id: Id) -> String {

@@ -203,8 +203,11 @@ fn members<'a>(value: &'a Value, names: &[&str]) -> Result<&'a Map<String, Value
     }
 }
 
+/// The parameters of an address as they were given.
+type Parameters<'a> = Option<&'a Map<String, Value>>;
+
 /// An Address object: the address, and its parameters.
-fn read_address(value: &Value) -> Result<(&str, Option<&Map<String, Value>>), SetError> {
+fn read_address(value: &Value) -> Result<(&str, Parameters<'_>), SetError> {
     let object = members(value, &["email", "parameters"])?;
     let Some(Value::String(email)) = object.get("email") else {
         return Err(invalid("an address has an email"));
@@ -217,7 +220,7 @@ fn read_address(value: &Value) -> Result<(&str, Option<&Map<String, Value>>), Se
 }
 
 /// Names in upper case with their values; none twice.
-fn parameters(given: Option<&Map<String, Value>>) -> Result<Vec<(String, Option<&str>)>, SetError> {
+fn parameters(given: Parameters<'_>) -> Result<Vec<(String, Option<&str>)>, SetError> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     for (name, value) in given.into_iter().flatten() {
@@ -243,7 +246,7 @@ fn unknown_parameter(name: &str) -> SetError {
     invalid(format!("the parameter {name} is not supported here; submissionExtensions lists what is"))
 }
 
-fn read_mail_parameters(envelope: &mut Envelope, given: Option<&Map<String, Value>>) -> Result<(), SetError> {
+fn read_mail_parameters(envelope: &mut Envelope, given: Parameters<'_>) -> Result<(), SetError> {
     for (name, value) in parameters(given)? {
         let wrong = || wrong_value(&name);
         match (name.as_str(), value) {
@@ -278,9 +281,7 @@ fn read_mail_parameters(envelope: &mut Envelope, given: Option<&Map<String, Valu
 }
 
 /// NOTIFY and ORCPT.
-fn read_rcpt_parameters(
-    given: Option<&Map<String, Value>>,
-) -> Result<(Option<String>, Option<String>), SetError> {
+fn read_rcpt_parameters(given: Parameters<'_>) -> Result<(Option<String>, Option<String>), SetError> {
     let (mut notify, mut orcpt) = (None, None);
     for (name, value) in parameters(given)? {
         match (name.as_str(), value) {
@@ -321,4 +322,247 @@ fn digits(value: &str, max_len: usize) -> Option<i64> {
     let legal = (1..=max_len).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit());
     // Twenty digits do not fit: as good as infinite.
     legal.then(|| value.parse().unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: i64 = 1_750_000_000_000;
+
+    fn with(from: Value, to: Value) -> Result<Envelope, SetError> {
+        Envelope::read(&json!({"mailFrom": from, "rcptTo": to}))
+    }
+
+    fn to(emails: &[&str]) -> Value {
+        emails.iter().map(|email| json!({"email": email})).collect()
+    }
+
+    fn mail(parameters: Value) -> Result<Envelope, SetError> {
+        with(json!({"email": "a@x.test", "parameters": parameters}), to(&["b@x.test"]))
+    }
+
+    fn kind(result: Result<Envelope, SetError>) -> &'static str {
+        result.map_or_else(|error| error.kind, |_| "none")
+    }
+
+    fn header(from: &[&str], sender: &[&str], recipients: &[&str]) -> Header {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        Header {
+            from: vec![texts(from)],
+            sender: if sender.is_empty() { Vec::new() } else { vec![texts(sender)] },
+            recipients: texts(recipients),
+            ..Header::default()
+        }
+    }
+
+    #[test]
+    fn a_given_envelope_is_kept_as_it_came() {
+        let given = json!({
+            "mailFrom": {"email": "A@x.test", "parameters": {"envid": "m 1", "RET": "hdrs", "HOLDFOR": "60"}},
+            "rcptTo": [
+                {"email": "b@X.test", "parameters": {"NOTIFY": "delay,success", "orcpt": "rfc822;o+1@x.test"}},
+                {"email": "B@x.test", "parameters": null},
+                {"email": "c@x.test"},
+            ],
+        });
+        let envelope = Envelope::read(&given).unwrap();
+        let mut shown = given.clone();
+        shown["rcptTo"][2]["parameters"] = Value::Null;
+        assert_eq!(envelope.json, shown);
+        assert_eq!(envelope.env_id.as_deref(), Some("m 1"));
+        assert_eq!(envelope.ret, Some(DsnReturn::Headers));
+        assert_eq!(envelope.send_at(NOW), Ok(NOW + 60_000));
+        let recipients: Vec<&str> =
+            envelope.recipients.iter().map(|recipient| recipient.mailbox.text.as_str()).collect();
+        assert_eq!(recipients, ["b@X.test", "c@x.test"], "one spelling of an address is enough");
+        assert_eq!(envelope.recipients[0].notify.as_deref(), Some("DELAY,SUCCESS"));
+        assert_eq!(envelope.recipients[0].orcpt.as_deref(), Some("rfc822;o+1@x.test"));
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_refused() {
+        for wrong in [
+            json!("x"),
+            json!({}),
+            json!({"mailFrom": {"email": "a@x.test"}}),
+            json!({"mailFrom": {"email": "a@x.test"}, "rcptTo": {}}),
+            json!({"mailFrom": {"email": "a@x.test"}, "rcptTo": [], "more": 1}),
+            json!({"mailFrom": "a@x.test", "rcptTo": []}),
+            json!({"mailFrom": {"email": 1}, "rcptTo": []}),
+            json!({"mailFrom": {"email": "nobody"}, "rcptTo": []}),
+            json!({"mailFrom": {"email": "a@x.test"}, "rcptTo": ["b@x.test"]}),
+            json!({"mailFrom": {"email": "a@x.test", "parameters": []}, "rcptTo": []}),
+        ] {
+            let error = Envelope::read(&wrong).unwrap_err();
+            assert_eq!(
+                (error.kind, error.properties.clone()),
+                ("invalidProperties", vec!["envelope".to_owned()]),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn recipients_are_counted_and_checked() {
+        let from = json!({"email": "a@x.test"});
+        assert_eq!(kind(with(from.clone(), to(&[]))), "noRecipients");
+        let error = with(from.clone(), to(&["b@x.test", "nobody", "", "a@b\r\nRCPT", "nobody"])).unwrap_err();
+        assert_eq!(error.kind, "invalidRecipients");
+        assert_eq!(error.more["invalidRecipients"], json!(["nobody", "", "a@b\r\nRCPT"]));
+        let many: Vec<String> = (0..=MAX_RECIPIENTS).map(|number| format!("{number}@x.test")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let error = with(from.clone(), to(&many)).unwrap_err();
+        assert_eq!((error.kind, &error.more["maxRecipients"]), ("tooManyRecipients", &json!(MAX_RECIPIENTS)));
+        assert_eq!(kind(with(from, to(&many[1..]))), "none");
+        let error = Envelope::of_header(&header(&["a@x.test"], &[], &many), "a@x.test").unwrap_err();
+        assert_eq!(error.kind, "tooManyRecipients");
+        let none = Envelope::of_header(&header(&["a@x.test"], &[], &[]), "a@x.test");
+        assert_eq!(kind(none), "noRecipients");
+        let nobody = Envelope::of_header(&header(&["a@x.test"], &[], &["nobody"]), "a@x.test");
+        assert_eq!(kind(nobody), "invalidRecipients");
+    }
+
+    #[test]
+    fn parameters_are_those_that_are_offered() {
+        for legal in [
+            json!({}),
+            json!({"SIZE": "99999999999999999999", "BODY": "8bitmime", "SMTPUTF8": null, "AUTH": "<>"}),
+            json!({"RET": "FULL", "ENVID": "x"}),
+            json!({"HOLDFOR": "0"}),
+            json!({"HOLDUNTIL": "2025-07-01T00:00:00Z"}),
+        ] {
+            assert_eq!(kind(mail(legal.clone())), "none", "{legal}");
+        }
+        for wrong in [
+            json!({"SIZE": null}),
+            json!({"SIZE": 5}),
+            json!({"SIZE": "5", "size": "5"}),
+            json!({"BODY": "BINARYMIME"}),
+            json!({"SMTPUTF8": ""}),
+            json!({"RET": "x"}),
+            json!({"ENVID": ""}),
+            json!({"ENVID": "x\r\nRCPT TO:<y>"}),
+            json!({"ENVID": "x".repeat(101)}),
+            json!({"HOLDFOR": "-1"}),
+            json!({"HOLDFOR": "1234567890"}),
+            json!({"HOLDFOR": "1", "HOLDUNTIL": "2030-01-01T00:00:00Z"}),
+            json!({"HOLDUNTIL": "tomorrow"}),
+            json!({"NOTIFY": "NEVER"}),
+            json!({"X-MAGIC": "1"}),
+        ] {
+            assert_eq!(kind(mail(wrong.clone())), "invalidProperties", "{wrong}");
+        }
+        for wrong in [
+            json!({"NOTIFY": "NEVER,SUCCESS"}),
+            json!({"NOTIFY": "SUCCESS,success"}),
+            json!({"NOTIFY": ""}),
+            json!({"ORCPT": "a@x.test"}),
+            json!({"ORCPT": "rfc822;"}),
+            json!({"HOLDFOR": "1"}),
+        ] {
+            let rcpt = json!([{"email": "b@x.test", "parameters": wrong.clone()}]);
+            assert_eq!(kind(with(json!({"email": "a@x.test"}), rcpt)), "invalidProperties", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_hold_ends_within_the_limit() {
+        let send_at = |parameters| mail(parameters).and_then(|envelope| envelope.send_at(NOW));
+        assert_eq!(
+            send_at(json!({"HOLDFOR": MAX_DELAYED_SEND.to_string()})),
+            Ok(NOW + MAX_DELAYED_SEND * 1000)
+        );
+        let beyond = send_at(json!({"HOLDFOR": (MAX_DELAYED_SEND + 1).to_string()}));
+        assert_eq!(beyond.map_err(|error| error.properties.clone()), Err(vec!["envelope".to_owned()]));
+        assert_eq!(
+            send_at(json!({"HOLDUNTIL": "2001-01-01T00:00:00Z"})),
+            Ok(NOW),
+            "what is past holds nothing"
+        );
+        assert!(send_at(json!({"HOLDUNTIL": "9999-01-01T00:00:00Z"})).is_err());
+    }
+
+    #[test]
+    fn the_sender_of_a_header_gives_way_to_the_identity() {
+        let mail_from = |from: &[&str], sender: &[&str]| {
+            let header = header(from, sender, &["b@x.test"]);
+            let envelope = Envelope::of_header(&header, "alice@x.test").unwrap();
+            let text = envelope.mail_from.unwrap().text;
+            assert_eq!(envelope.json["mailFrom"], json!({"email": text, "parameters": null}));
+            assert_eq!(envelope.json["rcptTo"], json!([{"email": "b@x.test", "parameters": null}]));
+            text
+        };
+        assert_eq!(mail_from(&["Alice@X.test"], &[]), "Alice@X.test");
+        assert_eq!(mail_from(&["alice+news@x.test"], &[]), "alice+news@x.test");
+        assert_eq!(mail_from(&["team@x.test"], &["alice+a@x.test"]), "alice+a@x.test");
+        assert_eq!(mail_from(&["alice@x.test"], &["other@x.test"]), "alice@x.test");
+        assert_eq!(mail_from(&["other@x.test"], &[]), "alice@x.test");
+    }
+
+    #[test]
+    fn domains_travel_in_ascii_where_the_rest_is() {
+        let wire = |text| Mailbox::parse(text).unwrap().on_the_wire();
+        assert_eq!(wire("Bob@B\u{fc}cher.example"), "Bob@xn--bcher-kva.example");
+        assert_eq!(wire("j\u{f6}rg@b\u{fc}cher.example"), "j\u{f6}rg@b\u{fc}cher.example");
+        assert_eq!(wire("\"b ob\"@X.test"), "\"b ob\"@X.test");
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i32>().prop_map(|number| json!(number)),
+            prop_oneof![Just("a@x.test"), Just(""), Just("b"), Just("1"), Just("FULL")]
+                .prop_map(|text| json!(text)),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let key = prop_oneof![
+                Just("mailFrom"),
+                Just("rcptTo"),
+                Just("email"),
+                Just("parameters"),
+                Just("HOLDFOR"),
+                Just("RET"),
+            ];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                proptest::collection::vec((key, inner), 0..4).prop_map(|members| members
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_an_envelope_or_an_error(value in any_json()) {
+            if let Ok(envelope) = Envelope::read(&value) {
+                prop_assert!((1..=MAX_RECIPIENTS).contains(&envelope.recipients.len()));
+                prop_assert_eq!(Envelope::read(&envelope.json), Ok(envelope.clone()));
+            }
+        }
+
+        /// The generated recipients are the given ones without doubles, in their order.
+        #[test]
+        fn generated_recipients_are_a_set(places in proptest::collection::vec((0..6u8, any::<bool>()), 1..20)) {
+            let emails: Vec<String> = places
+                .iter()
+                .map(|(number, is_upper)| format!("{}{number}@x.test", if *is_upper { "A" } else { "a" }))
+                .collect();
+            let list: Vec<&str> = emails.iter().map(String::as_str).collect();
+            let envelope = Envelope::of_header(&header(&["s@x.test"], &[], &list), "s@x.test").unwrap();
+            let mut expected: Vec<String> = Vec::new();
+            for email in &emails {
+                if !expected.contains(&email.to_lowercase()) {
+                    expected.push(email.to_lowercase());
+                }
+            }
+            let found: Vec<String> =
+                envelope.recipients.iter().map(|recipient| recipient.mailbox.address.to_string()).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
 }

@@ -114,3 +114,101 @@ impl Header {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn missing() -> Missing {
+        Missing { now_ms: 1_414_649_520_000, message_id: "new@mx.test".to_owned() }
+    }
+
+    fn sent(raw: &str) -> (String, Header) {
+        let (octets, header) = outgoing(raw.as_bytes(), &missing());
+        (String::from_utf8_lossy(&octets).into_owned(), header)
+    }
+
+    #[test]
+    fn bcc_stays_behind_but_its_addresses_count() {
+        let raw = "Return-Path: <x@y>\r\nDate: d\r\nMessage-ID: <m@x>\r\nFrom: A <a@x.test>\r\nTo: b@x.test,\r\n \
+                   C <c@x.test>\r\nbcc : secret@x.test\r\n\t, other@x.test\r\nCC: Team: d@x.test;\r\n\
+                   Resent-Bcc: e@x.test\r\n\r\nBcc: body\r\n\u{e9}";
+        let (text, header) = sent(raw);
+        let expected = "Date: d\r\nMessage-ID: <m@x>\r\nFrom: A <a@x.test>\r\nTo: b@x.test,\r\n C <c@x.test>\r\n\
+                        CC: Team: d@x.test;\r\n\r\nBcc: body\r\n\u{e9}";
+        assert_eq!(text, expected);
+        let recipients = ["b@x.test", "c@x.test", "secret@x.test", "other@x.test", "d@x.test"];
+        assert_eq!(header.recipients, recipients);
+        assert_eq!((header.message_id.as_str(), header.is_ascii), ("m@x", true));
+    }
+
+    #[test]
+    fn what_is_complete_is_not_copied() {
+        let raw = b"Date: d\r\nMessage-ID: <m@x>\r\nFrom: a@x.test\r\n\r\nbody";
+        assert!(matches!(outgoing(raw, &missing()).0, Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn date_and_message_id_are_added() {
+        let (text, header) = sent("From: a@x.test\r\n\r\nbody");
+        let expected = "Date: Thu, 30 Oct 2014 06:12:00 +0000\r\nMessage-ID: <new@mx.test>\r\n\
+                        From: a@x.test\r\n\r\nbody";
+        assert_eq!(text, expected);
+        assert_eq!(header.message_id, "new@mx.test");
+    }
+
+    #[test]
+    fn a_lone_line_end_hides_no_field() {
+        let (text, header) =
+            sent("Date: d\r\nMessage-ID: <m@x>\r\nFrom: a@x.test\rBcc: secret@x.test\nX: y\r\n\r\n");
+        assert!(!text.contains("secret"), "{text}");
+        assert_eq!(header.recipients, ["secret@x.test"]);
+        let (_, header) = sent("From: a@x.test\r\nSubject: x\rFrom: b@x.test\r\n\r\n");
+        assert_eq!(header.from.len(), 2);
+    }
+
+    #[test]
+    fn authors_must_be_clear() {
+        let invalid = |raw: &str, needs_one_sender| match sent(raw).1.authors(needs_one_sender) {
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                assert_eq!(error.kind, "invalidEmail");
+                error.properties.clone()
+            }
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(invalid("From: a@x.test\r\n\r\n", true), none);
+        assert_eq!(invalid("From: a@x.test, b@x.test\r\nSender: b@x.test\r\n\r\n", false), none);
+        assert_eq!(invalid("From: a@x.test, b@x.test\r\n\r\n", true), ["from"]);
+        assert_eq!(invalid("Subject: x\r\n\r\n", false), ["from"]);
+        assert_eq!(invalid("From: \r\n\r\n", false), ["from"]);
+        assert_eq!(invalid("From: nobody\r\n\r\n", false), ["from"]);
+        assert_eq!(invalid("From: a@x.test\r\nfrom: a@x.test\r\n\r\n", false), ["from"]);
+        assert_eq!(invalid("From: a@x.test\r\nSender: a@x.test, b@x.test\r\n\r\n", false), ["sender"]);
+        assert_eq!(invalid("Sender: \r\nFrom: x\r\nSender: y\r\n\r\n", true), ["from", "sender"]);
+    }
+
+    proptest! {
+        /// Whatever the octets, no Bcc leaves, nothing else is lost, and doing it again does nothing.
+        #[test]
+        fn any_message_leaves_without_bcc(
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    Just("Bcc: s@x.test\r\n"), Just("bCC : s@x.test\n"), Just(" folded\r\n"), Just("To: b@x.test\r"),
+                    Just("From: a@x.test\r\n"), Just("Date: d\r\n"), Just("no field\r\n"), Just("\r\n"), Just("body"),
+                ],
+                0..12,
+            ),
+        ) {
+            let raw = lines.concat();
+            let (once, header) = outgoing(raw.as_bytes(), &missing());
+            prop_assert!(!fields(&once).any(|field| field.is("Bcc")));
+            prop_assert!(fields(&once).any(|field| field.is("Date")) || once.is_empty());
+            let (twice, again) = outgoing(&once, &missing());
+            prop_assert_eq!(&once, &twice);
+            prop_assert_eq!(header.from, again.from);
+        }
+    }
+}

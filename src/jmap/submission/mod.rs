@@ -9,6 +9,8 @@ mod envelope;
 mod message;
 pub mod query;
 pub mod set;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value, json};
 

@@ -231,7 +231,10 @@ impl Session {
     pub fn queue_answer(&mut self, answer: QueueAnswer) {
         self.mode = Mode::Command;
         let reply = match answer {
-            QueueAnswer::Queued(id) => Reply::new(250, EnhancedCode(2, 0, 0), format!("Queued as {id}")),
+            QueueAnswer::Queued(id) => {
+                self.commands = 0;
+                Reply::new(250, EnhancedCode(2, 0, 0), format!("Queued as {id}"))
+            }
             QueueAnswer::RateExceeded => {
                 Reply::new(450, EnhancedCode(4, 7, 1), "Too many recipients in an hour, try again later")
             }

@@ -102,6 +102,7 @@ pub struct Session {
     greeting: Option<greeting::Greeting>,
     signed_in: Option<SignedIn>,
     transaction: Option<Transaction>,
+    /// Since the last message that was queued.
     commands: u32,
     errors: u32,
     refused_recipients: u32,
@@ -307,7 +308,7 @@ impl Session {
             }
             // RFC 5321, 3.5.3: the answer of a server that does not tell its users.
             Command::Vrfy => {
-                self.reply(&Reply::new(252, EnhancedCode(2, 5, 2), "Send some mail, it will be tried"));
+                self.reply(&Reply::new(252, EnhancedCode(2, 0, 0), "Send some mail, it will be tried"));
             }
             Command::Expn => {
                 self.error(&Reply::new(502, EnhancedCode(5, 5, 1), "Lists are not expanded"));

@@ -12,6 +12,9 @@ use crate::smtp::client::tls::TlsSettings;
 use crate::smtp::reply::{NotAReply, Reply, ReplyReader};
 use crate::smtp::stream::MaybeTls;
 
+/// How long a reply is waited for on a connection that cannot be written to any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A stream with what was read ahead of it.
 #[derive(Debug)]
 pub(in crate::smtp::client) struct Connection<S> {
@@ -58,7 +61,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        within(timeout, write).await?.map_err(|error| ClientError::new(ErrorKind::Io(error)))
+        let Err(error) = within(timeout, write).await? else { return Ok(()) };
+        // A server that hangs up in the middle of a message has often said why.
+        match within(LAST_WORDS, self.read_reply()).await {
+            Ok(Ok(reply)) if !reply.is_positive() => Err(ClientError::new(ErrorKind::Refused(reply))),
+            _ => Err(ClientError::new(ErrorKind::Io(error))),
+        }
     }
 
     /// Reads the next reply. A 421 ends the connection (RFC 5321, 3.8), so it is an error.

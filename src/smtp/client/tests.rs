@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::smtp::client::error::ErrorKind;
 use crate::smtp::client::tls::{TlsPolicy, TlsSettings, accepting_any, verifying};
-use crate::smtp::client::transaction::{Envelope, Recipient, RecipientResult};
+use crate::smtp::client::transaction::{OutgoingEnvelope, OutgoingRecipient, RecipientResult};
 use crate::smtp::client::{Client, ClientOptions, Timeouts};
 use crate::smtp::parameters::{Notify, OriginalRecipient, Ret};
 use crate::smtp::reply::EnhancedCode;
@@ -48,12 +48,12 @@ fn options() -> ClientOptions {
     }
 }
 
-fn envelope(recipients: &[&str]) -> Envelope {
-    Envelope {
+fn envelope(recipients: &[&str]) -> OutgoingEnvelope {
+    OutgoingEnvelope {
         sender: "a@me.test".to_owned(),
         recipients: recipients
             .iter()
-            .map(|address| Recipient { address: (*address).to_owned(), ..Default::default() })
+            .map(|address| OutgoingRecipient { address: (*address).to_owned(), ..Default::default() })
             .collect(),
         ..Default::default()
     }
@@ -197,6 +197,26 @@ async fn a_lost_answer_is_told_from_a_lost_message() {
     let failed = client.send(&envelope(&["b@x.test"]), b"x", async { true }).await.expect_err("cut");
     assert!(!failed.error.after_final_dot);
     assert_eq!(failed.error.reply().map(|reply| reply.code()), Some(421));
+    script.await.expect("script");
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_server_that_hangs_up_are_heard() {
+    let (stream, theirs) = tokio::io::duplex(1 << 10);
+    let script = tokio::spawn(async move {
+        let steps = [
+            ("EHLO me.test\r\n", "250 mx\r\n"),
+            ("MAIL FROM:<a@me.test>\r\n", "250 ok\r\n"),
+            ("RCPT TO:<b@x.test>\r\n", "250 ok\r\n"),
+            ("DATA\r\n", "354 go\r\n"),
+            ("xxxx", "552 5.3.4 enough\r\n"),
+        ];
+        drop(play(theirs, "220 mx.test\r\n", &steps).await);
+    });
+    let mut client = Client::start(stream, &options()).await.expect("starts");
+    let sent = client.send(&envelope(&["b@x.test"]), &[b'x'; 100_000], async { true }).await;
+    let failed = sent.expect_err("cut");
+    assert!(failed.error.is_permanent() && !failed.error.after_final_dot, "{}", failed.error);
     script.await.expect("script");
 }
 

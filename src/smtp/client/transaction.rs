@@ -18,11 +18,11 @@ const BLOCK: usize = 64 * 1024;
 
 /// The envelope of a message on its way out.
 #[derive(Debug, Clone, Default)]
-pub struct Envelope {
+pub struct OutgoingEnvelope {
     /// The reverse path without its brackets; empty for `<>`.
     pub sender: String,
     /// To whom, in the order of the results.
-    pub recipients: Vec<Recipient>,
+    pub recipients: Vec<OutgoingRecipient>,
     /// What a bounce shall contain.
     pub ret: Option<Ret>,
     /// The sender's mark for the envelope, decoded.
@@ -33,7 +33,7 @@ pub struct Envelope {
 
 /// A recipient of a message on its way out.
 #[derive(Debug, Clone, Default)]
-pub struct Recipient {
+pub struct OutgoingRecipient {
     /// The forward path without its brackets.
     pub address: String,
     /// What the sender wants to hear.
@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// 5.6.7 and nothing is sent.
     pub async fn send(
         &mut self,
-        envelope: &Envelope,
+        envelope: &OutgoingEnvelope,
         message: &[u8],
         before_data: impl Future<Output = bool>,
     ) -> Result<Vec<RecipientResult>, TransactionError> {
@@ -109,7 +109,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// What the server has said in its answer to EHLO that it will not take.
-    fn refusal_beforehand(&self, envelope: &Envelope, size: u64, eight_bit: bool) -> Option<RecipientResult> {
+    fn refusal_beforehand(
+        &self,
+        envelope: &OutgoingEnvelope,
+        size: u64,
+        eight_bit: bool,
+    ) -> Option<RecipientResult> {
         let refusal = |code, enhanced, text: &str| {
             Some(RecipientResult { code, enhanced: Some(enhanced), text: text.to_owned() })
         };
@@ -129,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Fills in the refused recipients; gives what became of all others.
     async fn transaction(
         &mut self,
-        envelope: &Envelope,
+        envelope: &OutgoingEnvelope,
         message: &[u8],
         eight_bit: bool,
         before_data: impl Future<Output = bool>,
@@ -228,7 +233,7 @@ fn no_recipient() -> RecipientResult {
     }
 }
 
-fn mail_command(envelope: &Envelope, offered: &Capabilities, size: usize, eight_bit: bool) -> String {
+fn mail_command(envelope: &OutgoingEnvelope, offered: &Capabilities, size: usize, eight_bit: bool) -> String {
     let mut command = format!("MAIL FROM:<{}>", envelope.sender);
     if offered.size {
         command.push_str(&format!(" SIZE={size}"));
@@ -250,7 +255,7 @@ fn mail_command(envelope: &Envelope, offered: &Capabilities, size: usize, eight_
     without_line_ends(command)
 }
 
-fn rcpt_command(recipient: &Recipient, offered: &Capabilities) -> String {
+fn rcpt_command(recipient: &OutgoingRecipient, offered: &Capabilities) -> String {
     let mut command = format!("RCPT TO:<{}>", recipient.address);
     if offered.dsn {
         if let Some(notify) = recipient.notify {

@@ -112,3 +112,18 @@ pub async fn thread_ids(conn: &mut Conn, account: AccountId, limit: usize) -> Re
         .column(conn)
         .await
 }
+
+/// The ids of all Emails in their own order, from the one after `after` on.
+pub async fn ids_after(
+    conn: &mut Conn,
+    account: AccountId,
+    after: Id,
+    limit: usize,
+) -> Result<Vec<Id>, StoreError> {
+    sql("select id from email where account_id = $1 and id > $2 order by id limit $3")
+        .bind(account)
+        .bind(after)
+        .bind(limit as i64)
+        .column(conn)
+        .await
+}

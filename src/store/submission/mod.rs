@@ -302,3 +302,165 @@ where
     }
     if submission == before { Ok(()) } else { update(tx, &submission).await }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::change::{ChangesSince, changes_since, state_of};
+    use crate::store::directory::fixture::Fixture;
+    use crate::store::submission::result::Displayed;
+    use crate::types::blob_id::BlobHash;
+
+    const RECIPIENTS: [&str; 2] = ["Bob@Remote.TEST", "carol@other.test"];
+
+    async fn stored(fixture: &Fixture, account: AccountId, id: Id) -> Submission {
+        let mut snapshot = fixture.store.read().await.unwrap();
+        by_ids(&mut snapshot, account, &[id]).await.unwrap().remove(0)
+    }
+
+    async fn submit(fixture: &Fixture, account: AccountId) -> Submission {
+        let unit = async move |tx: &mut Tx| {
+            let envelope = serde_json::json!({"mailFrom": {}, "rcptTo": []});
+            let recipients = RECIPIENTS.map(str::to_owned);
+            let new = NewSubmission {
+                identity_id: Id(1),
+                email_id: Id(2),
+                thread_id: Id(3),
+                envelope: &envelope,
+                recipients: &recipients,
+                send_at: 5,
+                message_id: "m@x",
+            };
+            insert(tx, &new).await
+        };
+        fixture.store.write(account, unit).await.unwrap()
+    }
+
+    async fn record(
+        fixture: &Fixture,
+        account: AccountId,
+        id: Id,
+        results: &[(&str, &str, Delivered)],
+    ) -> i64 {
+        let results: Vec<_> = results
+            .iter()
+            .map(|(address, reply, delivered)| (address.to_string(), reply.to_string(), *delivered))
+            .collect();
+        let unit = async move |tx: &mut Tx| record_results(tx, id, &results).await;
+        fixture.store.write(account, unit).await.unwrap();
+        let mut snapshot = fixture.store.read().await.unwrap();
+        state_of(&mut snapshot, account, ObjectType::EmailSubmission).await.unwrap().modseq
+    }
+
+    #[tokio::test]
+    async fn results_make_a_submission_final_and_are_changes() {
+        let fixture = Fixture::new().await;
+        let account = fixture.account("alice@example.test").await.account;
+        let submission = submit(&fixture, account).await;
+        assert_eq!(stored(&fixture, account, submission.id).await, submission);
+        let id = submission.id;
+        let first =
+            record(&fixture, account, id, &[("bob@remote.test", "450 4.2.0 Later\r\n", Delivered::Queued)])
+                .await;
+        let found = stored(&fixture, account, id).await;
+        assert_eq!(found.undo_status, UndoStatus::Final);
+        let status = &found.delivery_status["Bob@Remote.TEST"];
+        assert_eq!((status.smtp_reply.as_str(), status.delivered), ("450 4.2.0 Later", Delivered::Queued));
+        assert_eq!(found.delivery_status["carol@other.test"], submission.delivery_status["carol@other.test"]);
+
+        let same = [
+            ("bob@remote.test", "450 4.2.0 Later", Delivered::Queued),
+            ("x@y.test", "250 x", Delivered::Yes),
+        ];
+        assert_eq!(record(&fixture, account, id, &same).await, first, "nothing new is no change");
+        let more = [
+            ("Bob@Remote.TEST", "550 5.1.1 No", Delivered::No),
+            ("carol@other.test", "250 2.0.0 OK", Delivered::Unknown),
+        ];
+        assert!(record(&fixture, account, id, &more).await > first);
+        record(&fixture, account, id, &[("bob@remote.test", "250 2.0.0 OK", Delivered::Yes)]).await;
+        let found = stored(&fixture, account, id).await;
+        let delivered: Vec<_> = found.delivery_status.values().map(|status| status.delivered).collect();
+        assert_eq!(delivered, [Delivered::No, Delivered::Unknown], "what is final stays");
+        record(&fixture, account, Id(0), &more).await;
+    }
+
+    #[tokio::test]
+    async fn a_report_finds_its_submission() {
+        let fixture = Fixture::new().await;
+        let account = fixture.account("alice@example.test").await.account;
+        let other = fixture.account("bob@example.test").await.account;
+        let first = submit(&fixture, account).await.id;
+        let second = submit(&fixture, account).await.id;
+        let mut snapshot = fixture.store.read().await.unwrap();
+        let envid = first.to_string();
+        for (account, env_id, message_id, wanted) in [
+            (account, Some(envid.as_str()), Some("other@x"), Some(first)),
+            (account, Some("theirs"), Some("m@x"), Some(second)),
+            (account, None, Some("m@x"), Some(second)),
+            (account, Some(second.to_string().as_str()), None, Some(second)),
+            (account, None, None, None),
+            (account, None, Some("none@x"), None),
+            (other, Some(envid.as_str()), Some("m@x"), None),
+        ] {
+            assert_eq!(of_report(&mut snapshot, account, env_id, message_id).await.unwrap(), wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn reports_are_kept_with_what_they_say() {
+        let fixture = Fixture::new().await;
+        let account = fixture.account("alice@example.test").await.account;
+        let id = submit(&fixture, account).await.id;
+        let enter = async |number: u8, report: Report| {
+            let unit =
+                async move |tx: &mut Tx| record_report(tx, id, BlobHash([number; 32]), 10, &report).await;
+            fixture.store.write(account, unit).await.unwrap()
+        };
+        let failed = vec![("bob@remote.test".to_owned(), "550 5.1.1 Unknown".to_owned(), Delivered::No)];
+        assert!(enter(1, Report::Dsn(failed.clone())).await);
+        assert!(!enter(1, Report::Dsn(failed.clone())).await, "the same report twice");
+        assert!(enter(2, Report::Mdn(vec!["CAROL@other.test".to_owned()])).await);
+        let found = stored(&fixture, account, id).await;
+        assert_eq!(found.dsn_blob_ids, [BlobId::whole(BlobHash([1; 32]))]);
+        assert_eq!(found.mdn_blob_ids, [BlobId::whole(BlobHash([2; 32]))]);
+        assert_eq!(found.delivery_status["Bob@Remote.TEST"].delivered, Delivered::No);
+        assert_eq!(found.delivery_status["carol@other.test"].displayed, Displayed::Yes);
+        assert_eq!(found.undo_status, UndoStatus::Pending);
+        let references = async || {
+            let mut snapshot = fixture.store.read().await.unwrap();
+            let rows = sql(
+                "select size from blob_reference where account_id = $1 and source = 3 and object_id = $2",
+            );
+            rows.bind(account).bind(id).column::<i64>(&mut snapshot).await.unwrap().len()
+        };
+        assert_eq!(references().await, 2);
+        let unit = async move |tx: &mut Tx| delete(tx, &[found]).await;
+        fixture.store.write(account, unit).await.unwrap();
+        assert_eq!(references().await, 0);
+        assert!(!enter(3, Report::Dsn(failed)).await);
+        let mut snapshot = fixture.store.read().await.unwrap();
+        let state = state_of(&mut snapshot, account, ObjectType::EmailSubmission).await.unwrap();
+        let since = crate::types::state::State { modseq: 1, ..state };
+        let changes =
+            changes_since(&mut snapshot, account, ObjectType::EmailSubmission, since, 10).await.unwrap();
+        let ChangesSince::Known { changes, .. } = changes else { panic!("{changes:?}") };
+        assert!(changes.created.is_empty() && changes.destroyed.is_empty(), "made and destroyed since");
+    }
+
+    #[tokio::test]
+    async fn reports_are_bounded() {
+        let fixture = Fixture::new().await;
+        let account = fixture.account("alice@example.test").await.account;
+        let id = submit(&fixture, account).await.id;
+        let unit = async move |tx: &mut Tx| {
+            let mut entered = 0;
+            for number in 0..120 {
+                let report = Report::Mdn(Vec::new());
+                entered += u32::from(record_report(tx, id, BlobHash([number; 32]), 1, &report).await?);
+            }
+            Ok(entered)
+        };
+        assert_eq!(fixture.store.write(account, unit).await.unwrap(), 100);
+    }
+}

@@ -1,0 +1,377 @@
+//! RFC 8621, sections 6 to 8: identities, submissions, vacation responses.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::jmap::{Client, id_of, plain_email};
+use crate::support::message;
+use crate::support::server::Server;
+use crate::support::smtp_sink::{Sink, Stage, Step};
+use crate::support::{eventually, poll};
+
+/// A server whose outgoing mail goes to a sink.
+fn with_sink() -> (Server, Sink) {
+    let sink = Sink::start();
+    let server =
+        Server::builder().env("POSTRIDER_RELAY", sink.relay()).env("POSTRIDER_RETRY_FIRST", "1s").start();
+    (server, sink)
+}
+
+fn identity(client: &Client) -> String {
+    id_of(&client.call("Identity/get", json!({ "ids": null }))["list"][0])
+}
+
+fn draft(client: &Client, subject: &str) -> String {
+    id_of(&client.create("Email", plain_email(&client.mailbox("drafts"), &client.address, subject, "text")))
+}
+
+/// Submits an Email; the id of the submission.
+#[track_caller]
+fn submit(client: &Client, email: &str, more: Value) -> String {
+    let mut submission = json!({ "emailId": email, "identityId": identity(client) });
+    for (name, value) in more.as_object().into_iter().flatten() {
+        submission[name] = value.clone();
+    }
+    id_of(&client.create("EmailSubmission", submission))
+}
+
+fn envelope(client: &Client, to: &[&str]) -> Value {
+    let to: Vec<Value> = to.iter().map(|to| json!({ "email": to, "parameters": null })).collect();
+    json!({ "envelope": { "mailFrom": { "email": client.address, "parameters": null }, "rcptTo": to } })
+}
+
+fn wait_delivered(client: &Client, submission: &str, to: &str, delivered: &str) -> Value {
+    eventually(&format!("{to} is {delivered}"), || {
+        let status = client.get("EmailSubmission", submission, &["deliveryStatus", "undoStatus"]);
+        (status["deliveryStatus"][to]["delivered"] == delivered).then(|| status.clone())
+    })
+}
+
+#[test]
+fn identities_follow_addresses_and_aliases() {
+    let server = Server::shared();
+    let client = server.account();
+    let list = |client: &Client| -> Vec<String> {
+        let answer = client.call("Identity/get", json!({ "ids": null }));
+        let list = answer["list"].as_array().expect("list");
+        list.iter().map(|identity| identity["email"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(list(&client), [client.address.clone()]);
+    let state = client.state("Identity");
+    let alias = client.address.replace('@', "-alias@");
+    server.cli(&["alias", "add", &alias, &client.address]);
+    assert!(list(&client).contains(&alias));
+    assert_ne!(client.state("Identity"), state);
+    let id = identity(&client);
+    client.update("Identity", &id, json!({ "name": "Max Müller", "textSignature": "-- \nMax", "htmlSignature": "<b>Max</b>", "replyTo": [{ "email": "r@x.test" }], "bcc": null }));
+    let got = client.get_with("Identity", &id, json!({}));
+    assert_eq!((&got["name"], &got["textSignature"]), (&json!("Max Müller"), &json!("-- \nMax")));
+    assert!(got["mayDelete"].is_boolean());
+    let made = client.create("Identity", json!({ "name": "Other", "email": alias }));
+    client.destroy("Identity", &id_of(&made));
+    assert_eq!(
+        client.create_error("Identity", json!({ "name": "x", "email": "stranger@x.test" }))["type"],
+        "forbiddenFrom"
+    );
+    assert_eq!(client.create_error("Identity", json!({ "name": "x" }))["type"], "invalidProperties");
+    assert_eq!(
+        client.update_error("Identity", &id, json!({ "email": alias }))["type"],
+        "invalidProperties",
+        "immutable"
+    );
+    server.cli(&["alias", "remove", &alias]);
+    assert!(!list(&client).contains(&alias));
+}
+
+#[test]
+fn submissions_are_made_listed_and_forgotten() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    let email = draft(&client, "made");
+    let state = client.state("EmailSubmission");
+    let id = submit(&client, &email, json!({}));
+    sink.wait_for("somebody@elsewhere.test");
+    let got = client.get_with("EmailSubmission", &id, json!({}));
+    assert_eq!((&got["emailId"], &got["identityId"]), (&json!(email), &json!(identity(&client))));
+    assert_eq!(got["threadId"], client.get("Email", &email, &["threadId"])["threadId"]);
+    assert_eq!(got["envelope"]["mailFrom"]["email"], json!(client.address));
+    assert_eq!(got["envelope"]["rcptTo"][0]["email"], "somebody@elsewhere.test");
+    assert!(got["sendAt"].is_string());
+    assert_eq!((&got["dsnBlobIds"], &got["mdnBlobIds"]), (&json!([]), &json!([])));
+    let query = |filter: Value| {
+        crate::support::jmap::strings(
+            &client.call("EmailSubmission/query", json!({ "filter": filter }))["ids"],
+        )
+    };
+    assert_eq!(query(json!({ "emailIds": [email] })), [id.clone()]);
+    assert_eq!(query(json!({ "identityIds": [identity(&client)], "undoStatus": "final" })), [id.clone()]);
+    assert_eq!(query(json!({ "threadIds": [got["threadId"]] })), [id.clone()]);
+    assert_eq!(query(json!({ "before": "2020-01-01T00:00:00Z" })), Vec::<String>::new());
+    let changes = client.call("EmailSubmission/changes", json!({ "sinceState": state }));
+    assert_eq!(changes["created"], json!([id]));
+    assert_eq!(
+        client.update_error("EmailSubmission", &id, json!({ "undoStatus": "canceled" }))["type"],
+        "cannotUnsend"
+    );
+    client.destroy("EmailSubmission", &id);
+    assert_eq!(client.call("EmailSubmission/get", json!({ "ids": [id] }))["notFound"], json!([id]));
+}
+
+#[test]
+fn wrong_submissions_are_refused() {
+    let client = Server::shared().account();
+    let email = draft(&client, "wrong");
+    let identity = identity(&client);
+    let no_recipients = {
+        let mut email = plain_email(&client.mailbox("drafts"), &client.address, "nobody", "text");
+        email["to"] = json!([]);
+        id_of(&client.create("Email", email))
+    };
+    let foreign = id_of(
+        &client.create("Email", plain_email(&client.mailbox("drafts"), "boss@bank.test", "forged", "text")),
+    );
+    for (object, kind) in [
+        (json!({ "identityId": identity }), "invalidProperties"),
+        (json!({ "emailId": "nobody", "identityId": identity }), "invalidProperties"),
+        (json!({ "emailId": email }), "invalidProperties"),
+        (json!({ "emailId": email, "identityId": "nobody" }), "invalidProperties"),
+        (json!({ "emailId": no_recipients, "identityId": identity }), "noRecipients"),
+        (json!({ "emailId": foreign, "identityId": identity }), "forbiddenFrom"),
+        (json!({ "emailId": email, "identityId": identity, "undoStatus": "final" }), "invalidProperties"),
+        (
+            json!({ "emailId": email, "identityId": identity, "envelope": {
+            "mailFrom": { "email": "boss@bank.test" }, "rcptTo": [{ "email": "a@x.test" }] } }),
+            "forbiddenMailFrom",
+        ),
+        (
+            json!({ "emailId": email, "identityId": identity, "envelope": {
+            "mailFrom": { "email": client.address }, "rcptTo": [] } }),
+            "noRecipients",
+        ),
+        (
+            json!({ "emailId": email, "identityId": identity, "envelope": {
+            "mailFrom": { "email": client.address }, "rcptTo": [{ "email": "not an address" }] } }),
+            "invalidRecipients",
+        ),
+    ] {
+        let error = client.create_error("EmailSubmission", object.clone());
+        assert_eq!(error["type"], kind, "{object}: {error}");
+        if kind == "invalidRecipients" {
+            assert_eq!(error["invalidRecipients"], json!(["not an address"]));
+        }
+    }
+}
+
+#[test]
+fn temporary_failures_are_tried_again() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    for (stage, step) in [
+        (Stage::Greeting, Step::Reply("421 4.3.2 not now")),
+        (Stage::Mail, Step::Reply("451 4.3.0 later")),
+        (Stage::Recipient, Step::Reply("450 4.2.1 busy")),
+        (Stage::Data, Step::Disconnect),
+        (Stage::Message, Step::Reply("452 4.3.1 full")),
+    ] {
+        let before = sink.deliveries().len();
+        sink.fail(stage, step, 1);
+        let subject = format!("again {stage:?}");
+        let email = draft(&client, &subject);
+        let id = submit(&client, &email, json!({}));
+        sink.wait_for_count(before + 1);
+        wait_delivered(&client, &id, "somebody@elsewhere.test", "unknown");
+    }
+    assert_eq!(sink.deliveries().len(), 5, "each is delivered once");
+}
+
+#[test]
+fn permanent_failures_come_back_as_reports() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    sink.script(|stage, line| match stage {
+        Stage::Recipient if line.contains("gone@") => Step::Reply("550 5.1.1 nobody here by that name"),
+        _ => Step::Accept,
+    });
+    let email = draft(&client, "to two");
+    let id = submit(&client, &email, envelope(&client, &["gone@elsewhere.test", "here@elsewhere.test"]));
+    let failed = wait_delivered(&client, &id, "gone@elsewhere.test", "no");
+    let reply =
+        failed["deliveryStatus"]["gone@elsewhere.test"]["smtpReply"].as_str().unwrap_or_default().to_owned();
+    assert!(reply.starts_with("550") && reply.contains("nobody here"), "{reply}");
+    wait_delivered(&client, &id, "here@elsewhere.test", "unknown");
+    let inbox = client.mailbox("inbox");
+    let report = client.wait_for_emails(json!({ "inMailbox": inbox }), 1).remove(0);
+    let email = client.get_with("Email", &report, json!({ "properties": ["from", "subject", "bodyStructure", "header:Auto-Submitted:asText", "header:Return-Path:asText", "blobId"] }));
+    assert_eq!(email["bodyStructure"]["type"], "multipart/report");
+    assert_eq!(email["bodyStructure"]["subParts"][1]["type"], "message/delivery-status");
+    assert_eq!(email["header:Return-Path:asText"], "<>");
+    assert!(email["header:Auto-Submitted:asText"].is_string());
+    let raw =
+        String::from_utf8_lossy(&client.download(email["blobId"].as_str().expect("blobId"))).into_owned();
+    assert!(raw.contains("gone@elsewhere.test") && raw.contains("5.1.1"), "{raw}");
+    assert!(!raw.contains("Final-Recipient: rfc822; here@elsewhere.test"), "{raw}");
+    assert_eq!(sink.deliveries().len(), 1);
+    let submission = client.get("EmailSubmission", &id, &["dsnBlobIds"]);
+    assert_eq!(submission["dsnBlobIds"].as_array().map(Vec::len), Some(1), "{submission}");
+}
+
+#[test]
+fn delayed_mail_waits_and_can_be_cancelled() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    let hold = |seconds: &str, email: &str| {
+        let mut more = envelope(&client, &["later@elsewhere.test"]);
+        more["envelope"]["mailFrom"]["parameters"] = json!({ "HOLDFOR": seconds });
+        submit(&client, email, more)
+    };
+    let cancelled = hold("3600", &draft(&client, "cancelled"));
+    let got = client.get("EmailSubmission", &cancelled, &["undoStatus", "sendAt"]);
+    assert_eq!(got["undoStatus"], "pending");
+    client.update("EmailSubmission", &cancelled, json!({ "undoStatus": "canceled" }));
+    assert_eq!(client.get("EmailSubmission", &cancelled, &["undoStatus"])["undoStatus"], "canceled");
+    let start = std::time::Instant::now();
+    let held = hold("2", &draft(&client, "held"));
+    assert_eq!(client.get("EmailSubmission", &held, &["undoStatus"])["undoStatus"], "pending");
+    let delivery = sink.wait_for("later@elsewhere.test");
+    assert!(start.elapsed() >= Duration::from_millis(1_500), "sent at once");
+    assert!(delivery.text().contains("Subject: held"));
+    assert!(!delivery.from_parameters.contains("HOLD"), "{}", delivery.from_parameters);
+    assert_eq!(sink.deliveries().len(), 1, "the cancelled one left");
+}
+
+#[test]
+fn success_updates_and_destroys_emails() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    let email = draft(&client, "destroyed on success");
+    let answers = client.calls(json!([["EmailSubmission/set", {
+        "accountId": client.account,
+        "create": { "a": { "emailId": email, "identityId": identity(&client) }, "bad": { "emailId": "nobody", "identityId": identity(&client) } },
+        "onSuccessDestroyEmail": ["#a", "#bad"],
+    }, "0"]]));
+    let names: Vec<&str> = answers.iter().map(|answer| answer.name.as_str()).collect();
+    assert_eq!(names, ["EmailSubmission/set", "Email/set"], "{answers:?}");
+    assert_eq!(answers[1].call_id, "0");
+    assert_eq!(answers[1].arguments["destroyed"], json!([email]));
+    let delivery = sink.wait_for("somebody@elsewhere.test");
+    assert!(delivery.text().contains("Subject: destroyed on success"), "a destroyed mail still goes out");
+}
+
+#[test]
+fn one_connection_serves_one_host_and_line_ends_are_mended() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    let blob = client.upload(
+        "message/rfc822",
+        format!("From: {}\nTo: a@elsewhere.test\nSubject: bare\n\none\rtwo\n.three\n", client.address),
+    );
+    let answer = client.call("Email/import", json!({ "emails": { "i": { "blobId": blob["blobId"], "mailboxIds": { client.mailbox("drafts"): true } } } }));
+    let email = id_of(&answer["created"]["i"]);
+    submit(&client, &email, envelope(&client, &["a@elsewhere.test", "b@elsewhere.test", "c@elsewhere.test"]));
+    let delivery = sink.wait_for("c@elsewhere.test");
+    assert_eq!(delivery.to.len(), 3, "one transaction for all: {:?}", delivery.to);
+    let text = delivery.text();
+    assert!(text.ends_with("\r\n\r\none\r\ntwo\r\n.three\r\n"), "{text:?}");
+    assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
+}
+
+#[test]
+fn peers_without_extensions_get_what_they_can_read() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    sink.set_extensions(&[]);
+    let blob = client.upload("message/rfc822", format!("From: {}\r\nTo: a@elsewhere.test\r\nSubject: eight\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße\r\n", client.address));
+    let answer = client.call("Email/import", json!({ "emails": { "i": { "blobId": blob["blobId"], "mailboxIds": { client.mailbox("drafts"): true } } } }));
+    submit(&client, &id_of(&answer["created"]["i"]), json!({}));
+    let delivery = sink.wait_for("a@elsewhere.test");
+    assert!(delivery.message.is_ascii(), "{}", delivery.text());
+    assert!(!delivery.from_parameters.contains("8BITMIME"));
+    let email = draft(&client, "to a foreign local part");
+    let id = submit(&client, &email, envelope(&client, &["пётр@elsewhere.test"]));
+    let status = wait_delivered(&client, &id, "пётр@elsewhere.test", "no");
+    assert!(status.to_string().contains("5.6.7"), "{status}");
+}
+
+#[test]
+fn starttls_is_used_where_it_is_offered() {
+    let sink = Sink::start_tls();
+    let server = Server::builder().env("POSTRIDER_RELAY", sink.relay()).start();
+    let client = server.account();
+    submit(&client, &draft(&client, "secret"), json!({}));
+    assert!(sink.wait_for("somebody@elsewhere.test").tls, "sent in the clear");
+}
+
+#[test]
+fn the_relay_is_given_its_password() {
+    let sink = Sink::start();
+    sink.set_extensions(&["AUTH PLAIN LOGIN", "8BITMIME"]);
+    let relay = format!("smtp://user:p%40ss@{}", sink.address());
+    let server = Server::builder().env("POSTRIDER_RELAY", relay).start();
+    let client = server.account();
+    submit(&client, &draft(&client, "with a password"), json!({}));
+    let delivery = sink.wait_for("somebody@elsewhere.test");
+    assert_eq!(delivery.auth.as_deref(), Some("AHVzZXIAcEBzcw=="));
+}
+
+#[test]
+fn vacations_answer_once_and_never_to_machines() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    let get = client.call("VacationResponse/get", json!({ "ids": null }));
+    assert_eq!(get["list"][0]["id"], "singleton");
+    assert_eq!(get["list"][0]["isEnabled"], false);
+    assert_eq!(client.create_error("VacationResponse", json!({ "isEnabled": true }))["type"], "singleton");
+    let answer = client.call("VacationResponse/set", json!({ "destroy": ["singleton"] }));
+    assert_eq!(answer["notDestroyed"]["singleton"]["type"], "singleton");
+    client.update("VacationResponse", "singleton", json!({ "isEnabled": true, "subject": "Weg bis Märza", "textBody": "Ich bin weg.", "htmlBody": null, "fromDate": null, "toDate": null }));
+    let deliver = |from: &str, headers: &[(&str, &str)]| {
+        let subject = message::unique("vacation ");
+        let mut all = vec![("From", from), ("To", client.address.as_str()), ("Subject", subject.as_str())];
+        all.extend_from_slice(headers);
+        let envelope = if headers.iter().any(|(name, _)| *name == "X-Null") { "" } else { from };
+        server.deliver(envelope, &client.address, message::with_headers(&all, "hello"));
+        client.wait_for_subject(&subject);
+    };
+    deliver("list@elsewhere.test", &[("List-Id", "<l.elsewhere.test>")]);
+    deliver("bulk@elsewhere.test", &[("Precedence", "bulk")]);
+    deliver("robot@elsewhere.test", &[("Auto-Submitted", "auto-generated")]);
+    deliver("mailer-daemon@elsewhere.test", &[]);
+    deliver("owner-list@elsewhere.test", &[]);
+    deliver("null@elsewhere.test", &[("X-Null", "1")]);
+    deliver("friend@elsewhere.test", &[("Message-ID", "<q@elsewhere.test>")]);
+    deliver("friend@elsewhere.test", &[]);
+    let answer = sink.wait_for("friend@elsewhere.test");
+    assert_eq!(answer.from, "", "RFC 3834, 3.3 advises the null sender");
+    let text = answer.text();
+    assert!(text.to_ascii_lowercase().contains("auto-submitted: auto-replied"), "{text}");
+    assert!(text.contains("In-Reply-To: <q@elsewhere.test>"), "{text}");
+    assert!(text.contains("Ich bin weg."), "{text}");
+    // Nothing else is on its way: the next ordinary mail comes through.
+    submit(&client, &draft(&client, "last"), json!({}));
+    sink.wait_for("somebody@elsewhere.test");
+    let recipients: Vec<String> = sink.deliveries().into_iter().flat_map(|delivery| delivery.to).collect();
+    assert_eq!(recipients, ["friend@elsewhere.test", "somebody@elsewhere.test"]);
+}
+
+#[test]
+fn a_queue_that_cannot_be_emptied_can_be_seen_and_dropped() {
+    let (server, sink) = with_sink();
+    sink.fail(Stage::Mail, Step::Reply("451 4.3.0 later"), usize::MAX);
+    let client = server.account();
+    let id = submit(&client, &draft(&client, "stuck"), json!({}));
+    sink.wait_for_line("MAIL FROM");
+    let listed = server.cli_json(&["queue", "list"]);
+    let row = listed.as_array().and_then(|rows| rows.first()).unwrap_or_else(|| panic!("{listed}")).clone();
+    let row_id = row["id"].as_str().unwrap_or_else(|| panic!("{row}"));
+    assert!(server.cli(&["queue", "show", row_id]).contains("somebody@elsewhere.test"));
+    server.cli(&["queue", "retry", row_id]);
+    server.cli(&["queue", "drop", row_id]);
+    assert_eq!(server.cli_json(&["queue", "list"]), json!([]));
+    let _ = poll(|| {
+        (client.get("EmailSubmission", &id, &["deliveryStatus"])["deliveryStatus"]["somebody@elsewhere.test"]
+            ["delivered"]
+            != "queued")
+            .then_some(())
+    });
+}
