@@ -111,7 +111,7 @@ mod tests {
         let user = fixture.user("alice@example.test").await;
         // The attached message is encoded, and has a part of its own.
         let inner = "Subject: inner\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n\
-                     --i\r\n\r\ninner text\r\n--i\r\nContent-Type: image/png\r\n\r\nPNG\r\n--i--\r\n";
+                     --i\r\n\r\ninner text\r\n--i\r\nContent-Type: image/png\r\nContent-Disposition: attachment\r\n\r\nPNG\r\n--i--\r\n";
         let encoded = base64(inner.as_bytes());
         let outer = format!(
             "From: Ann <ann@example.org>\r\nSubject: outer\r\nMIME-Version: 1.0\r\n\
