@@ -74,9 +74,14 @@ impl InHand {
         for claim in self.claims() {
             lanes.entry(claim.lane).or_default().push(claim);
         }
-        for (lane, claims) in lanes {
-            let asked = Instant::now();
+        // All at once: a renewal that waited behind another lane's could come after the claim of a
+        // lease that had run out meanwhile.
+        let asked = Instant::now();
+        let renewals = lanes.into_iter().map(async |(lane, claims)| {
             let held = claim::renew(store, Queue::Outgoing, claims.clone(), LEASE_MS).await;
+            (lane, claims, held)
+        });
+        for (lane, claims, held) in futures_util::future::join_all(renewals).await {
             let mut rows = self.rows();
             match held {
                 Ok(held) => {

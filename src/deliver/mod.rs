@@ -39,9 +39,11 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +66,8 @@ use crate::store::cluster::lanes_with_work;
 use crate::store::error::StoreError;
 use crate::store::queue::claim::{self, LEASE_MS};
 use crate::store::queue::outgoing;
+use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
 
 /// Connections of this process at once.
 const WORKERS: usize = 64;
@@ -224,13 +228,29 @@ async fn claim_all(
             for row in rows {
                 let lost = shared.in_hand.add(row.claim);
                 let (shared, results, stop) = (shared.clone(), results.clone(), stop.clone());
-                tasks.spawn(async move { row::work(&shared, row, &results, &lost, &stop).await });
+                let claim = row.claim;
+                tasks.spawn(async move {
+                    let work = AssertUnwindSafe(row::work(&shared, row, &results, &lost, &stop));
+                    if work.catch_unwind().await.is_err() {
+                        set_aside(&shared, claim).await;
+                    }
+                });
             }
         }
         if !may_have_more {
             return Ok(());
         }
     }
+}
+
+/// Sets aside a row on which a worker broke: nobody would renew, retry or finish it otherwise.
+async fn set_aside(shared: &Shared, claim: claim::Claim) {
+    let unit = async move |tx: &mut Tx| {
+        claim::hold(tx, Queue::Outgoing, claim, "a worker broke on this message").await
+    };
+    let held = shared.store.write_plain(Urgency::Background, unit).await;
+    tracing::error!(row = %claim.id, ?held, "a delivery broke; the mail is set aside");
+    shared.in_hand.remove(&[claim]);
 }
 
 /// Waits until there may be something to claim.

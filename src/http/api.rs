@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tracing::Instrument;
 
 use crate::http::auth::SignedIn;
 use crate::http::error::HttpError;
@@ -22,7 +23,7 @@ pub async fn post(
     headers: axum::http::HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
-    let _place = http.concurrency.enter(Kind::Request, caller.login_id).await.map_err(HttpError::Jmap)?;
+    let place = http.concurrency.enter(Kind::Request, caller.login_id).await.map_err(HttpError::Jmap)?;
     let is_json = headers.get(header::CONTENT_TYPE).is_none_or(|value| {
         let media_type = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
         media_type.eq_ignore_ascii_case("application/json")
@@ -34,7 +35,13 @@ pub async fn post(
     let body = read_limited(body).await?;
     let request = Request::parse(&body).map_err(HttpError::Jmap)?;
     drop(body);
-    let answer = request.run(&http.jmap, &caller, &state(&caller)).await;
+    // A task of its own: a client that hangs up frees its place only once the work has ended.
+    let jmap = http.jmap.clone();
+    let run = async move {
+        let _place = place;
+        request.run(&jmap, &caller, &state(&caller)).await
+    };
+    let answer = tokio::spawn(run.in_current_span()).await.map_err(|_| HttpError::Internal)?;
     let mut response = (StatusCode::OK, answer).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,6 +1,7 @@
 //! The listener: accepts connections, speaks HTTP/1.1 and HTTP/2 on them, and ends them in order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +23,8 @@ use crate::http::origin::Peer;
 const MAX_CONNECTIONS: usize = 50_000;
 /// For the head of a request.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+/// An HTTP/2 connection whose other end does not answer a ping in time is closed.
+const HTTP2_PING_EVERY: Duration = Duration::from_secs(60);
 /// For a TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// For what is in hand when the server goes down.
@@ -92,16 +95,32 @@ async fn speak<I>(io: I, peer: Peer, router: Router, closing: &CancellationToken
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
+    let began = Arc::new(AtomicBool::new(false));
+    let seen = began.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        seen.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().call(request.map(Body::new))
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).keep_alive(true);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100).max_header_list_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_header_list_size(64 * 1024)
+        .keep_alive_interval(HTTP2_PING_EVERY);
     let connection = builder.serve_connection_with_upgrades(io, service);
     let mut connection = std::pin::pin!(connection);
+    // Whoever connects and says nothing must not hold a place.
+    let silent = async {
+        tokio::time::sleep(HEADER_TIME).await;
+        if began.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     let ended = tokio::select! {
+        () = silent => return,
         ended = connection.as_mut() => ended,
         () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();

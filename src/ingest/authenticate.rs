@@ -14,8 +14,12 @@ use crate::types::envelope::IncomingEnvelope;
 
 /// For all look-ups of one message together.
 const TIME: Duration = Duration::from_secs(30);
-/// Signatures that are told of.
+/// Signatures that a message may have. Each costs look-ups, and more than a few are an attack.
 const MAX_SIGNATURES: usize = 10;
+/// Header fields, and octets of them, above which nothing is verified: the cost of a signature grows
+/// with the product of the fields and the names that it signs.
+const MAX_FIELDS: usize = 1_000;
+const MAX_HEADER: usize = 128 * 1024;
 
 /// What came of the checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,18 @@ async fn check(
             is_temporary: spf_outcome == Outcome::TempError,
         };
     };
+    // Counted as the verifier counts, so that two parsers cannot disagree.
+    let fields = parsed.raw_parsed_headers();
+    let is_signature = |name: &[u8]| name.trim_ascii().eq_ignore_ascii_case(b"dkim-signature");
+    let signatures = fields.iter().filter(|(name, _)| is_signature(name)).count();
+    if fields.len() > MAX_FIELDS || parsed.raw_headers().len() > MAX_HEADER || signatures > MAX_SIGNATURES {
+        return Verdict {
+            authentication_results: authentication_results(hostname, &results),
+            // Else an overlong header would be a way round DMARC.
+            is_suspicious: true,
+            is_temporary: false,
+        };
+    }
     let dkim = authenticator.verify_dkim(&parsed).await;
     let arc = authenticator.verify_arc(&parsed).await;
     let sender_domain = mail_from.rsplit_once('@').map_or(envelope.helo.as_str(), |(_, domain)| domain);

@@ -116,6 +116,14 @@ impl Ingest {
     async fn work(self, row: IncomingRow) {
         let claim = row.claim;
         let tries = row.tries;
+        if tries > MAX_TRIES {
+            // Whatever broke or hung the process on it must not do so at every start.
+            let reason = "it was taken too often without an outcome".to_owned();
+            if let Err(error) = self.later(claim, tries, reason).await {
+                tracing::warn!(%error, "the outcome could not be written");
+            }
+            return;
+        }
         let renewing = self.clone();
         // A panic in a parser must not take the role down, nor be tried for ever.
         let task = tokio::spawn({

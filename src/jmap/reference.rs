@@ -8,11 +8,15 @@ use crate::jmap::request::Answered;
 
 /// Values that `*` may gather for one reference.
 const MAX_GATHERED: usize = 100_000;
+/// Octets, about, that all references of a request may copy: references to references would
+/// otherwise multiply without end.
+pub(super) const MAX_REFERRED: usize = 32 << 20;
 
 /// The arguments with every `#name` replaced by what it refers to.
 pub(super) fn resolve(
     arguments: &Map<String, Value>,
     answered: &mut [Answered],
+    left: &mut usize,
 ) -> Result<Map<String, Value>, MethodError> {
     let mut out = Map::with_capacity(arguments.len());
     for (name, value) in arguments {
@@ -24,12 +28,12 @@ pub(super) fn resolve(
             let text = format!("{plain} is given both as a value and as a reference");
             return Err(MethodError::InvalidArguments(text));
         }
-        out.insert(plain.to_owned(), refer(value, answered)?);
+        out.insert(plain.to_owned(), refer(value, answered, left)?);
     }
     Ok(out)
 }
 
-fn refer(reference: &Value, answered: &mut [Answered]) -> Result<Value, MethodError> {
+fn refer(reference: &Value, answered: &mut [Answered], left: &mut usize) -> Result<Value, MethodError> {
     let part = |name: &str| reference.get(name).and_then(Value::as_str);
     let (Some(result_of), Some(name), Some(path)) = (part("resultOf"), part("name"), part("path")) else {
         return Err(MethodError::InvalidArguments(
@@ -50,12 +54,23 @@ fn refer(reference: &Value, answered: &mut [Answered]) -> Result<Value, MethodEr
     }
     let Body::Json(value) = &answer.body else { return Err(MethodError::ServerFail) };
     let mut gathered = 0;
-    point(value, path, &mut gathered).ok_or_else(|| nowhere(format!("the path {path:?} leads nowhere")))
+    point(value, path, &mut gathered, left).ok_or_else(|| nowhere(format!("the path {path:?} leads nowhere")))
+}
+
+/// Octets, about, that a value takes. Its depth is that of the JSON that it was read from.
+fn weight(value: &Value) -> usize {
+    32 + match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(members) => members.iter().map(|(name, value)| 64 + name.len() + weight(value)).sum(),
+        _ => 0,
+    }
 }
 
 /// Follows a JSON pointer in which `*` stands for every item of an array.
-fn point(value: &Value, path: &str, gathered: &mut usize) -> Option<Value> {
+fn point(value: &Value, path: &str, gathered: &mut usize, left: &mut usize) -> Option<Value> {
     if path.is_empty() {
+        *left = left.checked_sub(weight(value))?;
         return Some(value.clone());
     }
     let path = path.strip_prefix('/')?;
@@ -67,7 +82,7 @@ fn point(value: &Value, path: &str, gathered: &mut usize) -> Option<Value> {
         Value::Array(items) if token == "*" => {
             let mut out = Vec::new();
             for item in items {
-                match point(item, rest, gathered)? {
+                match point(item, rest, gathered, left)? {
                     // An array of arrays is flattened.
                     Value::Array(inner) => out.extend(inner),
                     other => out.push(other),
@@ -82,11 +97,11 @@ fn point(value: &Value, path: &str, gathered: &mut usize) -> Option<Value> {
         Value::Array(items) => {
             let is_canonical = token == "0" || !token.starts_with('0');
             let place: usize = token.parse().ok().filter(|_| is_canonical && !token.starts_with('+'))?;
-            point(items.get(place)?, rest, gathered)
+            point(items.get(place)?, rest, gathered, left)
         }
         Value::Object(members) => {
             let name = token.replace("~1", "/").replace("~0", "~");
-            point(members.get(&name)?, rest, gathered)
+            point(members.get(&name)?, rest, gathered, left)
         }
         _ => None,
     }
@@ -98,7 +113,7 @@ mod tests {
     use serde_json::json;
 
     fn at(value: &Value, path: &str) -> Option<Value> {
-        point(value, path, &mut 0)
+        point(value, path, &mut 0, &mut 1_000_000)
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Request {
         let mut created_ids = self.created_ids.unwrap_or_default();
         let mut answered: Vec<Answered> = Vec::new();
         let mut size = 0;
+        let mut left = reference::MAX_REFERRED;
         for invocation in self.calls {
             let mut call = Call {
                 jmap,
@@ -99,7 +100,7 @@ impl Request {
                 created_ids: &mut created_ids,
                 implicit: Vec::new(),
             };
-            let (name, result) = run_call(&mut call, &invocation, &mut answered).await;
+            let (name, result) = run_call(&mut call, &invocation, &mut answered, &mut left).await;
             let implicit = std::mem::take(&mut call.implicit);
             let (name, body) = match result {
                 Ok(body) => (name, body),
@@ -129,6 +130,7 @@ async fn run_call(
     call: &mut Call<'_>,
     invocation: &Invocation,
     answered: &mut [Answered],
+    left: &mut usize,
 ) -> (&'static str, MethodResult) {
     let Some(method) = method::named(&invocation.name) else {
         return ("error", Err(MethodError::UnknownMethod));
@@ -136,7 +138,7 @@ async fn run_call(
     if !call.using.contains(&method.capability) {
         return (method.name, Err(MethodError::UnknownMethod));
     }
-    let arguments = match reference::resolve(&invocation.arguments, answered) {
+    let arguments = match reference::resolve(&invocation.arguments, answered, left) {
         Ok(arguments) => Arguments::new(arguments),
         Err(error) => return (method.name, Err(error)),
     };

@@ -92,13 +92,13 @@ pub fn stream(
             ));
         }
         let mut first = (pending == Pending::First).then_some(accounts.clone());
+        // One deadline for each event: wakes that bring no news must not put it off.
+        let ping_at = ping.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
         loop {
             let wake = match first.take() {
                 Some(accounts) => Some(Wake::Accounts(accounts)),
-                None => match ping {
-                    Some(seconds) => {
-                        tokio::time::timeout(Duration::from_secs(seconds), listener.wake()).await.ok()
-                    }
+                None => match ping_at {
+                    Some(at) => tokio::time::timeout_at(at, listener.wake()).await.ok(),
                     None => Some(listener.wake().await),
                 },
             };

@@ -66,7 +66,8 @@ impl Hub {
                     Ok(Event::Changed { account, .. }) => self.mark(account),
                     Ok(Event::LoginChanged { login }) => self.mark_login(login),
                     Ok(Event::Queued { .. }) => {}
-                    Err(RecvError::Lagged(_)) => self.mark_all(),
+                    // A change of some login may be among what was missed: all come in again.
+                    Err(RecvError::Lagged(_)) => self.mark_every_login(),
                     Err(RecvError::Closed) => return,
                 },
             }
@@ -95,6 +96,13 @@ impl Hub {
                 marks.login_changed.store(true, std::sync::atomic::Ordering::SeqCst);
                 marks.changed.notify_one();
             }
+        }
+    }
+
+    fn mark_every_login(&self) {
+        for marks in locked(&self.listeners).values().flatten().filter_map(Weak::upgrade) {
+            marks.login_changed.store(true, std::sync::atomic::Ordering::SeqCst);
+            marks.changed.notify_one();
         }
     }
 

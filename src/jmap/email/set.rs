@@ -148,7 +148,8 @@ async fn update(
     let mut stored: HashMap<Id, Placed> =
         placements(tx, account, &ids).await?.into_iter().map(|placed| (placed.email_id, placed)).collect();
     let mailboxes: BTreeSet<Id> = mailbox::ids(tx, account).await?.into_iter().collect();
-    let mut changes = Vec::with_capacity(updates.len());
+    // An Email may be patched twice, by its id and by a creation id: it is placed once, at the end.
+    let originals = stored.clone();
     for (given, object) in updates {
         let id = creations.resolve(given);
         let shown = id.map_or_else(|| given.clone(), |id| id.to_string());
@@ -157,23 +158,27 @@ async fn update(
             (Some(id), _) if to_destroy.contains(&id) => Err(SetError::new("willDestroy")),
             (Some(_), Some(before)) => {
                 let immutable = immutable_properties(tx, &before, object).await?;
-                apply_patch(&before, object, &immutable, creations, &mailboxes).map(|after| (before, after))
+                apply_patch(&before, object, &immutable, creations, &mailboxes)
             }
             _ => Err(SetError::not_found()),
         };
         match patched {
-            Ok((before, after)) => {
+            Ok(after) => {
                 outcome.updated.insert(shown, Value::Null);
-                stored.insert(after.email_id, after.clone());
-                if before != after {
-                    changes.push(Placement { before: Some(before), after: Some(after) });
-                }
+                stored.insert(after.email_id, after);
             }
             Err(error) => {
                 outcome.not_updated.insert(shown, error.to_json());
             }
         }
     }
+    let changes: Vec<Placement> = stored
+        .into_iter()
+        .filter_map(|(id, after)| {
+            let before = originals.get(&id)?;
+            (*before != after).then(|| Placement { before: Some(before.clone()), after: Some(after) })
+        })
+        .collect();
     place(tx, &changes).await
 }
 

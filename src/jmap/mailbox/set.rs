@@ -65,8 +65,12 @@ async fn empty_large_mailboxes(call: &Call<'_>, wanted: &mut Wanted) -> Result<(
     let state = state_of(&mut snapshot, account, ObjectType::Mailbox).await?;
     drop(snapshot);
     let outcome = wanted.outcome(&all, &Creations(call.created_ids.clone()));
-    let destroyed = outcome.destroyed.iter().filter_map(|(_, destroyed)| destroyed.as_ref().ok());
-    for mailbox in destroyed.filter(|mailbox| mailbox.counts.total_emails > REMOVED_AT_ONCE as i64) {
+    let destroyed: Vec<_> =
+        outcome.destroyed.iter().filter_map(|(_, destroyed)| destroyed.as_ref().ok()).collect();
+    // Many small mailboxes are as much work as one large one.
+    let total: i64 = destroyed.iter().map(|mailbox| mailbox.counts.total_emails).sum();
+    let is_much = total > REMOVED_AT_ONCE as i64;
+    for mailbox in destroyed.into_iter().filter(|mailbox| is_much && mailbox.counts.total_emails > 0) {
         // From here on the state is another, by this call's own doing.
         if wanted.request.if_in_state.take().is_some_and(|wanted| wanted != state.to_string()) {
             return Err(MethodError::StateMismatch);

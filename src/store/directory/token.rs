@@ -145,6 +145,8 @@ pub async fn revoke(store: &Store, login: Id, token: Id) -> Result<(), Directory
             if touched == 0 {
                 return Ok(Err(DirectoryError::NoSuchToken));
             }
+            // Voids the tickets that were made with it.
+            sql("update login set version = version + 1 where id = $1").bind(login).run(tx).await?;
             tx.publish_after_commit(Event::LoginChanged { login });
             Ok(Ok(()))
         })
