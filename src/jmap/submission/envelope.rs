@@ -476,7 +476,7 @@ mod tests {
             Ok(NOW + MAX_DELAYED_SEND * 1000)
         );
         let beyond = send_at(json!({"HOLDFOR": (MAX_DELAYED_SEND + 1).to_string()}));
-        assert_eq!(beyond.map_err(|error| error.properties), Err(vec!["envelope".to_owned()]));
+        assert_eq!(beyond.map_err(|error| error.properties.clone()), Err(vec!["envelope".to_owned()]));
         assert_eq!(
             send_at(json!({"HOLDUNTIL": "2001-01-01T00:00:00Z"})),
             Ok(NOW),

@@ -175,7 +175,7 @@ mod tests {
             Ok(_) => Vec::new(),
             Err(error) => {
                 assert_eq!(error.kind, "invalidEmail");
-                error.properties
+                error.properties.clone()
             }
         };
         let none: [&str; 0] = [];
