@@ -256,6 +256,18 @@ async fn held_mail_can_be_taken_back() {
     fixture.directory.clock.advance_ms(60_000);
     assert!(alice.due().await.is_empty(), "nothing is left to be sent");
 
+    let again =
+        alice.created(&email, envelope(json!({"HOLDFOR": "60"}))).await["id"].as_str().unwrap().to_owned();
+    let back = json!([["EmailSubmission/set", {
+        "accountId": alice.user.account(),
+        "update": {&again: canceled},
+        "onSuccessUpdateEmail": {&again: {"keywords/$flagged": true}, held["id"].as_str().unwrap(): {"keywords/x": true}},
+    }, "0"]]);
+    let back = alice.user.request(back).await;
+    assert_eq!(back[1][1]["updated"], json!({&email: null}), "what was asked of the one that changed");
+    let got = alice.user.call("Email/get", json!({"ids": [email], "properties": ["keywords"]})).await;
+    assert_eq!(got["list"][0]["keywords"], json!({"$draft": true, "$seen": true, "$flagged": true}));
+
     let until = envelope(json!({"HOLDUNTIL": "2025-06-15T15:08:00Z"}));
     let other = alice.created(&email, until).await;
     fixture.directory.clock.advance_ms(19_999);

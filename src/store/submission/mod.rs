@@ -14,7 +14,7 @@ use crate::store::blob::{self, BlobSource};
 use crate::store::db::{Conn, Query, sql};
 use crate::store::error::StoreError;
 use crate::store::queue::outgoing;
-use crate::store::submission::result::{DeliveryStatuses, canceled};
+use crate::store::submission::result::{DeliveryStatuses, Merging, canceled};
 use crate::store::tx::Tx;
 use crate::store::value::Row;
 use crate::types::blob_id::BlobId;
@@ -297,8 +297,9 @@ where
     let Some(mut submission) = by_id(tx, account, submission).await? else { return Ok(()) };
     let before = submission.clone();
     submission.undo_status = UndoStatus::Final;
+    let mut merging = Merging::of(&mut submission.delivery_status);
     for (address, reply, delivered) in results {
-        result::merge(&mut submission.delivery_status, address.as_ref(), reply.as_ref(), *delivered);
+        merging.enter(address.as_ref(), reply.as_ref(), *delivered);
     }
     if submission == before { Ok(()) } else { update(tx, &submission).await }
 }

@@ -1,6 +1,6 @@
 //! What became of a submission (RFC 8621, 7: deliveryStatus), and the reports that came back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,25 +84,39 @@ pub(super) fn canceled(statuses: &mut DeliveryStatuses) {
     }
 }
 
-/// Enters a result. An address that the envelope spells otherwise is the same recipient; one that it
-/// does not have is none.
-pub(super) fn merge(statuses: &mut DeliveryStatuses, address: &str, reply: &str, delivered: Delivered) {
-    let Some(status) = status_of(statuses, address) else { return };
-    if status.delivered.is_final() {
-        return;
-    }
-    status.smtp_reply = reply.chars().filter(|c| !c.is_control()).take(MAX_REPLY_CHARS).collect();
-    status.delivered = delivered;
+/// Statuses under change, found by any spelling of their address.
+pub(super) struct Merging<'a> {
+    statuses: &'a mut DeliveryStatuses,
+    /// The keys by what they mean, made when one is first asked for by another spelling.
+    spellings: Option<HashMap<Address, String>>,
 }
 
-fn status_of<'a>(statuses: &'a mut DeliveryStatuses, address: &str) -> Option<&'a mut DeliveryStatus> {
-    let key = if statuses.contains_key(address) {
-        address.to_owned()
-    } else {
-        let wanted = Address::parse(address).ok()?;
-        statuses.keys().find(|known| Address::parse(known).as_ref() == Ok(&wanted))?.clone()
-    };
-    statuses.get_mut(&key)
+impl<'a> Merging<'a> {
+    /// Of a submission.
+    pub(super) fn of(statuses: &'a mut DeliveryStatuses) -> Merging<'a> {
+        Merging { statuses, spellings: None }
+    }
+
+    /// Enters a result. An address that the envelope does not have is nobody's.
+    pub(super) fn enter(&mut self, address: &str, reply: &str, delivered: Delivered) {
+        let Some(status) = self.status_of(address) else { return };
+        if status.delivered.is_final() {
+            return;
+        }
+        status.smtp_reply = reply.chars().filter(|c| !c.is_control()).take(MAX_REPLY_CHARS).collect();
+        status.delivered = delivered;
+    }
+
+    fn status_of(&mut self, address: &str) -> Option<&mut DeliveryStatus> {
+        if self.statuses.contains_key(address) {
+            return self.statuses.get_mut(address);
+        }
+        let spellings = self.spellings.get_or_insert_with(|| {
+            let keys = self.statuses.keys();
+            keys.filter_map(|key| Some((Address::parse(key).ok()?, key.clone()))).collect()
+        });
+        self.statuses.get_mut(spellings.get(&Address::parse(address).ok()?)?)
+    }
 }
 
 /// A report that came back about a submission.
@@ -148,13 +162,15 @@ fn enter(submission: &mut Submission, blob_id: &BlobId, report: &Report) -> bool
     reports.push(blob_id.clone());
     match report {
         Report::Dsn(results) => {
+            let mut merging = Merging::of(&mut submission.delivery_status);
             for (address, reply, delivered) in results {
-                merge(&mut submission.delivery_status, address, reply, *delivered);
+                merging.enter(address, reply, *delivered);
             }
         }
         Report::Mdn(seen_by) => {
+            let mut merging = Merging::of(&mut submission.delivery_status);
             for address in seen_by {
-                if let Some(status) = status_of(&mut submission.delivery_status, address) {
+                if let Some(status) = merging.status_of(address) {
                     status.displayed = Displayed::Yes;
                 }
             }
