@@ -32,6 +32,10 @@ pub async fn post(
         let text = "The Content-Type of a request is application/json.".to_owned();
         return Err(HttpError::Jmap(RequestError::NotJson(text)));
     }
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: u64| length > MAX_SIZE_REQUEST as u64) {
+        return Err(too_large());
+    }
     let body = read_limited(body).await?;
     let request = Request::parse(&body).map_err(HttpError::Jmap)?;
     drop(body);
@@ -49,13 +53,17 @@ pub async fn post(
     Ok(response)
 }
 
+fn too_large() -> HttpError {
+    HttpError::Jmap(RequestError::Limit {
+        limit: "maxSizeRequest",
+        detail: format!("A request may have at most {MAX_SIZE_REQUEST} octets."),
+    })
+}
+
 async fn read_limited(body: Body) -> Result<bytes::Bytes, HttpError> {
     match Limited::new(body, MAX_SIZE_REQUEST).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(HttpError::Jmap(RequestError::Limit {
-            limit: "maxSizeRequest",
-            detail: format!("A request may have at most {MAX_SIZE_REQUEST} octets."),
-        })),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(HttpError::BadRequest("The body ended before it was whole.".to_owned())),
     }
 }

@@ -100,6 +100,11 @@ impl IntoResponse for HttpError {
             "status": status.as_u16(),
             "detail": detail,
         });
+        if let HttpError::TooLarge { .. } = &self {
+            // RFC 8620, 3.6.1: which limit it is.
+            problem["type"] = json!("urn:ietf:params:jmap:error:limit");
+            problem["limit"] = json!("maxSizeUpload");
+        }
         if let HttpError::Jmap(error) = &self {
             problem = error.problem(status.as_u16());
         }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use mail_auth::dmarc::Policy;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::spf::verify::SpfParameters;
-use mail_auth::{AuthenticatedMessage, DkimResult, DmarcResult, MessageAuthenticator, SpfResult};
+use mail_auth::{
+    AuthenticatedMessage, DkimResult, DmarcOutput, DmarcResult, MessageAuthenticator, SpfResult,
+};
 
 use crate::mail::auth_results::{self, MethodResult, Outcome, authentication_results};
 use crate::types::envelope::IncomingEnvelope;
@@ -110,7 +112,7 @@ async fn check(
             properties: Vec::new(),
         });
     }
-    let dmarc_outcome = outcome_of_dmarc(dmarc.spf_result(), dmarc.dkim_result());
+    let dmarc_outcome = outcome_of_dmarc(&dmarc);
     is_temporary |= dmarc_outcome == Outcome::TempError;
     let policy = match dmarc.policy() {
         Policy::None => "none",
@@ -154,7 +156,8 @@ fn outcome_of_dkim(result: &DkimResult) -> Outcome {
 }
 
 /// DMARC passes when one of its two ways does (RFC 7489, 4.2).
-fn outcome_of_dmarc(spf: &DmarcResult, dkim: &DmarcResult) -> Outcome {
+fn outcome_of_dmarc(dmarc: &DmarcOutput) -> Outcome {
+    let (spf, dkim) = (dmarc.spf_result(), dmarc.dkim_result());
     let either = |wanted: fn(&DmarcResult) -> bool| wanted(spf) || wanted(dkim);
     if either(|result| *result == DmarcResult::Pass) {
         Outcome::Pass
@@ -162,7 +165,8 @@ fn outcome_of_dmarc(spf: &DmarcResult, dkim: &DmarcResult) -> Outcome {
         Outcome::TempError
     } else if either(|result| matches!(result, DmarcResult::PermError(_))) {
         Outcome::PermError
-    } else if either(|result| matches!(result, DmarcResult::Fail(_))) {
+    } else if dmarc.dmarc_record().is_some() || either(|result| matches!(result, DmarcResult::Fail(_))) {
+        // There is a policy, and nothing that it asks for has passed.
         Outcome::Fail
     } else {
         Outcome::None

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::blob::prepared::PreparedBlob;
+use crate::ingest::vacation::{self, Reply};
 use crate::store::Store;
 use crate::store::blob::BlobSource;
 use crate::store::email::insert::{NewEmail, NewPlace, insert};
@@ -37,7 +38,12 @@ pub enum Filed {
 }
 
 /// Files a message into an account.
-pub async fn file(store: &Store, account: AccountId, ready: &Ready) -> Result<Filed, StoreError> {
+pub async fn file(
+    store: &Store,
+    account: AccountId,
+    ready: &Ready,
+    reply: Option<Reply>,
+) -> Result<Filed, StoreError> {
     let ready = ready.clone();
     let outcome = store
         .write_in_background(account, async move |tx: &mut Tx| {
@@ -49,6 +55,9 @@ pub async fn file(store: &Store, account: AccountId, ready: &Ready) -> Result<Fi
             let place = NewPlace { mailboxes: vec![mailbox_id], keywords, is_delivery: true };
             let inserted = insert(tx, &ready.email, &place).await?;
             ready.blob.reference(tx, BlobSource::Email, inserted.email_id, 0).await?;
+            if let Some(reply) = reply.filter(|_| !ready.is_suspicious) {
+                vacation::queue(tx, &reply).await?;
+            }
             Ok(Filed::New(inserted.email_id))
         })
         .await;

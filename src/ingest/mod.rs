@@ -7,4 +7,5 @@
 
 pub mod authenticate;
 pub mod file;
+pub mod vacation;
 pub mod worker;

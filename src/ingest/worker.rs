@@ -16,6 +16,8 @@ use crate::blob::{BlobError, Blobs};
 use crate::bus::Queue;
 use crate::ingest::authenticate::{Verdict, authenticate};
 use crate::ingest::file::{Filed, Ready, file};
+use crate::ingest::vacation;
+use crate::mail::fields::fields;
 use crate::mail::parse::parse;
 use crate::mail::reencode::{prepend, remove_authentication_results};
 use crate::store::Store;
@@ -50,6 +52,13 @@ pub struct Ingest {
     pub authenticator: Arc<MessageAuthenticator>,
     /// Our name in Authentication-Results.
     pub hostname: Arc<str>,
+}
+
+/// Octets of the Return-Path field that a message begins with; 0 when it does not.
+fn return_path_len(message: &[u8]) -> usize {
+    let mut fields = fields(message);
+    let is_first = fields.next().is_some_and(|field| field.is("Return-Path"));
+    if is_first { fields.position() } else { 0 }
 }
 
 /// Why a row is not done.
@@ -173,11 +182,13 @@ impl Ingest {
             Some(remote_ip) => Some(self.check(row, remote_ip, &body).await?),
             None => None,
         };
-        let ready = self.prepare(row, body, verdict).await?;
+        let ready = self.prepare(row, body.clone(), verdict).await?;
         let accounts: BTreeSet<AccountId> =
             envelope.recipients.iter().flat_map(|recipient| recipient.accounts.iter().copied()).collect();
         for account in accounts {
-            match file(&self.store, account, &ready).await? {
+            let reply =
+                vacation::prepare(&self.store, &self.blobs, account, &envelope.mail_from, &body).await?;
+            match file(&self.store, account, &ready, reply).await? {
                 Filed::New(email) => {
                     metrics::counter!("postrider_messages_filed_total").increment(1);
                     tracing::info!(%account, %email, "filed");
@@ -222,7 +233,10 @@ impl Ingest {
             Some(verdict) => {
                 let body = remove_authentication_results(&body, &hostname);
                 let fields = [("Authentication-Results", verdict.authentication_results.as_str())];
-                prepend(&body, &fields).map(Bytes::from).map_err(|error| format!("{error:?}"))
+                // Return-Path, which was put on top when the message came, stays there.
+                let (top, rest) = body.split_at(return_path_len(&body));
+                let below = prepend(rest, &fields).map_err(|error| format!("{error:?}"))?;
+                Ok(Bytes::from([top, &below].concat()))
             }
         };
         let message = tokio::task::spawn_blocking(final_bytes)

@@ -61,6 +61,13 @@ fn after_blob(text: &str) -> Option<&str> {
     Some(inner[end..].strip_prefix(']')?.trim_start())
 }
 
+/// Words that mail programs put before a subject that they answer or forward: those of RFC 5256, and
+/// what they are in other languages (RFC 8621, 3 asks for more than the English ones).
+const PREFIXES: [&str; 24] = [
+    "antwort", "antw", "fwd", "fw", "res", "ref", "rif", "re", "aw", "wg", "sv", "vs", "vb", "vl", "tr",
+    "rv", "enc", "odp", "pd", "ynt", "ilt", "회신", "回复", "转发",
+];
+
 /// After a `subj-leader`: blobs, then `re`, `fw` or `fwd`, perhaps a blob, and a colon.
 fn after_leader(text: &str) -> Option<&str> {
     let mut rest = text;
@@ -68,7 +75,7 @@ fn after_leader(text: &str) -> Option<&str> {
         rest = after;
     }
     // The longest first: "fw" is the beginning of "fwd".
-    let rest = ["fwd", "fw", "re"].iter().find_map(|word| strip_prefix(rest, word))?.trim_start();
+    let rest = PREFIXES.iter().find_map(|word| strip_prefix(rest, word))?.trim_start();
     after_blob(rest).unwrap_or(rest).strip_prefix(':')
 }
 

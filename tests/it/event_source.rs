@@ -51,7 +51,9 @@ fn delivery_is_told_for_new_mail_only() {
     let server = Server::shared();
     let client = server.account();
     let events = client.events("EmailDelivery", "no", 0);
+    // Whatever adds an Email moves the state (RFC 8621, 1.5), and nothing else does.
     let id = client.create_email(&client.mailbox("drafts"), "a draft", "text");
+    events.wait_for("EmailDelivery", |event| event.state_of(&client.account, "EmailDelivery"));
     client.update("Email", &id, json!({ "keywords/$seen": true }));
     client.destroy("Email", &id);
     while let Some(event) = events.next_within(Duration::from_millis(300)) {

@@ -75,7 +75,9 @@ fn commands_out_of_order_are_refused() {
     smtp.command(&format!("RCPT TO:<{}>", client.address)).expect(503);
     smtp.command("DATA").expect(503);
     smtp.command("MAIL FROM:<a@sender.test>").expect(250);
-    smtp.command("DATA").expect(503);
+    // RFC 5321, 3.3: either of the two when there is no recipient.
+    let code = smtp.command("DATA").code;
+    assert!(code == 503 || code == 554, "{code}");
     smtp.command("MAIL FROM:<a@sender.test>").expect(503);
     smtp.command("RSET").expect(250);
     smtp.command("MAIL FROM:<>").expect(250);
@@ -109,8 +111,8 @@ fn aliases_tags_and_catch_alls_find_their_accounts() {
     smtp.command("MAIL FROM:<a@sender.test>").expect(250);
     smtp.command("RCPT TO:<postmaster@example.test>").expect(250);
     smtp.command("RCPT TO:<Postmaster>").expect(250);
-    server.cli(&["alias", "add", "@example.test", &two.address]);
-    send_to("anything-at-all@example.test", "caught");
+    server.cli(&["domain", "add", "caught.test", "--catch-all", &two.address]);
+    send_to("anything-at-all@caught.test", "caught");
     two.wait_for_subject("caught");
 }
 
@@ -150,7 +152,6 @@ fn chunks_are_put_together() {
     let blob = client.get("Email", &id, &["blobId"])["blobId"].clone();
     let raw = client.download(blob.as_str().expect("blobId"));
     assert!(raw.ends_with(mail.as_bytes()), "{}", String::from_utf8_lossy(&raw));
-    smtp.command("BDAT 5 LAST");
 }
 
 #[test]
@@ -296,7 +297,7 @@ fn a_policy_of_reject_files_into_junk() {
 fn signed_mail_from_another_instance_passes() {
     let sink = Sink::start();
     let sender = Server::builder().env("POSTRIDER_RELAY", sink.relay()).start();
-    let printed = sender.cli_json(&["domain", "list"]);
+    let printed = sender.cli_json(&["domain", "show", "example.test"]);
     let client = sender.account();
     let identity = id_of(&client.call("Identity/get", json!({ "ids": null }))["list"][0]);
     let email = id_of(&client.create(
@@ -309,16 +310,14 @@ fn signed_mail_from_another_instance_passes() {
     receiver.cli(&["domain", "add", "elsewhere.test"]);
     receiver.cli(&["account", "add", "somebody@elsewhere.test", "--password", PASSWORD]);
     let mut records = 0;
-    for row in printed.as_array().into_iter().flatten() {
-        for record in row["dnsRecords"].as_array().into_iter().flatten() {
-            let name = record["name"].as_str().unwrap_or_default().trim_end_matches('.').to_owned();
-            if record["type"] == "TXT" && name.contains("_domainkey") {
-                receiver.dns.add_txt(&name, record["value"].as_str().unwrap_or_default());
-                records += 1;
-            }
+    for record in printed["records"].as_array().into_iter().flatten() {
+        let name = record["name"].as_str().unwrap_or_default().trim_end_matches('.').to_owned();
+        if record["type"] == "TXT" && name.contains("_domainkey") {
+            receiver.dns.add_txt(&name, record["value"].as_str().unwrap_or_default());
+            records += 1;
         }
     }
-    assert_eq!(records, 2, "domain list tells both keys: {printed}");
+    assert_eq!(records, 2, "domain show tells both keys: {printed}");
     send(receiver.smtp(), &client.address, &["somebody@elsewhere.test"], &delivery.message);
     let reader = receiver.sign_in("somebody@elsewhere.test");
     let id = reader.wait_for_subject("signed");
@@ -354,7 +353,7 @@ fn an_account_over_its_quota_is_told_at_rcpt() {
     smtp.command("MAIL FROM:<a@sender.test>").expect(250);
     smtp.command(&format!("RCPT TO:<{}>", client.address)).expect_enhanced(452, "4.2.2");
     let quota = client.calls_using(
-        &[crate::support::jmap::CORE, crate::support::jmap::QUOTA],
+        &[crate::support::jmap::CORE, crate::support::jmap::MAIL, crate::support::jmap::QUOTA],
         json!([["Quota/get", { "accountId": client.account, "ids": null }, "c"]]),
     );
     let octets = quota[0].arguments["list"]

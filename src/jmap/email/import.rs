@@ -59,8 +59,8 @@ async fn prepare(
     };
     let Some(blob_id) = call.resolve_blob_id(given) else { return Ok(Err(no_blob())) };
     let Some(raw) = reader.read(&blob_id).await? else { return Ok(Err(no_blob())) };
-    if !is_message(&raw) {
-        return Ok(Err(SetError::new("invalidEmail").because("the blob does not begin with header fields")));
+    if raw.is_empty() {
+        return Ok(Err(SetError::new("invalidEmail").because("the blob is empty")));
     }
     if raw.len() > call.jmap.max_upload {
         let text = format!("a message has at most {} octets", call.jmap.max_upload);

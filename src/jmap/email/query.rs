@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::index::query::{Field, TextQuery};
 use crate::jmap::arguments::Arguments;
-use crate::jmap::call::{Call, MethodResult};
+use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::email::text_search::resolve_texts;
 use crate::jmap::error::MethodError;
 use crate::jmap::limits::MAX_QUERY_CHANGES;
@@ -61,7 +61,16 @@ pub async fn query(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResul
         snapshot.run_long(async move |snapshot: &mut Snapshot| query.run(snapshot).await).await?
     };
     let window = window.map_err(|_| MethodError::AnchorNotFound)?;
-    Ok(request.answer(state, &window, !has_text))
+    let mut answer = request.answer(state, &window, !has_text);
+    tell_collapse_threads(&mut answer, collapse_threads);
+    Ok(answer)
+}
+
+/// RFC 8621, 4.4 and 4.5: the argument is told back.
+fn tell_collapse_threads(answer: &mut Body, collapse_threads: bool) {
+    if let Body::Json(value) = answer {
+        value["collapseThreads"] = Value::Bool(collapse_threads);
+    }
 }
 
 /// Email/queryChanges, for any filter without text. What left or moved is among the Emails changed
@@ -133,7 +142,9 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
         })
         .await?;
     let Some((removed, listed)) = found else { return Err(MethodError::TooManyChanges) };
-    request.answer(new_state, &removed, &listed.places, Some(listed.total))
+    let mut answer = request.answer(new_state, &removed, &listed.places, Some(listed.total))?;
+    tell_collapse_threads(&mut answer, collapse_threads);
+    Ok(answer)
 }
 
 /// The threads that have gained or lost an Email since a state of Email.
@@ -200,12 +211,7 @@ pub fn read_filter(call: &Call<'_>, filter: &Value) -> Result<Filter<Vec<Conditi
 }
 
 fn read_conditions(call: &Call<'_>, object: &Map<String, Value>) -> Result<Vec<Condition>, MethodError> {
-    // Null is as good as absent.
-    object
-        .iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, value)| read_condition(call, name, value))
-        .collect()
+    object.iter().map(|(name, value)| read_condition(call, name, value)).collect()
 }
 
 fn read_condition(call: &Call<'_>, name: &str, value: &Value) -> Result<Condition, MethodError> {

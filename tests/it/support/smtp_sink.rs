@@ -120,8 +120,13 @@ impl Sink {
                 }
                 let shared = Arc::clone(&accepting);
                 std::thread::spawn(move || {
+                    let copy = stream.try_clone();
                     // However the peer leaves: what counts is what was recorded.
                     let _ = serve(&shared, stream);
+                    // The copies kept elsewhere would hold the connection open.
+                    if let Ok(copy) = copy {
+                        let _ = copy.shutdown(std::net::Shutdown::Both);
+                    }
                 });
             }
         });
