@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::blob::prepared::PreparedBlob;
+use crate::ingest::report;
 use crate::ingest::vacation::{self, Reply};
+use crate::mail::dsn_read::ReturnedDsn;
 use crate::store::Store;
 use crate::store::blob::BlobSource;
 use crate::store::email::insert::{NewEmail, NewPlace, insert};
@@ -22,6 +24,8 @@ pub struct Ready {
     pub email: Arc<NewEmail>,
     /// Names the delivery for ever.
     pub delivery_id: Arc<str>,
+    /// The delivery report that it is, if it is one.
+    pub report: Option<Arc<ReturnedDsn>>,
     /// Whether it belongs into Junk.
     pub is_suspicious: bool,
 }
@@ -55,6 +59,9 @@ pub async fn file(
             let place = NewPlace { mailboxes: vec![mailbox_id], keywords, is_delivery: true };
             let inserted = insert(tx, &ready.email, &place).await?;
             ready.blob.reference(tx, BlobSource::Email, inserted.email_id, 0).await?;
+            if let Some(dsn) = ready.report.as_deref() {
+                report::enter(tx, dsn, ready.blob.hash(), ready.email.size).await?;
+            }
             if let Some(reply) = reply.filter(|_| !ready.is_suspicious) {
                 vacation::queue(tx, &reply).await?;
             }

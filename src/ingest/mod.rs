@@ -7,5 +7,6 @@
 
 pub mod authenticate;
 pub mod file;
+pub mod report;
 pub mod vacation;
 pub mod worker;

@@ -16,6 +16,7 @@ use crate::blob::{BlobError, Blobs};
 use crate::bus::Queue;
 use crate::ingest::authenticate::{Verdict, authenticate};
 use crate::ingest::file::{Filed, Ready, file};
+use crate::ingest::report;
 use crate::ingest::vacation;
 use crate::mail::fields::fields;
 use crate::mail::parse::parse;
@@ -245,12 +246,18 @@ impl Ingest {
             .map_err(Failure::Later)?;
         let blob = self.blobs.prepare(message.clone()).await?;
         let hash = blob.hash();
-        let email = tokio::task::spawn_blocking(move || NewEmail::of(&parse(&message), hash, received_at))
+        let mail_from = row.envelope.mail_from.clone();
+        let read = move || {
+            let dsn = report::read(&mail_from, &message).map(Arc::new);
+            (NewEmail::of(&parse(&message), hash, received_at), dsn)
+        };
+        let (email, report) = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| Failure::Later(format!("the message could not be parsed: {error}")))?;
         Ok(Ready {
             blob,
             email: Arc::new(email),
+            report,
             delivery_id: row.envelope.delivery_id.as_str().into(),
             is_suspicious,
         })

@@ -83,6 +83,9 @@ fn commands_out_of_order_are_refused() {
     smtp.command("MAIL FROM:<>").expect(250);
     smtp.command("EHLO again.test").expect(250);
     smtp.command(&format!("RCPT TO:<{}>", client.address)).expect(503);
+    // A new connection: so many errors end one.
+    let mut smtp = Smtp::connect(server.smtp());
+    smtp.ehlo();
     smtp.command("MAIL FROM:<a@sender.test> SIZE=999999999999").expect(552);
     smtp.command("MAIL FROM:<a@sender.test> SIZE=x").expect(501);
     smtp.command("MAIL FROM:<a@sender.test> BODY=9BIT").expect(501);

@@ -117,7 +117,7 @@ mod tests {
             "nowhere": {"blobId": blob, "mailboxIds": {}},
             "else": {"blobId": blob, "mailboxIds": {"#none": true}},
             "odd": {"blobId": blob, "mailboxIds": place, "subject": "mine"},
-            "text": {"blobId": user.upload(b"no header\r\n\r\n").await, "mailboxIds": place},
+            "text": {"blobId": user.upload(b"").await, "mailboxIds": place},
         }});
         let answer = user.call("Email/import", import).await;
         let created = &answer["created"]["one"];
