@@ -3,6 +3,7 @@
 
 use mail_parser::{DateTime, MessageParser};
 
+use crate::mail::reencode::normalize_line_ends;
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::types::address::Address;
 use crate::types::id::{AccountId, Id};
@@ -45,7 +46,10 @@ pub fn prepare(
     host_name: &str,
     now_ms: i64,
 ) -> Result<Vec<u8>, NotSubmittable> {
-    let mut rest = message;
+    // Before anything is looked at: a lone CR or LF, which only BDAT can bring, would hide a field from
+    // the checks below and show it to the next server.
+    let message = normalize_line_ends(message);
+    let mut rest: &[u8] = &message;
     let (mut header, mut from, mut has_date, mut has_id) = (Vec::new(), None, false, false);
     while let Some((field, tail)) = take_field(rest) {
         rest = tail;
@@ -57,7 +61,7 @@ pub fn prepare(
             b"message-id" => has_id = true,
             _ => {}
         }
-        push_with_crlf(field, &mut header);
+        header.extend_from_slice(field);
     }
     check_author(from.ok_or(NotSubmittable::From)?, own)?;
     let mut out = Vec::with_capacity(message.len() + 200);
@@ -72,7 +76,7 @@ pub fn prepare(
     if !matches!(rest, [b'\n', ..] | [b'\r', b'\n', ..]) {
         out.extend_from_slice(b"\r\n");
     }
-    push_with_crlf(rest, &mut out);
+    out.extend_from_slice(rest);
     Ok(out)
 }
 
@@ -119,24 +123,6 @@ fn check_author(field: &[u8], own: &[(Address, AccountId)]) -> Result<(), NotSub
         }
     }
     Ok(())
-}
-
-/// Appends bytes with every line end as CRLF. Bare ones can only have come by BDAT.
-fn push_with_crlf(bytes: &[u8], out: &mut Vec<u8>) {
-    let mut after_cr = false;
-    for &byte in bytes {
-        if after_cr && byte != b'\n' {
-            out.push(b'\n');
-        }
-        if byte == b'\n' && !after_cr {
-            out.push(b'\r');
-        }
-        out.push(byte);
-        after_cr = byte == b'\r';
-    }
-    if after_cr {
-        out.push(b'\n');
-    }
 }
 
 #[cfg(test)]
@@ -186,6 +172,7 @@ mod tests {
             ("From: nobody\r\n", NotSubmittable::From),
             ("From: alice@example.test\r\nFrom: alice@example.test\r\n", NotSubmittable::From),
             ("From: alice@example.test\r\nFROM : bob@example.test\r\n", NotSubmittable::From),
+            ("X: y\rFrom: bob@example.test\r\nFrom: alice@example.test\r\n", NotSubmittable::From),
             ("From: bob@example.test\r\n", NotSubmittable::ForeignAuthor),
             ("From: alice@example.test, bob@example.test\r\n", NotSubmittable::ForeignAuthor),
             ("From: alice@example.test <bob@example.test>\r\n", NotSubmittable::ForeignAuthor),
