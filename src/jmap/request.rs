@@ -10,6 +10,7 @@ use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, Caller, Jmap, MethodResult};
 use crate::jmap::capability::Capability;
 use crate::jmap::error::{MethodError, RequestError};
+use crate::jmap::i_json;
 use crate::jmap::limits;
 use crate::jmap::method;
 use crate::jmap::reference;
@@ -39,8 +40,8 @@ pub(super) struct Answered {
 impl Request {
     /// Reads a request body. The size is the caller's to limit; the depth is limited here.
     pub fn parse(body: &[u8]) -> Result<Request, RequestError> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| RequestError::NotJson(format!("The body is not JSON: {error}.")))?;
+        let value = i_json::read(body)
+            .map_err(|error| RequestError::NotJson(format!("The body is not I-JSON: {error}.")))?;
         Request::from_value(value)
     }
 
@@ -87,6 +88,11 @@ impl Request {
 
     /// Runs the calls in order; the response as JSON text.
     pub async fn run(self, jmap: &Jmap, caller: &Caller, session_state: &str) -> String {
+        self.run_within(limits::MAX_SIZE_RESPONSE, jmap, caller, session_state).await
+    }
+
+    /// As `run`, in a response of about so many octets at the most.
+    async fn run_within(self, max_size: usize, jmap: &Jmap, caller: &Caller, session_state: &str) -> String {
         let wants_created_ids = self.created_ids.is_some();
         let mut created_ids = self.created_ids.unwrap_or_default();
         let mut answered: Vec<Answered> = Vec::new();
@@ -107,18 +113,13 @@ impl Request {
                 Err(error) => ("error", Body::Json(error.arguments())),
             };
             for (name, body) in std::iter::once((name, body)).chain(implicit) {
-                size += body.size_hint();
-                let body = if size > limits::MAX_SIZE_RESPONSE {
+                let (name, body) = if size + body.size_hint() > max_size && body.is_only_read() {
                     let error = MethodError::RequestTooLarge("the response would be too large".to_owned());
-                    answered.push(Answered {
-                        name: "error",
-                        call_id: invocation.call_id.clone(),
-                        body: Body::Json(error.arguments()),
-                    });
-                    continue;
+                    ("error", Body::Json(error.arguments()))
                 } else {
-                    body
+                    (name, body)
                 };
+                size += body.size_hint();
                 answered.push(Answered { name, call_id: invocation.call_id.clone(), body });
             }
         }
@@ -177,6 +178,12 @@ impl Body {
             Body::Json(_) => 256,
         }
     }
+
+    /// Whether an error may stand in its place: what has changed something must be told
+    /// (RFC 8620, 3.6.2). Methods that change answer values.
+    fn is_only_read(&self) -> bool {
+        matches!(self, Body::Text(_))
+    }
 }
 
 fn write_response(
@@ -210,7 +217,7 @@ fn write_response(
     out.push_str(",\"sessionState\":");
     push_json(&mut out, session_state);
     out.push('}');
-    out
+    i_json::without_noncharacters(out)
 }
 
 /// Writes a value as JSON at the end of a text.
@@ -221,6 +228,10 @@ pub fn push_json<T: serde::Serialize + ?Sized>(out: &mut String, value: &T) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use crate::jmap::fixture::Fixture;
+
     use super::*;
 
     fn problem(body: &str) -> &'static str {
@@ -241,5 +252,33 @@ mod tests {
         assert_eq!(problem(r#"{"using":[],"methodCalls":[]}"#), "none");
         let calls = vec![r#"["Core/echo",{},"0"]"#; 65].join(",");
         assert_eq!(problem(&format!(r#"{{"using":[],"methodCalls":[{calls}]}}"#)), "limit");
+        assert_eq!(problem(r#"{"using":[],"methodCalls":[],"using":[]}"#), "notJSON");
+        assert_eq!(problem(r#"{"using":[],"methodCalls":[["Core/echo",{"a":1,"a":2},"0"]]}"#), "notJSON");
+    }
+
+    #[tokio::test]
+    async fn a_full_response_still_tells_what_was_changed() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let (account, blob) = (user.account(), user.upload(&[b'x'; 10_000]).await);
+        let read = |length: usize| json!({"accountId": account, "ids": [blob], "length": length});
+        let set = json!({"accountId": account, "create": {"new": {"name": "made"}}});
+        let calls = json!([
+            ["Blob/get", read(10_000), "large"],
+            ["Blob/get", read(100), "small"],
+            ["Blob/get", read(9_000), "large"],
+            ["Mailbox/set", set, "changed"],
+        ]);
+        let using = ["urn:ietf:params:jmap:mail", "urn:ietf:params:jmap:blob"];
+        let body = json!({"using": using, "methodCalls": calls}).to_string();
+        let request = Request::parse(body.as_bytes()).unwrap();
+        let response = request.run_within(1_000, &fixture.jmap, &user.caller, "s").await;
+        let response: Value = serde_json::from_str(&response).unwrap();
+        let responses = &response["methodResponses"];
+        for place in [0, 2] {
+            assert_eq!(responses[place][1]["type"], json!("requestTooLarge"), "{responses}");
+        }
+        assert_eq!(responses[1][1]["list"][0]["size"], json!(10_000), "{responses}");
+        assert!(responses[3][1]["created"]["new"]["id"].is_string(), "{responses}");
     }
 }
