@@ -494,3 +494,35 @@ async fn an_account_that_is_gone_refuses_units() {
     let outcome = bench.store.write(AccountId(Id(7)), unit).await;
     assert!(matches!(outcome, Err(StoreError::NoSuchAccount)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steady_writes_do_not_make_the_log_grow_for_ever() {
+    let bench = Arc::new(Bench::new().await);
+    let log = bench._folder.path().join("t.db-wal");
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let bench = bench.clone();
+            tokio::spawn(async move {
+                for number in 0..400 {
+                    let unit = async move |tx: &mut Tx| {
+                        sql("insert into vacation_sent (account_id, address, sent_at) values ($1, $2, 0)")
+                            .bind(tx.account())
+                            .bind(&*format!("{writer} {number} {}", "x".repeat(200_000)))
+                            .run(tx)
+                            .await
+                    };
+                    bench.store.write(bench.account, unit).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut largest = 0;
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        largest = largest.max(std::fs::metadata(&log).unwrap().len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert!(largest < 200 << 20, "640 MB were written, and the log grew to {} MiB", largest >> 20);
+}

@@ -14,6 +14,7 @@ mod email_query;
 mod email_set;
 mod end_to_end;
 mod event_source;
+mod foreign_clients;
 mod hostile;
 mod import;
 mod isolation;
