@@ -6,6 +6,7 @@
 mod architecture;
 mod blobs;
 mod commands;
+mod conformance;
 mod core;
 mod corpus;
 mod crash;
