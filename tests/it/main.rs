@@ -18,6 +18,8 @@ mod hostile;
 mod import;
 mod isolation;
 mod mailbox;
+mod mailbox_rules;
+mod mailbox_sharing;
 mod receive;
 mod running;
 mod state_property;

@@ -207,6 +207,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::jmap::fixture::{Fixture, User};
+    use crate::jmap::mailbox::set::REMOVED_AT_ONCE;
+    use crate::types::state::State;
 
     async fn make(user: &User<'_>, create: Value) -> Value {
         let answer = user.call("Mailbox/set", json!({"create": create})).await;
@@ -373,6 +375,32 @@ mod tests {
         assert_eq!(got["list"][0]["mailboxIds"], json!({&inbox: true}));
         let counts = get(&user, &json!(inbox)).await;
         assert_eq!((&counts["totalEmails"], &counts["unreadThreads"]), (&json!(1), &json!(1)));
+    }
+
+    #[tokio::test]
+    async fn many_small_mailboxes_are_emptied_in_steps() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let blob = user.upload(b"Subject: small\r\n\r\n").await;
+        let names = (0..6).map(|number| (format!("m{number}"), json!({"name": format!("small {number}")})));
+        let made = make(&user, names.collect()).await;
+        let ids: Vec<&Value> = made.as_object().unwrap().values().map(|mailbox| &mailbox["id"]).collect();
+        let emails = (0..REMOVED_AT_ONCE + 2).map(|number| {
+            let mailbox = ids[number % ids.len()].as_str().unwrap();
+            (format!("e{number}"), json!({"blobId": blob, "mailboxIds": {mailbox: true}}))
+        });
+        let emails: Value = emails.collect();
+        let answer = user.call("Email/import", json!({"emails": emails})).await;
+        assert_eq!(answer["notCreated"], Value::Null);
+        let modseq = |state: &Value| state.as_str().unwrap().parse::<State>().unwrap().modseq;
+        let before = modseq(&answer["newState"]);
+        let destroy = json!({"destroy": ids, "onDestroyRemoveEmails": true});
+        let answer = user.call("Mailbox/set", destroy).await;
+        assert_eq!(answer["notDestroyed"], Value::Null, "{answer}");
+        // Each transaction takes a number: one for each mailbox, and the last for all of them.
+        assert_eq!(modseq(&answer["newState"]) - before, ids.len() as i64 + 1);
+        let left = user.call("Email/get", json!({"ids": null, "properties": ["id"]})).await;
+        assert_eq!(left["list"], json!([]));
     }
 
     #[tokio::test]
