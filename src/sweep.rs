@@ -89,7 +89,7 @@ mod tests {
 
     async fn add_mailbox(store: &Store, account: AccountId, name: &'static str) {
         let unit = async move |tx: &mut Tx| {
-            let new = NewMailbox { parent_id: Id(0), name, role: None, sort_order: 0, is_subscribed: true };
+            let new = NewMailbox { parent_id: Id(0), name, role: None, sort_order: 0 };
             insert(tx, &new).await
         };
         store.write(account, unit).await.unwrap();

@@ -75,7 +75,6 @@ create table mailbox (
   name text not null,
   role text,
   sort_order integer not null,
-  is_subscribed integer not null,
   total_emails integer not null default 0,
   unread_emails integer not null default 0,
   total_threads integer not null default 0,
@@ -84,6 +83,16 @@ create table mailbox (
   unique (account_id, parent_id, name)
 ) strict, without rowid;
 create unique index mailbox_role on mailbox (account_id, role) where role is not null;
+
+-- What a login has said on whether it wants to see a mailbox. Without a row, the owner of the account
+-- does and nobody else.
+create table mailbox_subscription (
+  account_id integer not null,
+  mailbox_id integer not null,
+  login_id integer not null,
+  is_subscribed integer not null,
+  primary key (account_id, mailbox_id, login_id)
+) strict, without rowid;
 
 -- The immutable part of an Email. `list_properties` is JSON ready to be copied into answers.
 create table email (

@@ -13,6 +13,7 @@ use crate::store::email::query::{EmailQuery, Filter, Sort, SortBy, Start};
 use crate::store::email::read;
 use crate::store::error::StoreError;
 use crate::store::migrate::migrate_sqlite;
+use crate::store::testing::OWNER;
 use crate::store::{change, mailbox};
 use crate::types::address::Address;
 use crate::types::id::Id;
@@ -264,8 +265,8 @@ async fn what_each_request_reads_is_a_range_read() {
     let mut snapshot = fixture.store.read().await.unwrap();
     let conn = &mut *snapshot;
     let mut texts = Vec::new();
-    texts.extend(recorded(mailbox::all(conn, account)).await);
-    texts.extend(recorded(mailbox::by_ids(conn, account, &[Id(5)])).await);
+    texts.extend(recorded(mailbox::all(conn, account, OWNER)).await);
+    texts.extend(recorded(mailbox::by_ids(conn, account, OWNER, &[Id(5)])).await);
     texts.extend(recorded(read::rows(conn, account, &[Id(5)])).await);
     texts.extend(recorded(read::structures(conn, account, &[Id(5)])).await);
     texts.extend(recorded(change::state_of(conn, account, ObjectType::Email)).await);

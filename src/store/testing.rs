@@ -5,10 +5,14 @@ use std::path::Path;
 use crate::bus::Bus;
 use crate::store::Store;
 use crate::store::db::sql;
+use crate::store::mailbox::Viewer;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::clock::Clock;
-use crate::types::id::AccountId;
+use crate::types::id::{AccountId, Id};
+
+/// Mailboxes as an owner sees them who has said nothing on subscriptions.
+pub const OWNER: Viewer = Viewer { login_id: Id(0), is_owner: true };
 
 /// A new store in a folder.
 pub fn store_in(folder: &Path, clock: Clock) -> Store {
