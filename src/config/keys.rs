@@ -73,7 +73,7 @@ pub const KEYS: &[Key] = &[
     key(
         "relay",
         "",
-        "`smtp://[user:password@]host:port`: all outgoing mail goes there instead of to MX hosts",
+        "`smtp://[user:password@]host:port`, or `smtps://` for TLS from the start: all outgoing mail goes there instead of to MX hosts",
     ),
     key("mx_port", "25", "Port of other mail servers; anything but 25 is for closed networks and tests"),
     key("retry_first", "5m", "Wait before the second try of a delivery; later waits grow from it"),

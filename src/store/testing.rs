@@ -32,3 +32,10 @@ pub async fn bare_account(store: &Store) -> AccountId {
     store.write_plain(Urgency::Interactive, unit).await.unwrap();
     AccountId(id)
 }
+
+/// From now on the database refuses something, such as `delete on outgoing`.
+pub async fn refuse(store: &Store, what: &'static str) {
+    let text = format!("create trigger refused before {what} begin select raise(abort, 'refused'); end");
+    let unit = async move |tx: &mut Tx| sql(text.clone()).run(tx).await;
+    store.write_plain(Urgency::Interactive, unit).await.unwrap();
+}
