@@ -106,6 +106,24 @@ pub fn record(text: &str) {
     });
 }
 
+thread_local! {
+    /// Steps of SQLite's virtual machine that this thread's reads have taken.
+    static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Adds the steps of a statement that has ended.
+pub fn record_steps(steps: u32) {
+    STEPS.set(STEPS.get() + u64::from(steps));
+}
+
+/// What a read on this thread answers, and the steps that its statements took: about ten for each
+/// row that is looked at, whatever the machine.
+pub async fn steps_of<T>(read: impl Future<Output = T>) -> (T, u64) {
+    let before = STEPS.get();
+    let answer = read.await;
+    (answer, STEPS.get() - before)
+}
+
 /// The statements that a read runs. Writes run on a thread of their own and are not heard.
 pub async fn recorded<T>(read: impl Future<Output = Result<T, StoreError>>) -> Vec<String> {
     RECORDED.set(Some(Vec::new()));
@@ -249,6 +267,7 @@ async fn a_list_view_is_one_range_read() {
                 limit: 50,
                 calculate_total: false,
             };
+            let query = query.prepare(&mut snapshot).await.unwrap();
             let texts = recorded(query.run(&mut snapshot)).await;
             assert_eq!(texts.len(), 1, "{texts:?}");
             let steps = assert_range_read(&texts[0]);
