@@ -27,6 +27,8 @@ pub mod attempt;
 pub mod bounce;
 pub mod destination;
 pub mod lease;
+#[cfg(test)]
+mod lease_tests;
 pub mod local;
 pub mod message;
 pub mod report;

@@ -24,3 +24,5 @@ pub mod standard;
 pub mod submission;
 pub mod thread;
 pub mod vacation;
+#[cfg(test)]
+mod transaction_tests;
