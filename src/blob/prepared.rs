@@ -288,7 +288,9 @@ mod tests {
         bench.blobs.prepare(content.clone()).await.unwrap();
         assert_eq!(bench.blobs.read(account, &hash).await.unwrap(), Some(content.clone()));
         std::fs::write(&path, b"half of").unwrap();
-        bench.blobs.prepare_stream(futures_util::stream::iter([Ok::<_, String>(content.clone())]), 1 << 30)
+        bench
+            .blobs
+            .prepare_stream(futures_util::stream::iter([Ok::<_, String>(content.clone())]), 1 << 30)
             .await
             .unwrap();
         assert_eq!(bench.blobs.read(account, &hash).await.unwrap(), Some(content));

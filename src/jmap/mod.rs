@@ -23,6 +23,6 @@ pub mod snippet;
 pub mod standard;
 pub mod submission;
 pub mod thread;
-pub mod vacation;
 #[cfg(test)]
 mod transaction_tests;
+pub mod vacation;

@@ -70,8 +70,13 @@ async fn a_get_tells_the_state_of_what_it_lists() {
         for number in 0..WRITES {
             let unit = async move |tx: &mut Tx| {
                 let name = format!("box {number}");
-                let new =
-                    NewMailbox { parent_id: Id(0), name: &name, role: None, sort_order: 0, is_subscribed: true };
+                let new = NewMailbox {
+                    parent_id: Id(0),
+                    name: &name,
+                    role: None,
+                    sort_order: 0,
+                    is_subscribed: true,
+                };
                 mailbox::insert(tx, &new).await
             };
             store.write(account, unit).await.unwrap();
@@ -116,7 +121,8 @@ async fn a_query_takes_state_ids_and_total_from_one_state() {
     file(&store, account, inbox, 1).await;
     let in_inbox = json!({"inMailbox": inbox.to_string()});
     for filter in [json!(null), in_inbox.clone(), json!({"minSize": 1})] {
-        let query = async || user.call("Email/query", json!({"filter": filter, "calculateTotal": true})).await;
+        let query =
+            async || user.call("Email/query", json!({"filter": filter, "calculateTotal": true})).await;
         let first = query().await;
         let difference = |answer: &Value| length(&answer["ids"]) - state(&answer["queryState"]).modseq;
         let filing = filing(store.clone(), account, inbox);
@@ -275,7 +281,8 @@ async fn threads_never_merge() {
     let first = thread("Message-ID: <1@x>\r\nSubject: Dinner\r\n\r\n").await;
     let second = thread("Message-ID: <2@x>\r\nSubject: Dinner\r\n\r\n").await;
     assert_ne!(first, second);
-    let both = "Message-ID: <3@x>\r\nIn-Reply-To: <2@x>\r\nReferences: <1@x> <2@x>\r\nSubject: Re: Dinner\r\n\r\n";
+    let both =
+        "Message-ID: <3@x>\r\nIn-Reply-To: <2@x>\r\nReferences: <1@x> <2@x>\r\nSubject: Re: Dinner\r\n\r\n";
     assert_eq!(thread(both).await, second, "the first that matches");
     let answer = thread("Message-ID: <4@x>\r\nIn-Reply-To: <1@x>\r\nSubject: Re: Dinner\r\n\r\n").await;
     assert_eq!(answer, first, "what came apart stays apart");

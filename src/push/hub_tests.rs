@@ -17,6 +17,7 @@ struct Bench {
     fixture: Fixture,
     hub: Hub,
     account: AccountId,
+    other: AccountId,
     closing: CancellationToken,
 }
 
@@ -24,12 +25,13 @@ impl Bench {
     async fn new() -> Bench {
         let fixture = Fixture::new().await;
         let account = fixture.account("alice@example.test").await.account;
+        let other = fixture.account("bob@example.test").await.account;
         let closing = CancellationToken::new();
         let hub = Hub::new(fixture.store.clone(), closing.clone());
         tokio::spawn(hub.clone().run());
         // It subscribes, and sweeps for the first time.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        Bench { fixture, hub, account, closing }
+        Bench { fixture, hub, account, other, closing }
     }
 
     fn listen(&self) -> Listener {
@@ -59,9 +61,8 @@ async fn is_woken(listener: &Listener, within: Duration) -> bool {
 #[tokio::test]
 async fn a_commit_wakes_those_who_listen_to_its_account() {
     let bench = Bench::new().await;
-    let bob = bench.fixture.account("bob@example.test").await.account;
     let mut mine = bench.listen();
-    let other = bench.hub.listen(Id(2), &[bob], vec![ObjectType::Email]);
+    let other = bench.hub.listen(Id(2), &[bench.other], vec![ObjectType::Email]);
     let modseq = change(&bench.fixture.store, bench.account).await;
     let woken = timeout(Duration::from_secs(5), mine.wake()).await.unwrap();
     assert_eq!(woken, Wake::Accounts(vec![bench.account]));
@@ -90,8 +91,7 @@ async fn events_in_inverted_order_tell_the_newest_state_and_no_older_one() {
     let store = bench.unheard();
     let older = change(&store, bench.account).await;
     let newer = change(&store, bench.account).await;
-    let event =
-        |modseq| Event::Changed { account: bench.account, modseq, types: [ObjectType::Email].into() };
+    let event = |modseq| Event::Changed { account: bench.account, modseq, types: [ObjectType::Email].into() };
     let mut told = Vec::new();
     for modseq in [newer, older] {
         bench.fixture.store.bus().publish(event(modseq));

@@ -499,10 +499,9 @@ async fn an_account_that_is_gone_refuses_units() {
 async fn a_failure_is_told_after_the_commit_as_well() {
     let bench = Bench::new().await;
     let release = bench.block().await;
-    let failing = submit(bench.store.write(bench.account, async move |_: &mut Tx| {
-        Err::<(), _>(StoreError::Conflict)
-    }))
-    .await;
+    let failing =
+        submit(bench.store.write(bench.account, async move |_: &mut Tx| Err::<(), _>(StoreError::Conflict)))
+            .await;
     let (started, has_started) = mpsc::channel();
     let (go_on, told_to_go_on) = mpsc::channel::<()>();
     let signals = Arc::new(Mutex::new(Some((started, told_to_go_on))));

@@ -54,9 +54,11 @@ fn a_migration_that_breaks_leaves_nothing_behind() {
     assert!(open(&folder).is_err());
     let connection = rusqlite::Connection::open(folder.path().join("t.db")).unwrap();
     let tables: i64 = connection
-        .query_row("select count(*) from sqlite_master where type = 'table' and name = 'account'", [], |row| {
-            row.get(0)
-        })
+        .query_row(
+            "select count(*) from sqlite_master where type = 'table' and name = 'account'",
+            [],
+            |row| row.get(0),
+        )
         .unwrap();
     assert_eq!(tables, 0);
 }

@@ -9,6 +9,8 @@ mod commands;
 mod core;
 mod corpus;
 mod crash;
+mod credentials;
+mod durability;
 mod email_get;
 mod email_query;
 mod email_set;
