@@ -364,3 +364,45 @@ impl Writer {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::db::sql;
+    use crate::store::testing::{bare_account, store_in};
+    use crate::types::clock::Clock;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn steady_writes_do_not_make_the_log_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_in(folder.path(), Clock::system());
+        let account = bare_account(&store).await;
+        let log = folder.path().join("t.db-wal");
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for number in 0..400 {
+                        let unit = async move |tx: &mut Tx| {
+                            sql("insert into vacation_sent (account_id, address, sent_at) values ($1, $2, 0)")
+                                .bind(tx.account())
+                                .bind(&*format!("{writer} {number} {}", "x".repeat(200_000)))
+                                .run(tx)
+                                .await
+                        };
+                        store.write(account, unit).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut largest = 0;
+        while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+            largest = largest.max(std::fs::metadata(&log).unwrap().len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert!(largest < 200 << 20, "640 MB were written, and the log grew to {} MiB", largest >> 20);
+    }
+}

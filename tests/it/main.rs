@@ -10,6 +10,8 @@ mod conformance;
 mod core;
 mod corpus;
 mod crash;
+mod credentials;
+mod durability;
 mod email_get;
 mod email_headers;
 mod email_query;
