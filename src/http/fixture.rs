@@ -44,6 +44,7 @@ impl Fixture {
         let created = account::create(&app.store, new).await.unwrap();
         let accounts = vec![AccountAccess {
             id: created.account,
+            login_id: created.login,
             name: name.clone(),
             is_read_only: false,
             is_personal: true,

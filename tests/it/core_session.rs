@@ -109,9 +109,7 @@ fn discovery_answers_itself_without_a_redirect() {
     let client = server.account();
     let known = server.request(client.signed(Request::get("/.well-known/jmap"))).expect(200);
     assert_eq!(known.header("cache-control"), Some("no-cache, no-store, must-revalidate"), "RFC 8620, 2");
-    let printed = server.cli_json(&["domain", "add", "discovered.test"]);
-    let record = "_jmap._tcp.discovered.test";
-    assert!(printed.to_string().contains(record), "{printed}");
+    assert_eq!(known.json()["username"], json!(client.address));
 }
 
 #[test]
@@ -123,7 +121,7 @@ fn the_session_is_served_over_tls() {
     std::fs::write(&cert, &certificate.certificate_pem).expect("written");
     std::fs::write(&key, &certificate.key_pem).expect("written");
     let server = Server::builder()
-        .env("POSTRIDER_PUBLIC_URL", "")
+        .env("POSTRIDER_PUBLIC_URL", "https://jmap.example.test:8443")
         .env("POSTRIDER_HTTPS_LISTEN", format!("127.0.0.1:{port}"))
         .env("POSTRIDER_TLS_CERT", cert.to_string_lossy())
         .env("POSTRIDER_TLS_KEY", key.to_string_lossy())
@@ -148,6 +146,11 @@ fn the_session_is_served_over_tls() {
         let version = stream.conn.protocol_version();
         assert_eq!(version, Some(rustls::ProtocolVersion::TLSv1_3));
     }
+    // RFC 8620, 2.2: a record leads clients there.
+    let printed = server.cli_json(&["domain", "add", "discovered.test"]);
+    let records = printed["records"].as_array().expect("records");
+    let record = json!({ "name": "_jmap._tcp.discovered.test", "type": "SRV", "value": "0 1 8443 jmap.example.test." });
+    assert!(records.contains(&record), "{printed}");
     // Nothing is said to those who do not speak TLS.
     let mut plain = TcpStream::connect(("127.0.0.1", port)).expect("connected");
     plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
