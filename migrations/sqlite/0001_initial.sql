@@ -22,6 +22,7 @@ create table account (
   quota_bytes integer not null default 0,
   used_bytes integer not null default 0,
   used_emails integer not null default 0,
+  used_threads integer not null default 0,
   removed_at integer not null default 0
 ) strict;
 create index account_removed on account (removed_at) where removed_at > 0;
@@ -158,6 +159,15 @@ create table thread_mailbox (
   primary key (account_id, thread_id, mailbox_id)
 ) strict, without rowid;
 create index thread_mailbox_mailbox on thread_mailbox (account_id, mailbox_id, thread_id, total, unread);
+
+-- Only while the trash has changed and not all threads have been counted anew: threads from
+-- from_thread on, up to the next row's, are still counted with trash_id as the trash (0: none).
+create table trash_recount (
+  account_id integer not null,
+  from_thread integer not null,
+  trash_id integer not null,
+  primary key (account_id, from_thread)
+) strict, without rowid;
 
 -- (Message-ID, base subject) -> thread, for ids seen and ids only referred to.
 create table thread_key (

@@ -109,7 +109,7 @@ impl Ingest {
             for row in rows {
                 let (ingest, place) = (self.clone(), claimed.split(1));
                 let span =
-                    tracing::info_span!("ingest", id = %row.claim.id, delivery = %row.envelope.delivery_id);
+                    tracing::info_span!("ingest", row = %row.claim.id, message = %row.envelope.delivery_id);
                 tasks.spawn(
                     async move {
                         let _place = place;
@@ -123,7 +123,7 @@ impl Ingest {
         tasks.wait().await;
     }
 
-    async fn work(self, row: IncomingRow) {
+    pub(in crate::ingest) async fn work(self, row: IncomingRow) {
         let claim = row.claim;
         let tries = row.tries;
         if tries > MAX_TRIES {

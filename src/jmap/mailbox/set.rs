@@ -12,8 +12,8 @@ use crate::jmap::mailbox::outcome::{Asked, Change, Outcome, is_provisional};
 use crate::jmap::mailbox::to_json;
 use crate::jmap::standard::set::{Creations, SetOutcome, SetRequest, check_state};
 use crate::store::change::state_of;
-use crate::store::email::counters;
 use crate::store::email::delete::remove_from_mailbox;
+use crate::store::email::trash;
 use crate::store::error::StoreError;
 use crate::store::mailbox::{self, Mailbox, NewMailbox, Viewer};
 use crate::store::tx::Tx;
@@ -55,6 +55,10 @@ pub async fn set(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
     let creations = Creations(call.created_ids.clone());
     let unit = async move |tx: &mut Tx| write(tx, &wanted, creations).await;
     let (outcome, creations) = call.jmap.store.write(account, unit).await??;
+    if let Err(error) = trash::finish_recount(&call.jmap.store, account).await {
+        // What was asked is done; the next change of mail, or the sweep, counts on.
+        tracing::warn!(%error, "a recount after a change of the trash was cut short");
+    }
     *call.created_ids = creations.0;
     Ok(Body::Json(outcome.to_json(account)))
 }
@@ -173,9 +177,8 @@ async fn write(
         }
     }
     let old_trash = all.iter().find(|mailbox| mailbox.role.as_deref() == Some("trash")).map(|trash| trash.id);
-    let trash = trash.map(|id| real(&ids, id));
-    if old_trash != trash {
-        counters::trash_changed(tx, old_trash, trash).await?;
+    if old_trash != trash.map(|id| real(&ids, id)) {
+        trash::changed(tx, old_trash).await?;
     }
     for (shown, gone) in destroyed {
         match gone {

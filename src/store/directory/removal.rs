@@ -105,6 +105,7 @@ async fn finish(tx: &mut Tx) -> Result<bool, StoreError> {
     }
     let account = tx.account();
     sql("delete from mailbox where account_id = $1").bind(account).run(tx).await?;
+    sql("delete from trash_recount where account_id = $1").bind(account).run(tx).await?;
     sql("delete from identity where account_id = $1").bind(account).run(tx).await?;
     sql("delete from vacation where account_id = $1").bind(account).run(tx).await?;
     sql("delete from type_state where account_id = $1").bind(account).run(tx).await?;
