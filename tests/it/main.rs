@@ -13,6 +13,7 @@ mod crash;
 mod credentials;
 mod durability;
 mod email_body;
+mod email_conditions;
 mod email_get;
 mod email_headers;
 mod email_import;
