@@ -1,14 +1,13 @@
-//! RFC 8621, sections 6 to 8: identities, submissions, vacation responses.
+//! RFC 8621, section 7: submissions, and how they leave.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::jmap::{Client, id_of, plain_email};
-use crate::support::message;
 use crate::support::server::Server;
 use crate::support::smtp_sink::{Sink, Stage, Step};
-use crate::support::{eventually, poll};
 
 /// A server whose outgoing mail goes to a sink.
 fn with_sink() -> (Server, Sink) {
@@ -46,42 +45,6 @@ fn wait_delivered(client: &Client, submission: &str, to: &str, delivered: &str) 
         let status = client.get("EmailSubmission", submission, &["deliveryStatus", "undoStatus"]);
         (status["deliveryStatus"][to]["delivered"] == delivered).then(|| status.clone())
     })
-}
-
-#[test]
-fn identities_follow_addresses_and_aliases() {
-    let server = Server::shared();
-    let client = server.account();
-    let list = |client: &Client| -> Vec<String> {
-        let answer = client.call("Identity/get", json!({ "ids": null }));
-        let list = answer["list"].as_array().expect("list");
-        list.iter().map(|identity| identity["email"].as_str().unwrap_or_default().to_owned()).collect()
-    };
-    assert_eq!(list(&client), [client.address.clone()]);
-    let state = client.state("Identity");
-    let alias = client.address.replace('@', "-alias@");
-    server.cli(&["alias", "add", &alias, &client.address]);
-    assert!(list(&client).contains(&alias));
-    assert_ne!(client.state("Identity"), state);
-    let id = identity(&client);
-    client.update("Identity", &id, json!({ "name": "Max Müller", "textSignature": "-- \nMax", "htmlSignature": "<b>Max</b>", "replyTo": [{ "email": "r@x.test" }], "bcc": null }));
-    let got = client.get_with("Identity", &id, json!({}));
-    assert_eq!((&got["name"], &got["textSignature"]), (&json!("Max Müller"), &json!("-- \nMax")));
-    assert!(got["mayDelete"].is_boolean());
-    let made = client.create("Identity", json!({ "name": "Other", "email": alias }));
-    client.destroy("Identity", &id_of(&made));
-    assert_eq!(
-        client.create_error("Identity", json!({ "name": "x", "email": "stranger@x.test" }))["type"],
-        "forbiddenFrom"
-    );
-    assert_eq!(client.create_error("Identity", json!({ "name": "x" }))["type"], "invalidProperties");
-    assert_eq!(
-        client.update_error("Identity", &id, json!({ "email": alias }))["type"],
-        "invalidProperties",
-        "immutable"
-    );
-    server.cli(&["alias", "remove", &alias]);
-    assert!(!list(&client).contains(&alias));
 }
 
 #[test]
@@ -312,66 +275,4 @@ fn the_relay_is_given_its_password() {
     submit(&client, &draft(&client, "with a password"), json!({}));
     let delivery = sink.wait_for("somebody@elsewhere.test");
     assert_eq!(delivery.auth.as_deref(), Some("AHVzZXIAcEBzcw=="));
-}
-
-#[test]
-fn vacations_answer_once_and_never_to_machines() {
-    let (server, sink) = with_sink();
-    let client = server.account();
-    let get = client.call("VacationResponse/get", json!({ "ids": null }));
-    assert_eq!(get["list"][0]["id"], "singleton");
-    assert_eq!(get["list"][0]["isEnabled"], false);
-    assert_eq!(client.create_error("VacationResponse", json!({ "isEnabled": true }))["type"], "singleton");
-    let answer = client.call("VacationResponse/set", json!({ "destroy": ["singleton"] }));
-    assert_eq!(answer["notDestroyed"]["singleton"]["type"], "singleton");
-    client.update("VacationResponse", "singleton", json!({ "isEnabled": true, "subject": "Weg bis Märza", "textBody": "Ich bin weg.", "htmlBody": null, "fromDate": null, "toDate": null }));
-    let deliver = |from: &str, headers: &[(&str, &str)]| {
-        let subject = message::unique("vacation ");
-        let mut all = vec![("From", from), ("To", client.address.as_str()), ("Subject", subject.as_str())];
-        all.extend_from_slice(headers);
-        let envelope = if headers.iter().any(|(name, _)| *name == "X-Null") { "" } else { from };
-        server.deliver(envelope, &client.address, message::with_headers(&all, "hello"));
-        client.wait_for_subject(&subject);
-    };
-    deliver("list@elsewhere.test", &[("List-Id", "<l.elsewhere.test>")]);
-    deliver("bulk@elsewhere.test", &[("Precedence", "bulk")]);
-    deliver("robot@elsewhere.test", &[("Auto-Submitted", "auto-generated")]);
-    deliver("mailer-daemon@elsewhere.test", &[]);
-    deliver("owner-list@elsewhere.test", &[]);
-    deliver("null@elsewhere.test", &[("X-Null", "1")]);
-    deliver("friend@elsewhere.test", &[("Message-ID", "<q@elsewhere.test>")]);
-    deliver("friend@elsewhere.test", &[]);
-    let answer = sink.wait_for("friend@elsewhere.test");
-    assert_eq!(answer.from, "", "RFC 3834, 3.3 advises the null sender");
-    let text = answer.text();
-    assert!(text.to_ascii_lowercase().contains("auto-submitted: auto-replied"), "{text}");
-    assert!(text.contains("In-Reply-To: <q@elsewhere.test>"), "{text}");
-    assert!(text.contains("Ich bin weg."), "{text}");
-    // Nothing else is on its way: the next ordinary mail comes through.
-    submit(&client, &draft(&client, "last"), json!({}));
-    sink.wait_for("somebody@elsewhere.test");
-    let recipients: Vec<String> = sink.deliveries().into_iter().flat_map(|delivery| delivery.to).collect();
-    assert_eq!(recipients, ["friend@elsewhere.test", "somebody@elsewhere.test"]);
-}
-
-#[test]
-fn a_queue_that_cannot_be_emptied_can_be_seen_and_dropped() {
-    let (server, sink) = with_sink();
-    sink.fail(Stage::Mail, Step::Reply("451 4.3.0 later"), usize::MAX);
-    let client = server.account();
-    let id = submit(&client, &draft(&client, "stuck"), json!({}));
-    sink.wait_for_line("MAIL FROM");
-    let listed = server.cli_json(&["queue", "list"]);
-    let row = listed.as_array().and_then(|rows| rows.first()).unwrap_or_else(|| panic!("{listed}")).clone();
-    let row_id = row["id"].as_str().unwrap_or_else(|| panic!("{row}"));
-    assert!(server.cli(&["queue", "show", row_id]).contains("somebody@elsewhere.test"));
-    server.cli(&["queue", "retry", row_id]);
-    server.cli(&["queue", "drop", row_id]);
-    assert_eq!(server.cli_json(&["queue", "list"]), json!([]));
-    let _ = poll(|| {
-        (client.get("EmailSubmission", &id, &["deliveryStatus"])["deliveryStatus"]["somebody@elsewhere.test"]
-            ["delivered"]
-            != "queued")
-            .then_some(())
-    });
 }
