@@ -23,6 +23,7 @@ mod notification;
 mod queue;
 mod quota;
 mod receive;
+mod receive_protocol;
 mod running;
 mod snippet;
 mod state_property;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::eventually;
-use crate::support::jmap::{Client, id_of, plain_email};
+use crate::support::jmap::{Client, SUBMISSION, VACATION, id_of, plain_email};
 use crate::support::server::Server;
 use crate::support::smtp_sink::{Sink, Stage, Step};
 
@@ -275,4 +275,106 @@ fn the_relay_is_given_its_password() {
     submit(&client, &draft(&client, "with a password"), json!({}));
     let delivery = sink.wait_for("somebody@elsewhere.test");
     assert_eq!(delivery.auth.as_deref(), Some("AHVzZXIAcEBzcw=="));
+}
+
+#[test]
+fn the_session_tells_what_can_be_asked_for() {
+    let client = Server::shared().account();
+    for capability in [SUBMISSION, VACATION] {
+        assert_eq!(client.session["capabilities"][capability], json!({}), "{capability}");
+    }
+    let capabilities = &client.session["accounts"][&client.account]["accountCapabilities"];
+    assert_eq!(capabilities[VACATION], json!({}));
+    let submission = &capabilities[SUBMISSION];
+    assert!(submission["maxDelayedSend"].as_u64() >= Some(86_400), "{submission}");
+    let extensions = submission["submissionExtensions"].as_object().expect("an object");
+    for (name, arguments) in extensions {
+        assert!(arguments.as_array().is_some_and(|all| all.iter().all(Value::is_string)), "{name}");
+    }
+    for offered in ["FUTURERELEASE", "DSN", "SIZE", "8BITMIME", "SMTPUTF8"] {
+        assert!(extensions.contains_key(offered), "{offered}: {submission}");
+    }
+    for hidden in ["PIPELINING", "CHUNKING", "STARTTLS", "AUTH", "ENHANCEDSTATUSCODES"] {
+        assert!(!extensions.contains_key(hidden), "{hidden} is of the transport");
+    }
+}
+
+#[test]
+fn replies_of_several_lines_become_one() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    let reply = "550-5.7.1 Our system has detected that this message is\r\n550 5.7.1 likely spam.";
+    sink.fail(Stage::Message, Step::Reply(reply), 1);
+    let id = submit(&client, &draft(&client, "spam"), json!({}));
+    let shown = wait_delivered(&client, &id, "somebody@elsewhere.test", "no");
+    assert_eq!(
+        shown["deliveryStatus"]["somebody@elsewhere.test"]["smtpReply"],
+        "550 5.7.1 Our system has detected that this message is likely spam."
+    );
+    assert_eq!(shown["undoStatus"], "final");
+}
+
+#[test]
+fn mail_that_is_no_draft_can_be_sent_again() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    let sent = draft(&client, "sent twice");
+    client.update("Email", &sent, json!({ "keywords/$draft": null, "keywords/$seen": true }));
+    submit(&client, &sent, envelope(&client, &["first@elsewhere.test"]));
+    submit(&client, &sent, envelope(&client, &["second@elsewhere.test"]));
+    let (first, second) = (sink.wait_for("first@elsewhere.test"), sink.wait_for("second@elsewhere.test"));
+    let body = |text: String| text[text.find("\r\nFrom:").expect("a From field")..].to_owned();
+    assert_eq!(body(first.text()), body(second.text()));
+}
+
+#[test]
+fn submissions_check_the_state_and_the_rights() {
+    let server = Server::shared();
+    let (owner, reader) = (server.account(), server.account());
+    let state = owner.state("EmailSubmission");
+    let submission = json!({ "emailId": draft(&owner, "checked"), "identityId": identity(&owner), "envelope": {
+        "mailFrom": { "email": owner.address }, "rcptTo": [{ "email": owner.address }] } });
+    owner.create("EmailSubmission", submission.clone());
+    let stale = json!({ "ifInState": state, "create": { "s": submission } });
+    assert_eq!(owner.error("EmailSubmission/set", stale), "stateMismatch");
+    server.cli(&["access", "grant", &reader.address, &owner.address, "--read-only"]);
+    let reader = server.sign_in(&reader.address).in_account(&owner.account);
+    for (method, create) in [
+        ("EmailSubmission/set", submission),
+        ("Identity/set", json!({ "email": owner.address })),
+        ("VacationResponse/set", json!({})),
+    ] {
+        assert_eq!(reader.error(method, json!({ "create": { "x": create } })), "accountReadOnly", "{method}");
+    }
+    assert_eq!(reader.get("Identity", &identity(&owner), &["mayDelete"])["mayDelete"], false);
+}
+
+#[test]
+fn submissions_are_sorted_by_each_property() {
+    let client = Server::shared().account();
+    let hold = |seconds: &str| {
+        let mut more = envelope(&client, &["later@elsewhere.test"]);
+        more["envelope"]["mailFrom"]["parameters"] = json!({ "HOLDFOR": seconds });
+        let id = submit(&client, &draft(&client, &format!("held for {seconds}")), more);
+        let got = client.get("EmailSubmission", &id, &["emailId", "threadId", "sendAt"]);
+        let text = |name: &str| got[name].as_str().unwrap_or_default().to_owned();
+        (id.clone(), text("emailId"), text("threadId"), text("sendAt"))
+    };
+    let mut made = [hold("7200"), hold("3600"), hold("10800")];
+    for (property, key) in [
+        ("emailId", (|it: &(String, String, String, String)| it.1.clone()) as fn(&_) -> String),
+        ("threadId", |it| it.2.clone()),
+        ("sentAt", |it| it.3.clone()),
+    ] {
+        for is_ascending in [true, false] {
+            made.sort_by_key(key);
+            if !is_ascending {
+                made.reverse();
+            }
+            let sort = json!([{ "property": property, "isAscending": is_ascending }]);
+            let found = client.call("EmailSubmission/query", json!({ "sort": sort }));
+            let wanted: Vec<&String> = made.iter().map(|it| &it.0).collect();
+            assert_eq!(found["ids"], json!(wanted), "{property} {is_ascending}");
+        }
+    }
 }
