@@ -74,4 +74,4 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

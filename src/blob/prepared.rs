@@ -275,6 +275,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_put_is_never_left_out_because_the_object_seems_to_be_there() {
+        let bench = Bench::new();
+        let account = bench.account().await;
+        let content = noise(1, INLINE_MAX + 1);
+        let hash = bench.email(account, 1, &content).await;
+        let name: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = bench.folder.path().join("blobs").join(&name[..2]).join(&name[2..4]).join(&name);
+        // What a power cut leaves of an object that was never synced.
+        std::fs::write(&path, b"half of").unwrap();
+        assert!(bench.blobs.read(account, &hash).await.is_err());
+        bench.blobs.prepare(content.clone()).await.unwrap();
+        assert_eq!(bench.blobs.read(account, &hash).await.unwrap(), Some(content.clone()));
+        std::fs::write(&path, b"half of").unwrap();
+        bench
+            .blobs
+            .prepare_stream(futures_util::stream::iter([Ok::<_, String>(content.clone())]), 1 << 30)
+            .await
+            .unwrap();
+        assert_eq!(bench.blobs.read(account, &hash).await.unwrap(), Some(content));
+    }
+
+    #[tokio::test]
     async fn a_blob_of_another_account_is_not_there() {
         let bench = Bench::new();
         let (mine, other) = (bench.account().await, bench.account().await);

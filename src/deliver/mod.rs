@@ -35,6 +35,8 @@ pub mod destination;
 #[cfg(test)]
 mod fault_tests;
 pub mod lease;
+#[cfg(test)]
+mod lease_tests;
 pub mod local;
 pub mod message;
 #[cfg(test)]

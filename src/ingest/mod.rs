@@ -8,5 +8,7 @@
 pub mod authenticate;
 pub mod file;
 pub mod report;
+#[cfg(test)]
+mod tests;
 pub mod vacation;
 pub mod worker;

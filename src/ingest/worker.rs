@@ -123,7 +123,7 @@ impl Ingest {
         tasks.wait().await;
     }
 
-    async fn work(self, row: IncomingRow) {
+    pub(in crate::ingest) async fn work(self, row: IncomingRow) {
         let claim = row.claim;
         let tries = row.tries;
         if tries > MAX_TRIES {

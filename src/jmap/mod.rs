@@ -23,4 +23,6 @@ pub mod snippet;
 pub mod standard;
 pub mod submission;
 pub mod thread;
+#[cfg(test)]
+mod transaction_tests;
 pub mod vacation;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, Caller, Jmap, MethodResult};
-use crate::jmap::capability::Capability;
+use crate::jmap::capability::{Capability, is_not_offered};
 use crate::jmap::error::{MethodError, RequestError};
 use crate::jmap::limits;
 use crate::jmap::method;
@@ -54,10 +54,11 @@ impl Request {
         let mut capabilities = Vec::with_capacity(using.len().min(Capability::ALL.len()));
         for name in &using {
             let Value::String(name) = name else { return Err(not_request("using must be a String[]")) };
-            let known = Capability::named(name);
-            let capability = known.ok_or_else(|| RequestError::UnknownCapability(name.clone()))?;
-            if !capabilities.contains(&capability) {
-                capabilities.push(capability);
+            match Capability::named(name) {
+                Some(capability) if capabilities.contains(&capability) => {}
+                Some(capability) => capabilities.push(capability),
+                None if is_not_offered(name) => {}
+                None => return Err(RequestError::UnknownCapability(name.clone())),
             }
         }
         let Some(Value::Array(calls)) = object.remove("methodCalls") else {
@@ -238,6 +239,7 @@ mod tests {
         assert_eq!(problem(r#"{"using":[1],"methodCalls":[]}"#), "notRequest");
         assert_eq!(problem(r#"{"using":[],"methodCalls":[["a",{}]]}"#), "notRequest");
         assert_eq!(problem(r#"{"using":["urn:x"],"methodCalls":[]}"#), "unknownCapability");
+        assert_eq!(problem(r#"{"using":["urn:ietf:params:jmap:contacts"],"methodCalls":[]}"#), "none");
         assert_eq!(problem(r#"{"using":[],"methodCalls":[]}"#), "none");
         let calls = vec![r#"["Core/echo",{},"0"]"#; 65].join(",");
         assert_eq!(problem(&format!(r#"{{"using":[],"methodCalls":[{calls}]}}"#)), "limit");

@@ -84,10 +84,12 @@ pub fn stream(
     let start = Some((listener, accounts, Pending::Start));
     futures_util::stream::unfold(start, move |state| async move {
         let (mut listener, accounts, pending) = state?;
-        // Something must be written at once, or some proxies and browsers hold the answer back.
+        // Something must be written at once, or some proxies and browsers hold the answer back. No
+        // empty line follows the comment: it ends an event, and not every client passes over an
+        // event without data as it should.
         if pending == Pending::Start {
             return Some((
-                Ok(Bytes::from_static(b": connected\n\n")),
+                Ok(Bytes::from_static(b": connected\n")),
                 Some((listener, accounts, Pending::First)),
             ));
         }

@@ -3,3 +3,5 @@
 
 pub mod event_source;
 pub mod hub;
+#[cfg(test)]
+mod hub_tests;

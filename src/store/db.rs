@@ -201,6 +201,11 @@ impl Query {
                     break;
                 }
             }
+            drop(rows);
+            #[cfg(test)]
+            crate::store::plan::record_steps(
+                statement.reset_status(rusqlite::StatementStatus::VmStep).unsigned_abs(),
+            );
             Ok(())
         })
     }

@@ -494,3 +494,95 @@ async fn an_account_that_is_gone_refuses_units() {
     let outcome = bench.store.write(AccountId(Id(7)), unit).await;
     assert!(matches!(outcome, Err(StoreError::NoSuchAccount)));
 }
+
+#[tokio::test]
+async fn a_failure_is_told_after_the_commit_as_well() {
+    let bench = Bench::new().await;
+    let release = bench.block().await;
+    let failing =
+        submit(bench.store.write(bench.account, async move |_: &mut Tx| Err::<(), _>(StoreError::Conflict)))
+            .await;
+    let (started, has_started) = mpsc::channel();
+    let (go_on, told_to_go_on) = mpsc::channel::<()>();
+    let signals = Arc::new(Mutex::new(Some((started, told_to_go_on))));
+    // In the same batch: it keeps the commit from coming.
+    let slow = submit(bench.store.write(bench.account, async move |tx: &mut Tx| {
+        let (started, told_to_go_on) = signals.lock().unwrap().take().unwrap();
+        started.send(()).unwrap();
+        let _ = told_to_go_on.recv();
+        note(tx, "slow").await
+    }))
+    .await;
+    drop(release);
+    has_started.recv().unwrap();
+    let mut failing = Box::pin(failing);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut failing).await;
+    // What made it fail may itself be undone: a reader would not see it yet.
+    assert!(early.is_err(), "told before the commit");
+    drop(go_on);
+    assert!(matches!(failing.await, Err(StoreError::Conflict)));
+    slow.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_does_not_go_on_gathering() {
+    let bench = Bench::new().await;
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = commits.clone();
+    bench
+        .on_commit(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            false
+        })
+        .await;
+    let release = bench.block().await;
+    let mut writes = Vec::new();
+    for _ in 0..20 {
+        let unit = async move |_: &mut Tx| {
+            std::thread::sleep(Duration::from_millis(4));
+            Ok(())
+        };
+        writes.push(submit(bench.store.write(bench.account, unit)).await);
+    }
+    let before = commits.load(Ordering::SeqCst);
+    drop(release);
+    for write in writes {
+        write.await.unwrap();
+    }
+    let commits = commits.load(Ordering::SeqCst) - before;
+    assert!(commits >= 10, "{commits} commits for 80 ms of work: the first caller waited for the last");
+}
+
+/// Where a child of these tests works.
+const CHILD_TEST: &str = "store::funnel_tests::child_with_a_slow_unit";
+
+#[test]
+#[ignore = "a child of the test below"]
+fn child_with_a_slow_unit() {
+    if std::env::var(crate::blob::testing::CHILD_FOLDER).is_err() {
+        return;
+    }
+    tracing_subscriber::fmt().with_writer(std::io::stdout).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bench = Bench::new().await;
+        for (name, milliseconds) in [("quick", 1), ("slow", 80)] {
+            let unit = async move |tx: &mut Tx| {
+                std::thread::sleep(Duration::from_millis(milliseconds));
+                note(tx, name).await
+            };
+            bench.store.write(bench.account, unit).await.unwrap();
+            println!("done: {name}");
+        }
+    });
+}
+
+#[test]
+fn a_slow_unit_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    // The log is the process's own: a child has one for itself.
+    let told = crate::blob::testing::child(&[], CHILD_TEST, folder.path()).unwrap();
+    let (before, after) = told.split_once("done: quick").unwrap_or_else(|| panic!("{told}"));
+    assert!(!before.contains("slow unit of work"), "{told}");
+    assert!(after.contains("slow unit of work") && after.contains("took_ms="), "{told}");
+}

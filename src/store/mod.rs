@@ -6,6 +6,8 @@
 
 pub mod blob;
 pub mod change;
+#[cfg(test)]
+mod change_tests;
 pub mod cluster;
 pub mod db;
 pub mod directory;
@@ -17,10 +19,14 @@ pub mod identity;
 pub mod mailbox;
 pub mod migrate;
 #[cfg(test)]
+mod migrate_tests;
+#[cfg(test)]
 mod plan;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
+#[cfg(test)]
+mod sqlite_tests;
 pub mod submission;
 #[cfg(test)]
 pub mod testing;

@@ -172,4 +172,25 @@ mod tests {
         assert_ne!(first, second);
         assert!(second.0 >> COUNTER_BITS >= first.0 >> COUNTER_BITS);
     }
+
+    #[test]
+    fn ids_of_one_millisecond_are_unique_also_when_the_counter_wraps() {
+        let maker = IdMaker::new(Clock::fixed(EPOCH_MS + 1_000_000));
+        let mut last = maker.make();
+        for _ in 0..=COUNTER_MASK + 10 {
+            let next = maker.make();
+            assert!(next > last, "{next:?} after {last:?}");
+            last = next;
+        }
+    }
+
+    #[test]
+    fn ids_are_in_order_of_time_and_of_other_numbers_in_each_process() {
+        let clock = Clock::fixed(EPOCH_MS + 1_000_000);
+        let makers: Vec<IdMaker> = (0..8).map(|_| IdMaker::new(clock.clone())).collect();
+        let first: std::collections::BTreeSet<Id> = makers.iter().map(IdMaker::make).collect();
+        assert_eq!(first.len(), makers.len(), "processes start at random places");
+        clock.advance_ms(1);
+        assert!(makers.iter().all(|maker| first.iter().all(|id| maker.make() > *id)));
+    }
 }

@@ -1,15 +1,16 @@
 //! `kill -9` during a load of SMTP, JMAP writes and deliveries, again and again: nothing
-//! acknowledged is lost, nothing is stored twice.
+//! acknowledged is lost, nothing is stored twice, and what is told of it all still fits together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::http::{Request, path_of};
-use crate::support::jmap::{CORE, Client, MAIL, SUBMISSION, id_of, plain_email};
+use crate::state_property::assert_counters;
+use crate::support::http::{Request, Response, path_of};
+use crate::support::jmap::{CORE, Client, MAIL, SUBMISSION, id_of, plain_email, strings};
 use crate::support::server::Server;
 use crate::support::smtp::Smtp;
 use crate::support::smtp_sink::Sink;
@@ -17,69 +18,168 @@ use crate::support::{eventually, message};
 
 /// How often the server is killed.
 const KILLS: u64 = 20;
+/// How long after a delivery's 250 a kill can come before its result is written.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// An Email whose creation was answered.
+#[derive(Clone)]
+struct Created {
+    id: String,
+    blob: String,
+    is_flagged: bool,
+    is_destroyed: bool,
+}
+
+/// A submission that was answered.
+#[derive(Clone)]
+struct Submitted {
+    id: String,
+    email: String,
+    to: String,
+}
 
 /// What the load was promised.
 #[derive(Default)]
 struct Promised {
     /// Subjects of mails that SMTP said 250 to.
     delivered: Mutex<Vec<String>>,
-    /// Subjects of Emails whose creation was answered, and whether they were flagged since.
-    created: Mutex<HashMap<String, (String, bool)>>,
-    /// Subjects of Emails whose submission was answered.
-    submitted: Mutex<Vec<String>>,
+    /// By their subjects.
+    created: Mutex<HashMap<String, Created>>,
+    submitted: Mutex<Vec<Submitted>>,
+    /// Blob ids of uploads, with what was uploaded.
+    uploaded: Mutex<Vec<(String, String)>>,
+    /// States of Email that an answer told.
+    states: Mutex<Vec<String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A request that may find nobody there.
-fn try_call(client: &Client, method: &str, arguments: Value) -> Option<Value> {
-    let path = path_of(client.session["apiUrl"].as_str()?).to_owned();
-    let body = json!({ "using": [CORE, MAIL, SUBMISSION], "methodCalls": [[method, arguments, "c"]] });
-    let response = client.signed(Request::post(&path)).json(&body).try_send(client.server).ok()?;
-    if response.status != 200 {
+/// An answer, when somebody was there to give it.
+fn try_send(client: &Client, request: Request, status: u16) -> Option<Value> {
+    let response: Response = client.signed(request).try_send(client.server).ok()?;
+    if response.status != status {
+        std::thread::sleep(Duration::from_millis(20));
         return None;
     }
-    let answer: Value = serde_json::from_slice(&response.body).ok()?;
+    serde_json::from_slice(&response.body).ok()
+}
+
+fn try_call(client: &Client, method: &str, mut arguments: Value) -> Option<Value> {
+    arguments["accountId"] = json!(client.account);
+    let path = path_of(client.session["apiUrl"].as_str()?).to_owned();
+    let body = json!({ "using": [CORE, MAIL, SUBMISSION], "methodCalls": [[method, arguments, "c"]] });
+    let answer = try_send(client, Request::post(&path).json(&body), 200)?;
     (answer["methodResponses"][0][0] == method).then(|| answer["methodResponses"][0][1].clone())
 }
 
-fn send_mail(server: &Server, client: &Client, promised: &Promised, number: u64) {
+fn try_upload(client: &Client, content: &str) -> Option<String> {
+    let path = path_of(client.session["uploadUrl"].as_str()?).replace("{accountId}", &client.account);
+    let answer = try_send(client, Request::post(&path).body("text/plain", content), 201)?;
+    answer["blobId"].as_str().map(str::to_owned)
+}
+
+/// A word that stands in no other message.
+fn word(number: u64) -> String {
+    format!("word{number}x")
+}
+
+/// Some are large: those wait as files, not in the database.
+fn is_large(number: u64) -> bool {
+    number.is_multiple_of(7)
+}
+
+/// One mail to several accounts: killed in between, some have it and some do not.
+fn send_mail(server: &Server, clients: &[Client], promised: &Promised, number: u64) {
     let subject = format!("smtp {number}");
-    let size = if number.is_multiple_of(7) { 200_000 } else { 200 };
-    let mail = message::text("a@sender.test", &client.address, &subject, &"text ".repeat(size / 5));
+    let filler = "text ".repeat(if is_large(number) { 40_000 } else { 40 });
+    let body = format!("{filler}\n{}\n", word(number));
+    let to: Vec<&str> = clients.iter().map(|client| client.address.as_str()).collect();
+    let mail = message::text("a@sender.test", to[0], &subject, &body);
     let Ok(mut smtp) = Smtp::try_open(server.smtp()) else {
         return std::thread::sleep(Duration::from_millis(20));
     };
     let done = smtp
         .try_reply()
         .and_then(|_| smtp.try_command("EHLO x"))
-        .and_then(|_| smtp.try_send("a@sender.test", &[&client.address], mail.as_bytes()));
+        .and_then(|_| smtp.try_send("a@sender.test", &to, mail.as_bytes()));
     if done.is_ok_and(|reply| reply.code == 250) {
         lock(&promised.delivered).push(subject);
     }
 }
 
-fn write_mail(client: &Client, drafts: &str, identity: &str, promised: &Promised, number: u64) {
+/// Uploads an attachment, makes a draft with it, flags it, and sends or destroys it.
+fn write_mail(client: &Client, sender: &SenderOf, promised: &Promised, number: u64) -> Option<()> {
     let subject = format!("jmap {number}");
-    let create = json!({ "accountId": client.account, "create": { "e": plain_email(drafts, &client.address, &subject, "text") } });
-    let Some(answer) = try_call(client, "Email/set", create) else {
-        return std::thread::sleep(Duration::from_millis(20));
-    };
-    let Some(id) = answer["created"]["e"]["id"].as_str().map(str::to_owned) else { return };
-    lock(&promised.created).insert(subject.clone(), (id.clone(), false));
-    let update = json!({ "accountId": client.account, "update": { &id: { "keywords/$flagged": true } } });
-    if try_call(client, "Email/set", update).is_some_and(|answer| answer["updated"].get(&id).is_some()) {
-        lock(&promised.created).insert(subject.clone(), (id.clone(), true));
+    let attached = format!("attachment {number} ").repeat(if is_large(number) { 8_000 } else { 4 });
+    let blob = try_upload(client, &attached)?;
+    lock(&promised.uploaded).push((blob.clone(), attached));
+    let mut email = plain_email(&sender.drafts, &client.address, &subject, &word(number));
+    email["bodyStructure"] = json!({ "type": "multipart/mixed", "subParts": [
+        { "type": "text/plain", "partId": "1" },
+        { "type": "text/plain", "blobId": blob, "disposition": "attachment", "name": "a.txt" },
+    ] });
+    let answer = try_call(client, "Email/set", json!({ "create": { "e": email } }))?;
+    let made = &answer["created"]["e"];
+    let (id, blob) = (made["id"].as_str()?.to_owned(), made["blobId"].as_str()?.to_owned());
+    lock(&promised.states).push(answer["newState"].as_str()?.to_owned());
+    let created = Created { id: id.clone(), blob, is_flagged: false, is_destroyed: false };
+    lock(&promised.created).insert(subject.clone(), created);
+    let update = json!({ "update": { &id: { "keywords/$flagged": true } } });
+    let answer = try_call(client, "Email/set", update)?;
+    answer["updated"].get(&id)?;
+    lock(&promised.created).get_mut(&subject)?.is_flagged = true;
+    if number.is_multiple_of(5) {
+        let answer = try_call(client, "Email/set", json!({ "destroy": [id] }))?;
+        // From the moment of asking it may be gone, from the answer on it is.
+        if answer["destroyed"] == json!([id]) {
+            lock(&promised.created).get_mut(&subject)?.is_destroyed = true;
+        }
+        return Some(());
     }
     let to = format!("r{number}@elsewhere.test");
-    let submit = json!({ "accountId": client.account, "create": { "s": { "emailId": id, "identityId": identity,
-        "envelope": { "mailFrom": { "email": client.address }, "rcptTo": [{ "email": to }] } } } });
-    if try_call(client, "EmailSubmission/set", submit)
-        .is_some_and(|answer| answer["created"]["s"]["id"].is_string())
-    {
-        lock(&promised.submitted).push(to);
+    let submit = json!({
+        "create": { "s": { "emailId": id, "identityId": sender.identity, "envelope": {
+            "mailFrom": { "email": client.address },
+            "rcptTo": [{ "email": to }, { "email": sender.colleague }],
+        } } },
+        "onSuccessUpdateEmail": { "#s": { "mailboxIds": { &sender.sent: true }, "keywords/$draft": null } },
+    });
+    let answer = try_call(client, "EmailSubmission/set", submit)?;
+    let submission = answer["created"]["s"]["id"].as_str()?.to_owned();
+    lock(&promised.submitted).push(Submitted { id: submission, email: id, to });
+    Some(())
+}
+
+/// What a client knows of itself before it writes.
+struct SenderOf {
+    drafts: String,
+    sent: String,
+    identity: String,
+    /// An address on the same server that gets a copy of everything.
+    colleague: String,
+}
+
+/// All Emails of an account, by their subjects.
+fn by_subject(client: &Client) -> HashMap<String, Vec<Value>> {
+    let mut found: HashMap<String, Vec<Value>> = HashMap::new();
+    for batch in client.query(json!(null)).chunks(500) {
+        let properties = json!(["subject", "keywords", "mailboxIds", "blobId"]);
+        let answer = client.call("Email/get", json!({ "ids": batch, "properties": properties }));
+        for email in answer["list"].as_array().expect("list") {
+            found
+                .entry(email["subject"].as_str().expect("subject").to_owned())
+                .or_default()
+                .push(email.clone());
+        }
+    }
+    found
+}
+
+fn assert_none_twice(of: &str, found: &HashMap<String, Vec<Value>>) {
+    for (subject, emails) in found {
+        assert_eq!(emails.len(), 1, "{of}: {subject} is there twice");
     }
 }
 
@@ -88,37 +188,47 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_twice() {
     let sink = Sink::start();
     let server =
         Server::builder().env("POSTRIDER_RELAY", sink.relay()).env("POSTRIDER_RETRY_FIRST", "1s").start();
-    let client = server.account();
-    let drafts = client.mailbox("drafts");
-    let identity = id_of(&client.call("Identity/get", json!({ "ids": null }))["list"][0]);
+    let clients = [server.account(), server.account(), server.account()];
+    let client = &clients[0];
+    let sender = SenderOf {
+        drafts: client.mailbox("drafts"),
+        sent: client.mailbox("sent"),
+        identity: id_of(&client.call("Identity/get", json!({ "ids": null }))["list"][0]),
+        colleague: clients[1].address.clone(),
+    };
+    let before = client.state("Email");
     let promised = Promised::default();
+    let kills = Mutex::new(Vec::new());
     let (number, over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
-                    send_mail(&server, &client, &promised, number.fetch_add(1, Ordering::SeqCst));
+                    send_mail(&server, &clients, &promised, number.fetch_add(1, Ordering::SeqCst));
                 }
             });
             scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
-                    write_mail(&client, &drafts, &identity, &promised, number.fetch_add(1, Ordering::SeqCst));
+                    let number = number.fetch_add(1, Ordering::SeqCst);
+                    // `None` is an answer that did not come.
+                    if write_mail(client, &sender, &promised, number).is_none() {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
                 }
             });
         }
         for kill in 0..KILLS {
             // Different moments: right after the start, and in the middle of things.
             std::thread::sleep(Duration::from_millis(50 + kill * 37 % 450));
+            lock(&kills).push(Instant::now());
             server.restart();
         }
         std::thread::sleep(Duration::from_millis(300));
         over.store(true, Ordering::SeqCst);
     });
-    let (delivered, created, submitted) = (
-        lock(&promised.delivered).clone(),
-        lock(&promised.created).clone(),
-        lock(&promised.submitted).clone(),
-    );
+    let kills = lock(&kills).clone();
+    let delivered = lock(&promised.delivered).clone();
+    let (created, submitted) = (lock(&promised.created).clone(), lock(&promised.submitted).clone());
     assert!(
         delivered.len() > 20 && created.len() > 20 && submitted.len() > 20,
         "too little load: {} {} {}",
@@ -127,47 +237,151 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_twice() {
         submitted.len()
     );
 
-    let subjects = eventually("all that was acknowledged has been filed", || {
-        let ids = client.query(json!(null));
-        let mut found: HashMap<String, Vec<Value>> = HashMap::new();
-        for batch in ids.chunks(500) {
-            let answer =
-                client.call("Email/get", json!({ "ids": batch, "properties": ["subject", "keywords"] }));
-            for email in answer["list"].as_array()? {
-                found.entry(email["subject"].as_str()?.to_owned()).or_default().push(email.clone());
-            }
-        }
-        delivered.iter().all(|subject| found.contains_key(subject)).then_some(found)
+    eventually("all queues are empty", || {
+        (server.metric("postrider_queue_messages") == Some(0.0)).then_some(())
     });
-    for (subject, emails) in &subjects {
-        assert_eq!(emails.len(), 1, "{subject} is there twice");
-    }
-    for (subject, (id, flagged)) in &created {
-        let email = &subjects.get(subject).unwrap_or_else(|| panic!("{subject} is lost"))[0];
-        assert_eq!(email["id"], json!(id));
-        assert!(!flagged || email["keywords"]["$flagged"] == true, "the flag of {subject} is lost");
-    }
-    let arrived = eventually("all that was submitted has left", || {
-        let mut arrived: HashMap<String, usize> = HashMap::new();
-        for to in sink.deliveries().into_iter().flat_map(|delivery| delivery.to) {
-            *arrived.entry(to).or_default() += 1;
-        }
-        submitted.iter().all(|to| arrived.contains_key(to)).then_some(arrived)
-    });
-    // The one window that SMTP cannot close: killed after the peer's 250 and before the commit.
-    let twice = arrived.values().filter(|count| **count > 1).count() as u64;
-    assert!(twice <= KILLS, "{twice} were delivered twice");
-    assert_counters(&client);
+    assert_eq!(server.metric("postrider_queue_held_messages"), Some(0.0), "and nothing is set aside");
+    assert_mail_is_there_once(&clients, &delivered, &created);
+    assert_writes(client, &created, &promised);
+    assert_submissions(client, &sender, &submitted);
+    assert_sent(&clients[1], &sink, &created, &submitted, &kills);
+    assert_states(client, &before, &lock(&promised.states));
+    assert_found(client, &delivered, &created);
+    clients.iter().for_each(assert_counters);
 }
 
-/// The counters after all that are those of a count.
-fn assert_counters(client: &Client) {
-    let mailboxes = client
-        .call("Mailbox/get", json!({ "ids": null, "properties": ["totalEmails", "unreadEmails", "name"] }));
-    for mailbox in mailboxes["list"].as_array().expect("list") {
-        let total = client.query(json!({ "inMailbox": mailbox["id"] })).len();
-        let read = client.query(json!({ "inMailbox": mailbox["id"], "hasKeyword": "$seen" })).len();
-        assert_eq!(mailbox["totalEmails"], json!(total), "{mailbox}");
-        assert_eq!(mailbox["unreadEmails"], json!(total - read), "{mailbox}");
+/// Each account has one copy of everything that SMTP said 250 to, and nobody anything twice.
+fn assert_mail_is_there_once(clients: &[Client], delivered: &[String], created: &HashMap<String, Created>) {
+    for client in clients {
+        let found = by_subject(client);
+        assert_none_twice(&client.address, &found);
+        for subject in delivered {
+            assert!(found.contains_key(subject), "{}: {subject} is lost", client.address);
+        }
+    }
+    assert!(created.values().any(|email| email.is_destroyed) && delivered.len() > created.len() / 10);
+}
+
+/// What answers of /set and uploads said is so.
+fn assert_writes(client: &Client, created: &HashMap<String, Created>, promised: &Promised) {
+    let found = by_subject(client);
+    for (number, (subject, created)) in created.iter().enumerate() {
+        if created.is_destroyed {
+            assert!(!found.contains_key(subject), "{subject} was destroyed and is back");
+            continue;
+        }
+        let Some(email) = found.get(subject).map(|emails| &emails[0]) else {
+            // Its destruction may have been asked for and done, and the answer lost.
+            let asked = subject.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
+            assert!(asked.is_some_and(|number| number.is_multiple_of(5)), "{subject} is lost");
+            continue;
+        };
+        assert_eq!((&email["id"], &email["blobId"]), (&json!(created.id), &json!(created.blob)));
+        if created.is_flagged {
+            assert_eq!(email["keywords"]["$flagged"], true, "the flag of {subject} is lost");
+        }
+        if number % 10 == 0 {
+            let text = String::from_utf8_lossy(&client.download(&created.blob)).into_owned();
+            assert!(text.contains(subject), "{subject}: {text}");
+        }
+    }
+    for (blob, content) in lock(&promised.uploaded).iter() {
+        assert!(client.download(blob) == content.as_bytes(), "the upload {blob} is lost");
+    }
+}
+
+/// Each submission that was answered is there once, final, and its Email is where it was put in the
+/// same transaction.
+fn assert_submissions(client: &Client, sender: &SenderOf, submitted: &[Submitted]) {
+    let answer = client.call("EmailSubmission/get", json!({ "ids": null }));
+    let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for submission in answer["list"].as_array().expect("list") {
+        found
+            .entry(submission["emailId"].as_str().expect("emailId").to_owned())
+            .or_default()
+            .push(submission.clone());
+    }
+    for (email, submissions) in &found {
+        assert_eq!(submissions.len(), 1, "{email} was submitted twice");
+        let submission = &submissions[0];
+        assert_eq!(submission["undoStatus"], "final", "{submission}");
+        for (recipient, status) in submission["deliveryStatus"].as_object().expect("deliveryStatus") {
+            let is_through = status["delivered"] == "yes" || status["delivered"] == "unknown";
+            assert!(is_through, "{recipient}: {submission}");
+        }
+    }
+    let emails: Vec<&String> = found.keys().collect();
+    let properties = json!(["mailboxIds", "keywords"]);
+    let got = client.call("Email/get", json!({ "ids": emails, "properties": properties }));
+    for email in got["list"].as_array().expect("list") {
+        assert_eq!(email["mailboxIds"], json!({ &sender.sent: true }), "submitted, and still a draft");
+    }
+    for submission in submitted {
+        let there = found.get(&submission.email).map(|submissions| &submissions[0]["id"]);
+        assert_eq!(there, Some(&json!(submission.id)), "a submission is lost");
+    }
+}
+
+/// Everything that was submitted has left, once but for the one window that SMTP cannot close; the
+/// colleague on the same server has it exactly once.
+fn assert_sent(
+    colleague: &Client,
+    sink: &Sink,
+    created: &HashMap<String, Created>,
+    submitted: &[Submitted],
+    kills: &[Instant],
+) {
+    let mut arrived: HashMap<String, Vec<Instant>> = HashMap::new();
+    for delivery in sink.deliveries() {
+        for to in delivery.to {
+            arrived.entry(to).or_default().extend(delivery.at);
+        }
+    }
+    let mut twice = 0;
+    for (to, times) in &mut arrived {
+        times.sort();
+        for pair in times.windows(2) {
+            twice += 1;
+            // Killed after the peer's 250 and before the commit.
+            let killed = kills.iter().find(|kill| **kill >= pair[0] - Duration::from_millis(1));
+            let is_excused = killed.is_some_and(|kill| *kill <= pair[1] && *kill <= pair[0] + WINDOW);
+            assert!(is_excused, "{to} was delivered to twice without a kill in between");
+        }
+    }
+    assert!(twice <= KILLS, "{twice} were delivered twice");
+    let found = by_subject(colleague);
+    let subjects: HashMap<&str, &str> =
+        created.iter().map(|(subject, email)| (email.id.as_str(), subject.as_str())).collect();
+    for submission in submitted {
+        assert!(arrived.contains_key(&submission.to), "{} has got nothing", submission.to);
+        let subject = subjects[submission.email.as_str()];
+        assert!(found.contains_key(subject), "the colleague has not got {subject}");
+    }
+}
+
+/// A client that knew the state before all this, or was told one in between, can still catch up.
+fn assert_states(client: &Client, before: &str, told: &[String]) {
+    let changes = client.call("Email/changes", json!({ "sinceState": before }));
+    assert_eq!(changes["hasMoreChanges"], false, "the check below wants them all");
+    let created: BTreeSet<String> = strings(&changes["created"]).into_iter().collect();
+    let there: BTreeSet<String> = client.query(json!(null)).into_iter().collect();
+    assert_eq!(created, there, "the log tells of other Emails than there are");
+    // A state that was told and then lost would be one from the future.
+    for state in told.iter().step_by(10).chain(told.last()) {
+        let changes = client.call("Email/changes", json!({ "sinceState": state }));
+        assert!(strings(&changes["created"]).iter().all(|id| there.contains(id)), "{changes}");
+    }
+}
+
+/// The index, whose queue is empty by now, finds each by the word that stands in it alone.
+fn assert_found(client: &Client, delivered: &[String], created: &HashMap<String, Created>) {
+    let there: Vec<&String> =
+        created.iter().filter(|(_, email)| !email.is_destroyed).map(|(subject, _)| subject).collect();
+    for subject in delivered.iter().step_by(4).chain(there.into_iter().step_by(4)) {
+        let number: u64 =
+            subject.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+        let found = client.query(json!({ "body": word(number) }));
+        let is_destroyed = subject.starts_with("jmap") && number.is_multiple_of(5);
+        assert!(found.len() == 1 || is_destroyed && found.is_empty(), "{subject}: {found:?}");
     }
 }

@@ -331,7 +331,7 @@ fn operate(server: &Server, client: &Client, random: &mut Random, step: usize) -
 }
 
 /// The counters as RFC 8621, 2 defines them, from the Emails themselves.
-fn assert_counters(client: &Client) {
+pub fn assert_counters(client: &Client) {
     let mailboxes = client.call("Mailbox/get", json!({ "ids": null }));
     let ids = client.query(json!(null));
     let emails =

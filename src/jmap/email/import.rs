@@ -1,8 +1,8 @@
 //! Email/import (RFC 8621, 4.8): messages that were uploaded, or are parts of other messages, become
 //! Emails.
 //!
-//! Two Emails of the same content may stand side by side. A blob without a single header field is
-//! no message; anything else is taken octet for octet.
+//! Two Emails of the same content may stand side by side. A blob that does not begin with a header
+//! field is no message; anything else is taken octet for octet.
 
 use serde_json::{Map, Value};
 
@@ -59,8 +59,9 @@ async fn prepare(
     };
     let Some(blob_id) = call.resolve_blob_id(given) else { return Ok(Err(no_blob())) };
     let Some(raw) = reader.read(&blob_id).await? else { return Ok(Err(no_blob())) };
-    if raw.is_empty() {
-        return Ok(Err(SetError::new("invalidEmail").because("the blob is empty")));
+    if !is_message(&raw) {
+        let text = "the blob is no message: it does not begin with a header field";
+        return Ok(Err(SetError::new("invalidEmail").because(text)));
     }
     if raw.len() > call.jmap.max_upload {
         let text = format!("a message has at most {} octets", call.jmap.max_upload);
@@ -117,7 +118,9 @@ mod tests {
             "nowhere": {"blobId": blob, "mailboxIds": {}},
             "else": {"blobId": blob, "mailboxIds": {"#none": true}},
             "odd": {"blobId": blob, "mailboxIds": place, "subject": "mine"},
-            "text": {"blobId": user.upload(b"").await, "mailboxIds": place},
+            "empty": {"blobId": user.upload(b"").await, "mailboxIds": place},
+            "text": {"blobId": user.upload(b"Dear all, this is no message.\r\n").await, "mailboxIds": place},
+            "image": {"blobId": user.upload(b"\x89PNG\r\n\x1a\n\0\0").await, "mailboxIds": place},
         }});
         let answer = user.call("Email/import", import).await;
         let created = &answer["created"]["one"];
@@ -129,7 +132,9 @@ mod tests {
             ("nowhere", "invalidProperties", json!(["mailboxIds"])),
             ("else", "invalidProperties", json!(["mailboxIds"])),
             ("odd", "invalidProperties", json!(["subject"])),
+            ("empty", "invalidEmail", Value::Null),
             ("text", "invalidEmail", Value::Null),
+            ("image", "invalidEmail", Value::Null),
         ] {
             let error = &answer["notCreated"][key];
             assert_eq!((&error["type"], &error["properties"]), (&json!(kind), &property), "{answer}");

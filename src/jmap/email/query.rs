@@ -14,6 +14,7 @@ use crate::jmap::standard::query::{Comparator, Filter, QueryChangesRequest, Quer
 use crate::store::change::{ChangesSince, changes_since, changes_up_to_now, state_of};
 use crate::store::db::Conn;
 use crate::store::email::query as stored;
+use crate::store::email::query::places::{in_touched_threads, threads_of};
 use crate::store::email::query::{EmailQuery, Sort, SortBy, Start};
 use crate::store::snapshot::Snapshot;
 use crate::types::date::parse_date;
@@ -55,6 +56,7 @@ pub async fn query(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResul
         limit: request.limit,
         calculate_total: request.calculate_total,
     };
+    let query = query.prepare(&mut snapshot).await?;
     let window = if query.is_short() {
         query.run(&mut snapshot).await?
     } else {
@@ -108,8 +110,8 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
         sort,
         collapse_threads,
         start: Start::Position(0),
-        limit: usize::MAX >> 1,
-        calculate_total: true,
+        limit: 0,
+        calculate_total: request.calculate_total,
     };
     // RFC 8620, 5.6: ignored where an Email can move without being another.
     let is_immutable = !collapse_threads
@@ -126,10 +128,9 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
             if depends_on_threads {
                 // Threads of which an Email was destroyed are told by their own changes.
                 let changed: Vec<Id> = candidates.iter().copied().collect();
-                let mut threads = stored::threads_of(snapshot, account, &changed).await?;
+                let mut threads = threads_of(snapshot, account, &changed).await?;
                 threads.extend(thread_changes);
-                let touched =
-                    stored::in_touched_threads(snapshot, account, &threads, MAX_QUERY_CHANGES).await?;
+                let touched = in_touched_threads(snapshot, account, &threads, MAX_QUERY_CHANGES).await?;
                 let Some(touched) = touched else { return Ok(None) };
                 for id in touched {
                     if candidates.insert(id) {
@@ -137,12 +138,12 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
                     }
                 }
             }
-            let listed = query.places(snapshot, &candidates, up_to_id).await?;
+            let listed = query.prepare(snapshot).await?.places(snapshot, &candidates, up_to_id).await?;
             Ok(Some((removed, listed)))
         })
         .await?;
     let Some((removed, listed)) = found else { return Err(MethodError::TooManyChanges) };
-    let mut answer = request.answer(new_state, &removed, &listed.places, Some(listed.total))?;
+    let mut answer = request.answer(new_state, &removed, &listed.places, listed.total)?;
     tell_collapse_threads(&mut answer, collapse_threads);
     Ok(answer)
 }

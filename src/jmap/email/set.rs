@@ -269,10 +269,11 @@ fn apply_patch(
     Ok(after)
 }
 
-/// True sets a member, null removes it; there is nothing else.
+/// True sets a member, null removes it (RFC 8620, 5.3). Some clients remove with false, which can
+/// mean nothing else.
 fn set_or_removed(pointer: &str, value: &Value) -> Result<bool, SetError> {
     match value {
-        Value::Bool(true) => Ok(true),
+        Value::Bool(set) => Ok(*set),
         Value::Null => Ok(false),
         _ => Err(SetError::invalid(pointer, "true or null is wanted")),
     }
@@ -304,6 +305,8 @@ mod tests {
         assert_eq!(now["mailboxIds"], json!({&inbox: true, &archive: true}));
         // What is sent back unchanged is no change.
         let state = answer["newState"].clone();
+        let removed = set(json!({"keywords/never": false})).await;
+        assert_eq!((&removed["updated"], &removed["newState"]), (&json!({&email: null}), &state));
         let same = json!({"id": email, "threadId": now["threadId"], "size": now["size"], "subject": "hello",
                           "receivedAt": now["receivedAt"], "mailboxIds": now["mailboxIds"]});
         assert_eq!(set(same).await["newState"], state);
@@ -314,7 +317,7 @@ mod tests {
             (json!({"mailboxIds": {&inbox: false}}), "invalidProperties", json!(["mailboxIds"])),
             (json!({"mailboxIds/none": true}), "invalidProperties", json!(["mailboxIds"])),
             (json!({"keywords": {"a b": true}}), "invalidProperties", json!(["keywords"])),
-            (json!({"keywords/x": false}), "invalidProperties", json!(["keywords/x"])),
+            (json!({"keywords/x": 0}), "invalidProperties", json!(["keywords/x"])),
             (json!({"keywords": {}, "keywords/x": true}), "invalidPatch", Value::Null),
         ] {
             let error = set(patch.clone()).await["notUpdated"][&email].clone();

@@ -15,6 +15,8 @@ pub mod login;
 pub mod password;
 pub mod removal;
 pub mod sign_in;
+#[cfg(test)]
+mod sign_in_tests;
 pub mod token;
 
 use std::fmt;

@@ -11,6 +11,8 @@ pub mod outgoing;
 #[cfg(test)]
 mod tests;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 use crate::types::id::AccountId;
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::ports::free_port;
 use crate::support::tls::{Certificate, Stream};
@@ -56,6 +56,8 @@ pub struct Delivery {
     pub tls: bool,
     /// Login and password of AUTH PLAIN as sent, if any.
     pub auth: Option<String>,
+    /// When it was accepted.
+    pub at: Option<Instant>,
 }
 
 impl Delivery {
@@ -352,6 +354,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
                         if let Step::Delay(time) = step {
                             std::thread::sleep(time);
                         }
+                        session.at = Some(Instant::now());
                         lock(&shared.deliveries).push(session.clone());
                         write!(reader.get_mut(), "250 2.0.0 taken\r\n")?;
                         reader.get_mut().flush()?;

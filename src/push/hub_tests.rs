@@ -1,0 +1,115 @@
+//! Events are hints: whatever becomes of them, a connection hears of every change, and of none twice.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Bus, Event};
+use crate::push::hub::{Hub, Listener, Wake};
+use crate::store::Store;
+use crate::store::directory::fixture::Fixture;
+use crate::store::tx::Tx;
+use crate::types::id::{AccountId, Id};
+use crate::types::object_type::ObjectType;
+
+struct Bench {
+    fixture: Fixture,
+    hub: Hub,
+    account: AccountId,
+    other: AccountId,
+    closing: CancellationToken,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let fixture = Fixture::new().await;
+        let account = fixture.account("alice@example.test").await.account;
+        let other = fixture.account("bob@example.test").await.account;
+        let closing = CancellationToken::new();
+        let hub = Hub::new(fixture.store.clone(), closing.clone());
+        tokio::spawn(hub.clone().run());
+        // It subscribes, and sweeps for the first time.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Bench { fixture, hub, account, other, closing }
+    }
+
+    fn listen(&self) -> Listener {
+        self.hub.listen(Id(1), &[self.account], vec![ObjectType::Email])
+    }
+
+    /// The same database with a bus on which nobody listens: what a crash leaves of a commit whose
+    /// events were not published.
+    fn unheard(&self) -> Store {
+        let path = self.fixture.folder.path().join("t.db");
+        Store::open_sqlite(&path, Bus::memory(), self.fixture.clock.clone()).unwrap()
+    }
+}
+
+async fn change(store: &Store, account: AccountId) -> i64 {
+    let unit = async move |tx: &mut Tx| {
+        tx.created(ObjectType::Email, tx.new_id());
+        Ok(tx.modseq())
+    };
+    store.write(account, unit).await.unwrap()
+}
+
+async fn is_woken(listener: &Listener, within: Duration) -> bool {
+    timeout(within, listener.wake()).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_commit_wakes_those_who_listen_to_its_account() {
+    let bench = Bench::new().await;
+    let mut mine = bench.listen();
+    let other = bench.hub.listen(Id(2), &[bench.other], vec![ObjectType::Email]);
+    let modseq = change(&bench.fixture.store, bench.account).await;
+    let woken = timeout(Duration::from_secs(5), mine.wake()).await.unwrap();
+    assert_eq!(woken, Wake::Accounts(vec![bench.account]));
+    let news = mine.news(&[bench.account]).await.unwrap();
+    assert_eq!(news[&bench.account][&ObjectType::Email].modseq, modseq);
+    assert!(!is_woken(&other, Duration::from_millis(100)).await, "nothing of another account");
+}
+
+#[tokio::test]
+async fn a_change_that_no_event_told_is_found_within_a_minute() {
+    let bench = Bench::new().await;
+    let mut listener = bench.listen();
+    let modseq = change(&bench.unheard(), bench.account).await;
+    assert!(!is_woken(&listener, Duration::from_millis(200)).await, "nobody was told");
+    tokio::time::pause();
+    assert!(is_woken(&listener, Duration::from_secs(61)).await, "nor looked");
+    tokio::time::resume();
+    let news = listener.news(&[bench.account]).await.unwrap();
+    assert_eq!(news[&bench.account][&ObjectType::Email].modseq, modseq);
+}
+
+#[tokio::test]
+async fn events_in_inverted_order_tell_the_newest_state_and_no_older_one() {
+    let bench = Bench::new().await;
+    let mut listener = bench.listen();
+    let store = bench.unheard();
+    let older = change(&store, bench.account).await;
+    let newer = change(&store, bench.account).await;
+    let event = |modseq| Event::Changed { account: bench.account, modseq, types: [ObjectType::Email].into() };
+    let mut told = Vec::new();
+    for modseq in [newer, older] {
+        bench.fixture.store.bus().publish(event(modseq));
+        assert!(is_woken(&listener, Duration::from_secs(5)).await);
+        for states in listener.news(&[bench.account]).await.unwrap().into_values() {
+            told.push(states[&ObjectType::Email].modseq);
+        }
+    }
+    assert_eq!(told, [newer]);
+}
+
+#[tokio::test]
+async fn a_login_whose_credentials_changed_must_come_in_again() {
+    let bench = Bench::new().await;
+    let (mine, other) = (bench.listen(), bench.hub.listen(Id(2), &[bench.account], Vec::new()));
+    bench.fixture.store.bus().publish(Event::LoginChanged { login: Id(1) });
+    assert_eq!(timeout(Duration::from_secs(5), mine.wake()).await.unwrap(), Wake::LoginChanged);
+    assert!(!is_woken(&other, Duration::from_millis(100)).await);
+    bench.closing.cancel();
+    assert_eq!(timeout(Duration::from_secs(5), other.wake()).await.unwrap(), Wake::Closing);
+}
