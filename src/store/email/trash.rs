@@ -146,7 +146,7 @@ mod tests {
     use crate::store::directory::fixture::Fixture;
     use crate::store::email::place::{Placement, place, placements};
     use crate::store::mailbox::{self, Counts};
-    use crate::store::testing::{Filling, fill};
+    use crate::store::testing::{Filling, OWNER, fill};
 
     /// What a count from nothing gives.
     async fn counted(conn: &mut Conn, account: AccountId) -> BTreeMap<Id, Counts> {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     async fn kept(conn: &mut Conn, account: AccountId) -> BTreeMap<Id, Counts> {
-        let all = mailbox::all(conn, account).await.unwrap();
+        let all = mailbox::all(conn, account, OWNER).await.unwrap();
         let counts = all.into_iter().map(|mailbox| (mailbox.id, mailbox.counts));
         counts.filter(|(_, counts)| *counts != Counts::default()).collect()
     }
@@ -190,7 +190,7 @@ mod tests {
         let account = tx.account();
         let old = mailbox::id_by_role(tx, account, "trash").await?;
         for (id, role) in old.map(|id| (id, None)).into_iter().chain(new.map(|id| (id, Some("trash")))) {
-            let Some(mut mailbox) = mailbox::by_ids(tx, account, &[id]).await?.pop() else { continue };
+            let Some(mut mailbox) = mailbox::by_ids(tx, account, OWNER, &[id]).await?.pop() else { continue };
             mailbox.role = role.map(str::to_owned);
             mailbox::update(tx, &mailbox).await?;
         }
