@@ -15,21 +15,21 @@ pub(super) const MAX_REFERRED: usize = 32 << 20;
 
 /// The arguments with every `#name` replaced by what it refers to.
 pub(super) fn resolve(
-    arguments: &Map<String, Value>,
+    arguments: Map<String, Value>,
     answered: &mut [Answered],
     left: &mut usize,
 ) -> Result<Map<String, Value>, MethodError> {
+    let is_both = |name: &&str| arguments.contains_key(*name);
+    if let Some(plain) = arguments.keys().filter_map(|name| name.strip_prefix('#')).find(is_both) {
+        let text = format!("{plain} is given both as a value and as a reference");
+        return Err(MethodError::InvalidArguments(text));
+    }
     let mut out = Map::with_capacity(arguments.len());
     for (name, value) in arguments {
-        let Some(plain) = name.strip_prefix('#') else {
-            out.insert(name.clone(), value.clone());
-            continue;
+        match name.strip_prefix('#') {
+            None => out.insert(name, value),
+            Some(plain) => out.insert(plain.to_owned(), refer(&value, answered, left)?),
         };
-        if arguments.contains_key(plain) {
-            let text = format!("{plain} is given both as a value and as a reference");
-            return Err(MethodError::InvalidArguments(text));
-        }
-        out.insert(plain.to_owned(), refer(value, answered, left)?);
     }
     Ok(out)
 }

@@ -107,7 +107,8 @@ impl Request {
                 created_ids: &mut created_ids,
                 implicit: Vec::new(),
             };
-            let (name, result) = run_call(&mut call, &invocation, &mut answered, &mut left).await;
+            let Invocation { name, arguments, call_id } = invocation;
+            let (name, result) = run_call(&mut call, &name, arguments, &mut answered, &mut left).await;
             let implicit = std::mem::take(&mut call.implicit);
             let (name, body) = match result {
                 Ok(body) => (name, body),
@@ -121,7 +122,7 @@ impl Request {
                     (name, body)
                 };
                 size += body.size_hint();
-                answered.push(Answered { name, call_id: invocation.call_id.clone(), body });
+                answered.push(Answered { name, call_id: call_id.clone(), body });
             }
         }
         write_response(&answered, wants_created_ids.then_some(&created_ids), session_state, size)
@@ -130,17 +131,18 @@ impl Request {
 
 async fn run_call(
     call: &mut Call<'_>,
-    invocation: &Invocation,
+    name: &str,
+    arguments: Map<String, Value>,
     answered: &mut [Answered],
     left: &mut usize,
 ) -> (&'static str, MethodResult) {
-    let Some(method) = method::named(&invocation.name) else {
+    let Some(method) = method::named(name) else {
         return ("error", Err(MethodError::UnknownMethod));
     };
     if !call.using.contains(&method.capability) {
         return (method.name, Err(MethodError::UnknownMethod));
     }
-    let arguments = match reference::resolve(&invocation.arguments, answered, left) {
+    let arguments = match reference::resolve(arguments, answered, left) {
         Ok(arguments) => Arguments::new(arguments),
         Err(error) => return (method.name, Err(error)),
     };
@@ -223,8 +225,27 @@ fn write_response(
 
 /// Writes a value as JSON at the end of a text.
 pub fn push_json<T: serde::Serialize + ?Sized>(out: &mut String, value: &T) {
+    let before = out.len();
     // Values and texts have no map keys or numbers that JSON could not write.
-    out.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
+    if serde_json::to_writer(Appending(out), value).is_err() {
+        out.truncate(before);
+        out.push_str("null");
+    }
+}
+
+/// The end of a text, as something to write to.
+struct Appending<'a>(&'a mut String);
+
+impl std::io::Write for Appending<'_> {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        // serde_json writes whole pieces of UTF-8.
+        self.0.push_str(std::str::from_utf8(octets).map_err(std::io::Error::other)?);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
