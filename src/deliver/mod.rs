@@ -33,6 +33,8 @@ pub mod local;
 pub mod message;
 pub mod report;
 pub mod results;
+#[cfg(test)]
+mod results_tests;
 pub mod route;
 pub mod row;
 pub mod schedule;
