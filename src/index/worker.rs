@@ -80,14 +80,32 @@ pub async fn work_once(index: &Index, store: &Store, blobs: &Blobs) -> Result<us
         return Ok(0);
     }
     let source = Source { store, blobs };
-    // A row on which the engine breaks must not keep its neighbours out: tried alone, it is told.
-    let alone = taken > 1 && rows.iter().any(|row| row.tries > 2);
-    let batches = if alone { rows.into_iter().map(|row| vec![row]).collect() } else { vec![rows] };
-    for batch in batches {
+    for batch in batches(rows) {
         let outcome = while_renewing(store, &batch, apply(source, index, &batch)).await;
         settle(store, batch, outcome).await?;
     }
     Ok(taken)
+}
+
+/// Rows of one commit that were taken so often.
+fn at_once(tries: i64) -> usize {
+    match tries {
+        ..=2 => BATCH,
+        3 => BATCH / 8,
+        4 => BATCH / 64,
+        _ => 1,
+    }
+}
+
+/// A row on which the engine breaks must not keep its neighbours out: whoever was taken with it comes
+/// again in ever smaller batches, until it is tried alone, and told. Not at once alone, since most
+/// rows that come again were only in the hands of a process that died.
+fn batches(mut rows: Vec<IndexRow>) -> Vec<Vec<IndexRow>> {
+    rows.sort_by_key(|row| row.tries);
+    rows.chunk_by(|one, other| at_once(one.tries) == at_once(other.tries))
+        .flat_map(|alike| alike.chunks(alike.first().map_or(1, |row| at_once(row.tries))))
+        .map(<[IndexRow]>::to_vec)
+        .collect()
 }
 
 /// Why some Emails of a batch are not in the index.
@@ -268,6 +286,22 @@ mod tests {
         bench.fixture.clock.advance_ms(100 * MAX_DELAY_MS);
         assert_eq!(bench.work().await, 0, "set aside");
         assert_eq!(bench.pending().await, 1, "but not lost: {broken}");
+    }
+
+    #[test]
+    fn what_comes_again_comes_in_smaller_batches_until_it_is_alone() {
+        let row = |number, tries| IndexRow {
+            claim: Claim { lane: 0, id: Id(number), attempts: tries },
+            tries,
+            account: AccountId(Id(1)),
+            task: IndexTask::Add(Id(number)),
+        };
+        let rows = |count: i64, tries| (0..count).map(move |number| row(number, tries));
+        assert_eq!(batches(rows(BATCH as i64, 2).collect()).len(), 1);
+        assert_eq!(batches(rows(BATCH as i64, 3).collect()).len(), 8, "a dead process is no reason for more");
+        assert!(batches(rows(20, MAX_TRIES).collect()).iter().all(|batch| batch.len() == 1));
+        let mixed = rows(3, 1).chain(rows(2, MAX_TRIES + 1)).chain(rows(3, 2)).collect();
+        assert_eq!(batches(mixed).iter().map(Vec::len).collect::<Vec<_>>(), [6, 1, 1]);
     }
 
     #[tokio::test]

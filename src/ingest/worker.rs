@@ -248,8 +248,8 @@ impl Ingest {
         let hash = blob.hash();
         let mail_from = row.envelope.mail_from.clone();
         let read = move || {
-            let dsn = report::read(&mail_from, &message).map(Arc::new);
-            (NewEmail::of(&parse(&message), hash, received_at), dsn)
+            let returned = report::read(&mail_from, &message).map(Arc::new);
+            (NewEmail::of(&parse(&message), hash, received_at), returned)
         };
         let (email, report) = tokio::task::spawn_blocking(read)
             .await

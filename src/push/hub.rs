@@ -195,3 +195,58 @@ impl Listener {
         self.told = told;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::bus::Queue;
+    use crate::store::testing::{bare_account, store_in};
+    use crate::types::clock::Clock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_events_were_missed_every_login_comes_in_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_in(folder.path(), Clock::fixed(1_000));
+        let hub = Hub::new(store.clone(), CancellationToken::new());
+        let account = bare_account(&store).await;
+        let one = hub.listen(Id(1), &[account], ObjectType::ALL.to_vec());
+        let two = hub.listen(Id(2), &[account], ObjectType::ALL.to_vec());
+        let running = tokio::spawn(hub.run());
+        // The first sweep shows that it listens.
+        assert_eq!(one.wake().await, Wake::Accounts(vec![account]));
+        assert_eq!(two.wake().await, Wake::Accounts(vec![account]));
+        // This thread is the only one, so nothing is received until all is told: the first is lost.
+        store.bus().publish(Event::LoginChanged { login: Id(1) });
+        for lane in 0..20_000 {
+            store.bus().publish(Event::Queued { queue: Queue::Index, lane });
+        }
+        for listener in [&one, &two] {
+            let wake = tokio::time::timeout(Duration::from_secs(10), listener.wake()).await;
+            assert_eq!(wake, Ok(Wake::LoginChanged));
+        }
+        running.abort();
+    }
+
+    #[tokio::test]
+    async fn a_login_that_changed_is_told_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_in(folder.path(), Clock::fixed(1_000));
+        let closing = CancellationToken::new();
+        let hub = Hub::new(store.clone(), closing.clone());
+        let account = bare_account(&store).await;
+        let one = hub.listen(Id(1), &[account], ObjectType::ALL.to_vec());
+        let two = hub.listen(Id(2), &[account], ObjectType::ALL.to_vec());
+        let running = tokio::spawn(hub.run());
+        assert_eq!(one.wake().await, Wake::Accounts(vec![account]));
+        assert_eq!(two.wake().await, Wake::Accounts(vec![account]));
+        store.bus().publish(Event::LoginChanged { login: Id(1) });
+        assert_eq!(one.wake().await, Wake::LoginChanged);
+        assert!(tokio::time::timeout(Duration::from_millis(50), two.wake()).await.is_err());
+        closing.cancel();
+        assert_eq!(two.wake().await, Wake::Closing);
+        running.await.unwrap();
+    }
+}

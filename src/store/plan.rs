@@ -6,6 +6,8 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use rusqlite::StatementStatus;
+
 use crate::store::db::{Conn, to_sqlite};
 use crate::store::directory::fixture::Fixture;
 use crate::store::directory::{access, address, login, token};
@@ -107,21 +109,33 @@ pub fn record(text: &str) {
 }
 
 thread_local! {
-    /// Steps of SQLite's virtual machine that this thread's reads have taken.
-    static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    /// What this thread's reads have cost.
+    static WORK: std::cell::Cell<Work> = const { std::cell::Cell::new(Work { steps: 0, plans: 0 }) };
 }
 
-/// Adds the steps of a statement that has ended.
-pub fn record_steps(steps: u32) {
-    STEPS.set(STEPS.get() + u64::from(steps));
+/// What statements cost, whatever the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Steps of SQLite's virtual machine: about ten for each row that is looked at.
+    pub steps: u64,
+    /// Prepared statements that SQLite has planned anew.
+    pub plans: u64,
 }
 
-/// What a read on this thread answers, and the steps that its statements took: about ten for each
-/// row that is looked at, whatever the machine.
-pub async fn steps_of<T>(read: impl Future<Output = T>) -> (T, u64) {
-    let before = STEPS.get();
+/// Adds the work of a statement that has ended.
+pub fn record_work(statement: &rusqlite::Statement<'_>) {
+    let read = |status| u64::from(statement.reset_status(status).unsigned_abs());
+    let (steps, plans) = (read(StatementStatus::VmStep), read(StatementStatus::RePrepare));
+    let before = WORK.get();
+    WORK.set(Work { steps: before.steps + steps, plans: before.plans + plans });
+}
+
+/// What a read on this thread answers, and what its statements cost.
+pub async fn work_of<T>(read: impl Future<Output = T>) -> (T, Work) {
+    let before = WORK.get();
     let answer = read.await;
-    (answer, STEPS.get() - before)
+    let after = WORK.get();
+    (answer, Work { steps: after.steps - before.steps, plans: after.plans - before.plans })
 }
 
 /// The statements that a read runs. Writes run on a thread of their own and are not heard.
@@ -330,6 +344,35 @@ async fn a_list_view_is_one_range_read() {
             assert_eq!(texts.len(), 1, "{texts:?}");
             let steps = assert_range_read(&texts[0]);
             assert!(steps.len() == 1 && steps[0].contains(index), "{}\n{steps:#?}", texts[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_statement_is_planned_once() {
+    let fixture = Fixture::new().await;
+    let alice = fixture.account("alice@example.test").await.account;
+    let bob = fixture.account("bob@example.test").await.account;
+    for (round, account) in [alice, bob, alice].into_iter().enumerate() {
+        for (filter, _) in list_views() {
+            let snapshot = &mut *fixture.store.read().await.unwrap();
+            let query = EmailQuery {
+                account,
+                filter,
+                sort: Vec::new(),
+                collapse_threads: false,
+                start: Start::Position(round as i64),
+                limit: 50 + round,
+                calculate_total: true,
+            };
+            let read = async {
+                change::state_of(snapshot, account, ObjectType::Email).await?;
+                let ids = query.prepare(snapshot).await?.run(snapshot).await?.unwrap().ids;
+                read::rows(snapshot, account, &ids).await
+            };
+            let (rows, work) = work_of(read).await;
+            rows.unwrap();
+            assert_eq!((work.plans, work.steps > 0), (0, true), "{work:?} in round {round}");
         }
     }
 }

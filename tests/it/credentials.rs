@@ -54,7 +54,7 @@ fn no_secret_and_no_text_of_a_message_is_logged() {
     assert_eq!(server.request(bearer).status, 200);
     let guess = Request::get("/.well-known/jmap").basic(&client.address, "guessed-password");
     assert_eq!(server.request(guess).status, 401);
-    let mut submission = Smtp::open(server.submission());
+    let mut submission = Smtp::connect(server.submission());
     submission.ehlo();
     submission.auth_plain(&client.address, PASSWORD).expect(235);
     let mail = message::text(&client.address, &client.address, "secret subject", "secret text of a message");

@@ -23,6 +23,9 @@ use crate::types::keyword::normalize_keyword;
 use crate::types::object_type::ObjectType;
 use crate::types::state::State;
 
+/// Entries of the change log that queryChanges reads: an Email that has changed many times is one.
+const MAX_LOG_ENTRIES: usize = 10 * MAX_QUERY_CHANGES;
+
 /// A leaf of the filter: one the store decides, or a text that the index does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
@@ -93,12 +96,15 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
         || sort.iter().any(|sort| matches!(sort.by, SortBy::AllInThread(_) | SortBy::SomeInThread(_)));
     let mut snapshot = call.jmap.store.read().await?;
     let since =
-        changes_since(&mut snapshot, account, ObjectType::Email, request.since, MAX_QUERY_CHANGES).await?;
+        changes_since(&mut snapshot, account, ObjectType::Email, request.since, MAX_LOG_ENTRIES).await?;
     let (changes, new_state) = match since {
         ChangesSince::CannotCalculate => return Err(MethodError::CannotCalculateChanges),
         ChangesSince::Known { has_more: true, .. } => return Err(MethodError::TooManyChanges),
         ChangesSince::Known { changes, new_state, .. } => (changes, new_state),
     };
+    if changes.created.len() + changes.updated.len() + changes.destroyed.len() > MAX_QUERY_CHANGES {
+        return Err(MethodError::TooManyChanges);
+    }
     let thread_changes = if depends_on_threads {
         updated_threads(&mut snapshot, account, request.since).await?
     } else {
@@ -153,9 +159,12 @@ async fn updated_threads(conn: &mut Conn, account: AccountId, since: State) -> R
     // Within a cut transaction, all of it counts: what is told twice does no harm.
     let since = State { modseq: since.modseq - i64::from(since.within != State::ALL), ..since };
     let since = State::at(since.epoch, since.modseq);
-    match changes_up_to_now(conn, account, ObjectType::Thread, since, MAX_QUERY_CHANGES).await? {
+    match changes_up_to_now(conn, account, ObjectType::Thread, since, MAX_LOG_ENTRIES).await? {
         ChangesSince::CannotCalculate => Err(MethodError::CannotCalculateChanges),
         ChangesSince::Known { has_more: true, .. } => Err(MethodError::TooManyChanges),
+        ChangesSince::Known { changes, .. } if changes.updated.len() > MAX_QUERY_CHANGES => {
+            Err(MethodError::TooManyChanges)
+        }
         ChangesSince::Known { changes, .. } => Ok(changes.updated),
     }
 }
@@ -406,5 +415,21 @@ mod tests {
         assert_eq!(user.call("Email/queryChanges", asked).await["type"], "tooManyChanges");
         let asked = json!({"sinceQueryState": "x"});
         assert_eq!(user.call("Email/queryChanges", asked).await["type"], "cannotCalculateChanges");
+    }
+
+    #[tokio::test]
+    async fn an_email_that_changed_often_is_one_change() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let ids = ten(&user).await;
+        let state = user.call("Email/query", json!({})).await["queryState"].clone();
+        for round in 0..1_001 {
+            let patch = json!({"keywords/$flagged": if round % 2 == 0 { json!(true) } else { Value::Null }});
+            user.call("Email/set", json!({"update": {&ids[3]: patch}})).await;
+        }
+        let asked = json!({"sinceQueryState": state, "sort": by_date()});
+        let answer = user.call("Email/queryChanges", asked).await;
+        assert_eq!(answer["removed"], json!([ids[3]]));
+        assert_eq!(answer["added"], json!([{"id": ids[3], "index": 3}]));
     }
 }

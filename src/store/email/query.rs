@@ -244,6 +244,9 @@ impl Prepared {
         }
         // From the anchor itself, in both directions: what is far from it is not read.
         let ahead = (rank - position).max(0);
+        if position < ahead {
+            return Ok(Some((position, self.page(conn, position, None).await?)));
+        }
         let mut ids: Vec<Id> = Vec::new();
         if ahead > 0 {
             let wanted = limit.min(ahead);

@@ -204,7 +204,8 @@ impl Statement {
     fn counted(&self) -> String {
         match self.arms.as_slice() {
             [only] => self.arm_text(only, "count(*)"),
-            _ => format!("select count(*) from ({}) u", self.distinct("m.email_id")),
+            // The sign keeps the planner from reading all of an index that has the Emails in order.
+            _ => format!("select count(*) from ({}) u", self.distinct("+m.email_id")),
         }
     }
 

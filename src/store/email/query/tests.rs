@@ -7,7 +7,7 @@ use crate::store::directory::fixture::Fixture;
 use crate::store::email::place::{Placed, Placement, place, placements};
 use crate::store::email::query::{EmailQuery, Filter, Sort, SortBy, Start, Window};
 use crate::store::mailbox;
-use crate::store::plan::{assert_range_read, recorded, steps_of};
+use crate::store::plan::{assert_range_read, recorded, work_of};
 use crate::store::testing::{Filling, fill};
 use crate::store::tx::Tx;
 use crate::types::id::{AccountId, Id};
@@ -59,9 +59,9 @@ impl Mail {
     /// The window, and the steps that it took.
     async fn run(&self, query: EmailQuery) -> (Option<Window>, u64) {
         let snapshot = &mut *self.fixture.store.read().await.unwrap();
-        let (window, steps) =
-            steps_of(async { query.prepare(snapshot).await.unwrap().run(snapshot).await.unwrap() }).await;
-        (window.ok(), steps)
+        let (window, work) =
+            work_of(async { query.prepare(snapshot).await.unwrap().run(snapshot).await.unwrap() }).await;
+        (window.ok(), work.steps)
     }
 
     /// A filter of every kind, alone and with others.
@@ -292,10 +292,10 @@ async fn query_changes_cost_what_has_been_touched() {
         let filter = Some(Filter::InMailbox(mail.inbox));
         let query = EmailQuery { collapse_threads, calculate_total: true, ..mail.query(filter) };
         let prepared = query.prepare(snapshot).await.unwrap();
-        let (found, steps) = steps_of(prepared.places(snapshot, &newest, None)).await;
+        let (found, work) = work_of(prepared.places(snapshot, &newest, None)).await;
         let found = found.unwrap();
         assert_eq!(found.places.len(), if collapse_threads { 10 } else { 20 });
         assert_eq!(found.places[9].0, 9);
-        assert!(steps < FEW_STEPS, "{steps} steps");
+        assert!(work.steps < FEW_STEPS, "{work:?}");
     }
 }
