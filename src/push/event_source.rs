@@ -177,7 +177,7 @@ mod tests {
             let listener = self.hub.listen(Id(1), &[self.account], ObjectType::ALL.to_vec());
             let options = Options { close_after_state: false, ping_seconds };
             let mut events = Box::pin(stream(listener, vec![self.account], options));
-            assert_eq!(events.next().await, Some(Ok(Bytes::from_static(b": connected\n\n"))));
+            assert_eq!(events.next().await, Some(Ok(Bytes::from_static(b": connected\n"))));
             events.map(|event| event.map(|event| String::from_utf8_lossy(&event).into_owned()).unwrap())
         }
     }
