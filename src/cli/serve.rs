@@ -123,12 +123,12 @@ impl Server {
         for receiver in receivers {
             stages.spawn(receiver.run());
         }
-        let ingest = Ingest {
-            store: app.store.clone(),
-            blobs: app.blobs.clone(),
-            authenticator: Arc::new(dns.authenticator()),
-            hostname: config.hostname.as_str().into(),
-        };
+        let ingest = Ingest::new(
+            app.store.clone(),
+            app.blobs.clone(),
+            Arc::new(dns.authenticator()),
+            config.hostname.as_str().into(),
+        );
         stages.spawn(ingest.run(stop.clone()));
         stages.spawn(deliver.run(stop.clone()));
         stages.spawn(rebuild_index(app.clone(), stop.clone()));
