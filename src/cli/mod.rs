@@ -16,6 +16,7 @@ mod domain;
 pub mod import;
 pub mod lock;
 mod logging;
+mod open_files;
 pub mod output;
 mod queue;
 pub mod request;

@@ -16,6 +16,7 @@ use crate::app::{self, App};
 use crate::cli::admin::Office;
 use crate::cli::certificate::{Certificate, LOOK_EVERY};
 use crate::cli::lock::{DataLock, LockError};
+use crate::cli::open_files;
 use crate::cli::output::Failure;
 use crate::cli::socket;
 use crate::config::{self, Config};
@@ -56,6 +57,7 @@ pub struct Server {
 impl Server {
     /// Opens the data folder and starts all stages.
     pub async fn start(config: Config) -> Result<Server, Failure> {
+        open_files::raise_limit();
         let config = Arc::new(config);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
