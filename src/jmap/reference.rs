@@ -135,7 +135,7 @@ mod tests {
         let mut largest = 0;
         // Each answer holds the one before it twice.
         let outcome = (0..14).try_for_each(|_| {
-            let arguments = resolve(&refers(""), &mut echoed(body.clone()), &mut left)?;
+            let arguments = resolve(refers(""), &mut echoed(body.clone()), &mut left)?;
             let value = Value::Object(arguments);
             largest = weight(&value);
             body = Body::Json(value);
@@ -150,21 +150,21 @@ mod tests {
         let list = json!({"list": vec!["x".repeat(100); 1_000]});
         let mut left = 300_000;
         for body in [Body::Json(list.clone()), Body::Json(list.clone())] {
-            assert!(resolve(&refers("/list/*"), &mut echoed(body), &mut left).is_ok() || left < 150_000);
+            assert!(resolve(refers("/list/*"), &mut echoed(body), &mut left).is_ok() || left < 150_000);
         }
-        let again = resolve(&refers("/list/*"), &mut echoed(Body::Json(list.clone())), &mut left);
+        let again = resolve(refers("/list/*"), &mut echoed(Body::Json(list.clone())), &mut left);
         assert!(matches!(again, Err(MethodError::InvalidResultReference(_))));
         // A text that would be read as a value counts although little of it is copied.
         let mut left = 50_000;
-        let text = resolve(&refers("/list/0"), &mut echoed(Body::Text(list.to_string())), &mut left);
+        let text = resolve(refers("/list/0"), &mut echoed(Body::Text(list.to_string())), &mut left);
         assert!(matches!(text, Err(MethodError::InvalidResultReference(_))));
         let mut left = 150_000;
-        let text = resolve(&refers("/list/0"), &mut echoed(Body::Text(list.to_string())), &mut left);
+        let text = resolve(refers("/list/0"), &mut echoed(Body::Text(list.to_string())), &mut left);
         assert_eq!(text.map(|arguments| arguments["a"] == json!("x".repeat(100))), Ok(true));
         // Items without octets are still items.
         let many = json!({"list": vec![json!([]); MAX_GATHERED + 1]});
         let mut left = MAX_REFERRED;
-        let items = resolve(&refers("/list/*"), &mut echoed(Body::Json(many)), &mut left);
+        let items = resolve(refers("/list/*"), &mut echoed(Body::Json(many)), &mut left);
         assert!(matches!(items, Err(MethodError::InvalidResultReference(_))));
     }
 
