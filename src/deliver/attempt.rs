@@ -105,7 +105,7 @@ pub async fn deliver(
                 return Tried::Stopped;
             };
             let conversation = match kept.take() {
-                Some(line) => converse(shared, parcel, &open, hop, line, stop).await,
+                Some(line) => converse(shared, parcel, &open, hop, *line, stop).await,
                 None => {
                     let Some(address) = addresses.next() else { break };
                     addresses_left -= 1;

@@ -125,7 +125,7 @@ impl Line {
 #[derive(Debug)]
 pub enum Entry {
     /// Over a connection that is open.
-    Kept(Line),
+    Kept(Box<Line>),
     /// Over one that may be opened.
     New(Arc<Place>),
 }
@@ -240,7 +240,7 @@ impl Host {
     fn try_enter(self: &Arc<Host>, most: usize) -> Option<Entry> {
         let mut state = self.state();
         if let Some((_, line)) = state.kept.pop() {
-            return Some(Entry::Kept(line));
+            return Some(Entry::Kept(Box::new(line)));
         }
         if state.taken >= most {
             return None;

@@ -43,6 +43,8 @@ pub mod message;
 mod notification_tests;
 pub mod report;
 pub mod results;
+#[cfg(test)]
+mod results_tests;
 pub mod route;
 pub mod row;
 pub mod schedule;

@@ -264,6 +264,21 @@ async fn largest_transaction(conn: &mut crate::store::db::Conn, account: Account
 }
 
 #[tokio::test]
+async fn changes_of_a_query_are_told_up_to_a_thousand() {
+    let fixture = Fixture::new().await;
+    let user = fixture.user("alice@example.test").await;
+    let (store, account) = (fixture.jmap.store.clone(), user.caller.accounts[0].id);
+    let inbox = inbox_of(&store, account).await;
+    let since = user.call("Email/query", json!({"limit": 1})).await["queryState"].clone();
+    file(&store, account, inbox, 1_000).await;
+    let asked = json!({"sinceQueryState": since});
+    let answer = user.call("Email/queryChanges", asked.clone()).await;
+    assert_eq!(length(&answer["added"]), 1_000);
+    file(&store, account, inbox, 1).await;
+    assert_eq!(user.call("Email/queryChanges", asked).await["type"], "tooManyChanges");
+}
+
+#[tokio::test]
 async fn threads_never_merge() {
     let fixture = Fixture::new().await;
     let user = fixture.user("alice@example.test").await;

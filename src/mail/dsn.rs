@@ -186,29 +186,40 @@ pub fn message_ids(text: &str) -> Vec<String> {
     inner.filter(is_id).take(1000).map(str::to_owned).collect()
 }
 
+/// Recipients of whom the same is said.
+struct Group {
+    holds: fn(Outcome) -> bool,
+    before: &'static str,
+    after: &'static str,
+}
+
 /// Says in plain words what happened.
 fn explain(notification: &Notification<'_>) -> String {
-    let groups: [(fn(Outcome) -> bool, &str, &str); 4] = [
-        (
-            Outcome::is_failure,
-            "Your message could not be delivered to:",
-            "It will not be tried again for these addresses.",
-        ),
-        (
-            |outcome| matches!(outcome, Outcome::Delayed { .. }),
-            "Your message has not been delivered yet to:",
-            "You need not send it again: delivery is still being tried.",
-        ),
-        (|outcome| outcome == Outcome::Delivered, "Your message was delivered to:", ""),
-        (
-            |outcome| outcome == Outcome::Relayed,
-            "Your message was handed on to the server of:",
-            "That server tells nothing more about it.",
-        ),
+    const GROUPS: [Group; 4] = [
+        Group {
+            holds: Outcome::is_failure,
+            before: "Your message could not be delivered to:",
+            after: "It will not be tried again for these addresses.\n",
+        },
+        Group {
+            holds: |outcome| matches!(outcome, Outcome::Delayed { .. }),
+            before: "Your message has not been delivered yet to:",
+            after: "You need not send it again: delivery is still being tried.\n",
+        },
+        Group {
+            holds: |outcome| matches!(outcome, Outcome::Delivered),
+            before: "Your message was delivered to:",
+            after: "",
+        },
+        Group {
+            holds: |outcome| matches!(outcome, Outcome::Relayed),
+            before: "Your message was handed on to the server of:",
+            after: "That server tells nothing more about it.\n",
+        },
     ];
     let mut text = String::new();
-    for (is_of_group, before, after) in groups {
-        let mut group = notification.recipients.iter().filter(|told| is_of_group(told.outcome)).peekable();
+    for Group { holds, before, after } in GROUPS {
+        let mut group = notification.recipients.iter().filter(|told| holds(told.outcome)).peekable();
         if group.peek().is_none() {
             continue;
         }
@@ -217,9 +228,7 @@ fn explain(notification: &Notification<'_>) -> String {
         }
         text.push_str(&format!("{before}\n\n"));
         group.for_each(|recipient| explain_recipient(&mut text, recipient));
-        if !after.is_empty() {
-            text.push_str(&format!("{after}\n"));
-        }
+        text.push_str(after);
     }
     text.push_str("\nThe message:\n");
     let accepted = rfc5322_date(ZonedDate { ms: notification.arrival_ms, offset_minutes: 0 });

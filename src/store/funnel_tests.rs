@@ -324,10 +324,12 @@ async fn a_commit_that_fails_runs_its_units_again() {
     // The first commit after this one fails.
     bench.on_commit(move || counted.fetch_add(1, Ordering::SeqCst) == 1).await;
     let mut events = bench.store.bus().subscribe();
+    // Both wait for the same commit.
     let release = bench.block().await;
+    let one = submit(bench.note("one")).await;
+    let two = submit(bench.note("two")).await;
     drop(release);
-    let (one, two) = tokio::join!(bench.note("one"), bench.note("two"));
-    assert!(one.is_ok() && two.is_ok());
+    assert!(one.await.is_ok() && two.await.is_ok());
     assert_eq!(bench.notes().await, ["one", "two"]);
     assert_eq!(modseqs(&mut events), [1, 2], "what was not committed was not told");
     assert!(commits.load(Ordering::SeqCst) >= 3);

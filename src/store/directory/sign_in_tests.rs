@@ -78,6 +78,18 @@ async fn failures_of_an_address_are_limited_whatever_the_name() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_of_a_password_ends_with_it() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.says(NAME, "right", host(1)).await, "in");
+    let mut snapshot = bench.fixture.store.read().await.unwrap();
+    let login = login::by_name(&mut snapshot, NAME).await.unwrap().unwrap().id;
+    drop(snapshot);
+    login::set_password(&bench.fixture.store, login, password::hash("another").unwrap()).await.unwrap();
+    assert_eq!(bench.says(NAME, "right", host(1)).await, "refused");
+    assert_eq!(bench.says(NAME, "another", host(1)).await, "in");
+}
+
+#[tokio::test]
 async fn whoever_is_known_does_not_wait_for_the_passwords_of_others() {
     let bench = Bench::new().await;
     assert_eq!(bench.says(NAME, "right", host(1)).await, "in");
