@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::support::jmap::{Client, id_of};
+use crate::support::jmap::{Client, id_of, names};
 use crate::support::server::Server;
 
 fn upload(client: &Client, octets: impl Into<Vec<u8>>) -> String {
@@ -28,15 +28,11 @@ fn what_was_imported_is_told_and_what_was_not() {
     let state = client.state("Email");
     let blob = upload(&client, "From: a@x.test\r\nSubject: told\r\n\r\ntext\r\n");
     let answer = import(&client, &blob, json!({ "keywords": { "$Seen": true } }));
-    let mut names: Vec<&str> = answer.as_object().expect("object").keys().map(String::as_str).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["accountId", "created", "newState", "notCreated", "oldState"]);
+    assert_eq!(names(&answer), ["accountId", "created", "newState", "notCreated", "oldState"]);
     assert_eq!((&answer["oldState"], &answer["newState"]), (&json!(state), &json!(client.state("Email"))));
     assert_eq!(answer["notCreated"], Value::Null);
     let made = &answer["created"]["k"];
-    let mut names: Vec<&str> = made.as_object().expect("object").keys().map(String::as_str).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["blobId", "id", "size", "threadId"]);
+    assert_eq!(names(made), ["blobId", "id", "size", "threadId"]);
     assert_eq!(made["blobId"], json!(blob));
     for (what, more, property) in [
         ("no blob", json!({ "blobId": "remove" }), "blobId"),
@@ -181,9 +177,7 @@ fn parse_answers_what_a_blob_can_tell() {
         "From: a@x.test\r\nSubject: parsed\r\nDate: Tue, 1 Apr 2025 10:00:00 +0000\r\n\r\na\u{e9}\r\n";
     let blob = upload(&client, message);
     let answer = client.call("Email/parse", json!({ "blobIds": [blob, blob] }));
-    let mut names: Vec<&str> = answer.as_object().expect("object").keys().map(String::as_str).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["accountId", "notFound", "notParsable", "parsed"]);
+    assert_eq!(names(&answer), ["accountId", "notFound", "notParsable", "parsed"]);
     assert_eq!((&answer["notFound"], &answer["notParsable"]), (&Value::Null, &Value::Null));
     let names: Vec<&str> =
         answer["parsed"][&blob].as_object().expect("object").keys().map(String::as_str).collect();
@@ -266,9 +260,7 @@ fn copies_differ_in_their_place_alone() {
     };
     let answer = copy(json!({ "keywords": { "$flagged": true }, "receivedAt": "2020-01-01T00:00:00Z" }));
     let made = &answer["created"]["k"];
-    let mut names: Vec<&str> = made.as_object().expect("object").keys().map(String::as_str).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["blobId", "id", "size", "threadId"], "{answer}");
+    assert_eq!(names(made), ["blobId", "id", "size", "threadId"], "{answer}");
     let email =
         other.get("Email", &id_of(made), &["subject", "keywords", "receivedAt", "mailboxIds", "size"]);
     assert_eq!(

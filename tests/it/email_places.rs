@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::jmap::{Client, MAIL, id_of, strings};
+use crate::support::jmap::{Client, MAIL, id_of, names, strings};
 use crate::support::server::Server;
 
 #[track_caller]
@@ -106,9 +106,7 @@ fn what_a_creation_answers() {
         "Email",
         json!({ "mailboxIds": { client.mailbox("drafts"): true }, "keywords": { "$draft": true }, "subject": "s" }),
     );
-    let mut names: Vec<&str> = made.as_object().expect("object").keys().map(String::as_str).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["blobId", "id", "size", "threadId"]);
+    assert_eq!(names(&made), ["blobId", "id", "size", "threadId"]);
     let email = client.get("Email", &id_of(&made), &["blobId", "size", "threadId"]);
     assert_eq!(email, made);
     assert_eq!(keywords(&client, &id_of(&made)), json!({ "$draft": true }));

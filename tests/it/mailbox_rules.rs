@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::jmap::{Client, MAIL, id_of, strings};
+use crate::support::jmap::{Client, MAIL, id_of, names, strings};
 use crate::support::server::Server;
 
 fn capability(client: &Client) -> Value {
@@ -114,11 +114,8 @@ fn gets_answer_all_or_those_asked_for() {
     let all = client.call("Mailbox/get", json!({ "ids": null }));
     let without = client.call("Mailbox/get", json!({}));
     assert_eq!(all["list"], without["list"]);
-    let mut names: Vec<&str> =
-        all["list"][0].as_object().expect("object").keys().map(String::as_str).collect();
-    names.sort_unstable();
     assert_eq!(
-        names,
+        names(&all["list"][0]),
         [
             "id",
             "isSubscribed",
@@ -320,4 +317,25 @@ fn emails_keep_a_mailbox_unless_they_may_go_with_it() {
     let error = client.error("Mailbox/set", json!({ "onDestroyRemoveEmails": "yes" }));
     assert_eq!(error, "invalidArguments");
     assert_eq!(client.error("Mailbox/set", json!({ "ifInState": "old" })), "stateMismatch");
+}
+
+#[test]
+fn changed_properties_can_be_referred_to() {
+    let client = Server::shared().account();
+    let inbox = client.mailbox("inbox");
+    let fetch = |state: &str| {
+        let refer = |path: &str| json!({ "resultOf": "c", "name": "Mailbox/changes", "path": path });
+        let answers = client.calls(json!([
+            ["Mailbox/changes", { "accountId": client.account, "sinceState": state }, "c"],
+            ["Mailbox/get", { "accountId": client.account, "#ids": refer("/updated"), "#properties": refer("/updatedProperties") }, "g"],
+        ]));
+        answers[1].arguments["list"].clone()
+    };
+    let state = client.state("Mailbox");
+    client.create_email(&inbox, "counted", "text");
+    let counters =
+        json!([{ "id": inbox, "totalEmails": 1, "unreadEmails": 1, "totalThreads": 1, "unreadThreads": 1 }]);
+    assert_eq!(fetch(&state), counters);
+    client.update("Mailbox", &inbox, json!({ "sortOrder": 9 }));
+    assert_eq!(fetch(&state)[0]["sortOrder"], 9, "null asks for all properties");
 }
