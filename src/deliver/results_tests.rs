@@ -90,7 +90,14 @@ async fn the_results_of_a_bulk_sender_are_one_transaction() {
             next: Next::Done,
         };
         let (said, incoming) = (Vec::new(), Vec::new());
-        let finished = Finished { account: row.account, submission: Id(0), outcome, said, incoming };
+        let finished = Finished {
+            account: row.account,
+            submission: Id(0),
+            message: row.envelope.delivery_id.clone(),
+            outcome,
+            said,
+            incoming,
+        };
         sender.send(finished).await.unwrap();
     }
     drop(sender);
