@@ -89,9 +89,15 @@ async fn the_results_of_a_bulk_sender_are_one_transaction() {
             recipients: row.recipients,
             next: Next::Done,
         };
-        let (account, message) = (row.account, row.claim.id.to_string());
         let (said, incoming) = (Vec::new(), Vec::new());
-        let finished = Finished { account, submission: Id(0), message, outcome, said, incoming };
+        let finished = Finished {
+            account: row.account,
+            submission: Id(0),
+            message: row.envelope.delivery_id.clone(),
+            outcome,
+            said,
+            incoming,
+        };
         sender.send(finished).await.unwrap();
     }
     drop(sender);
