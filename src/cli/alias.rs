@@ -28,12 +28,16 @@ pub enum AliasCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Remove an alias
-    #[command(after_help = "Example:\n  postrider alias remove info@example.org")]
+    /// Remove an alias, or take accounts from it
+    #[command(after_help = "Examples:\n  postrider alias remove info@example.org\n  \
+                      postrider alias remove team@example.org bob@example.org")]
     Remove {
         /// The further address, such as info@example.org
         #[arg(value_parser = argument::address)]
         alias: String,
+        /// The accounts that shall no longer get its mail; else it is removed
+        #[arg(value_parser = argument::address)]
+        accounts: Vec<String>,
     },
 }
 
@@ -43,7 +47,9 @@ pub async fn run(command: AliasCommand, admin: &mut Admin) -> Result<(), Failure
         AliasCommand::Add { alias, accounts } => {
             admin.ask_done(AdminRequest::AliasAdd { alias, accounts }).await
         }
-        AliasCommand::Remove { alias } => admin.ask_done(AdminRequest::AliasRemove { alias }).await,
+        AliasCommand::Remove { alias, accounts } => {
+            admin.ask_done(AdminRequest::AliasRemove { alias, accounts }).await
+        }
         AliasCommand::List { json } => match admin.ask(AdminRequest::AliasList).await? {
             AdminResponse::Aliases(rows) => print_rows(
                 &rows,

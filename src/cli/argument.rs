@@ -20,6 +20,11 @@ pub fn address(text: &str) -> Result<String, String> {
     Address::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// As [`address`], or `none`.
+pub fn address_or_none(text: &str) -> Result<String, String> {
+    if text == "none" { Ok(text.to_owned()) } else { address(text) }
+}
+
 /// A domain in lower-case A-labels.
 pub fn domain(text: &str) -> Result<String, String> {
     normalize_domain(text)

@@ -30,6 +30,12 @@ pub enum DomainCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Name who gets a domain's mail to postmaster, or to addresses which nobody has
+    #[command(
+        after_help = "Examples:\n  postrider domain set example.org --postmaster alice@example.org\n  \
+                      postrider domain set example.org --catch-all none"
+    )]
+    Set(SetArgs),
     /// Stop accepting mail for a domain; it must have no accounts or aliases any more
     #[command(after_help = "Example:\n  postrider domain remove example.org")]
     Remove {
@@ -54,6 +60,21 @@ pub struct AddArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// `domain set`.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true, args = ["postmaster", "catch_all"])]
+pub struct SetArgs {
+    /// Such as example.org
+    #[arg(value_parser = argument::domain)]
+    domain: String,
+    /// The account that gets mail to postmaster
+    #[arg(long, value_name = "ADDRESS", value_parser = argument::address)]
+    postmaster: Option<String>,
+    /// The account that gets mail to addresses which nobody has; none refuses such mail
+    #[arg(long, value_name = "ADDRESS", value_parser = argument::address_or_none)]
+    catch_all: Option<String>,
 }
 
 /// Runs the command.
@@ -88,6 +109,9 @@ pub async fn run(command: DomainCommand, admin: &mut Admin) -> Result<(), Failur
             ),
             other => Err(Failure::unexpected(&other)),
         },
+        DomainCommand::Set(SetArgs { domain, postmaster, catch_all }) => {
+            admin.ask_done(AdminRequest::DomainSet { domain, postmaster, catch_all }).await
+        }
         DomainCommand::Remove { domain } => admin.ask_done(AdminRequest::DomainRemove { domain }).await,
     }
 }
@@ -107,6 +131,17 @@ fn zone_lines(added: &DomainAdded) -> String {
     for record in &added.records {
         let value = if record.r#type == "TXT" { quoted_strings(&record.value) } else { record.value.clone() };
         text.push_str(&format!("{}. IN {} {value}\n", record.name, record.r#type));
+    }
+    let hosts = added.records.iter().filter(|record| record.r#type == "MX");
+    let is_unknown = |value: &str| !value.trim_end_matches('.').contains('.');
+    if hosts.into_iter().any(|record| is_unknown(&record.value)) {
+        text.push_str(
+            "\nThe MX record names this machine as it calls itself, which other servers cannot find.\n\
+             Set `hostname` or POSTRIDER_HOSTNAME, such as mail.example.org, and ask again:\n\
+             postrider domain show ",
+        );
+        text.push_str(&added.domain);
+        text.push('\n');
     }
     text
 }

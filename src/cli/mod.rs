@@ -16,6 +16,7 @@ mod domain;
 pub mod import;
 pub mod lock;
 mod logging;
+mod open_files;
 pub mod output;
 mod queue;
 pub mod request;
@@ -26,6 +27,7 @@ mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +36,9 @@ use crate::cli::output::Failure;
 use crate::cli::serve::Server;
 use crate::config::Config;
 use crate::config::settings::Settings;
+
+/// How long threads may go on computing when all is done.
+const SHUTDOWN_TIME: Duration = Duration::from_millis(200);
 
 /// What follows the help of `postrider` itself.
 const EXAMPLES: &str = "\
@@ -130,7 +135,10 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::new(format!("the program cannot start its threads: {error}")).report(),
     };
-    match runtime.block_on(run(arguments)) {
+    let outcome = runtime.block_on(run(arguments));
+    // What still computes (a search, a parse) has nobody left to hear of it.
+    runtime.shutdown_timeout(SHUTDOWN_TIME);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -21,6 +21,14 @@ pub enum AdminRequest {
     DomainList,
     /// The DNS records of a domain again. Answer: [`AdminResponse::DomainAdded`].
     DomainShow { domain: String },
+    /// Sets what is given and leaves the rest.
+    DomainSet {
+        domain: String,
+        /// The account that gets mail to `postmaster`.
+        postmaster: Option<String>,
+        /// The account that gets mail to unknown addresses; `none` for no one.
+        catch_all: Option<String>,
+    },
     /// Refused while the domain has accounts or aliases.
     DomainRemove { domain: String },
     /// Makes account and login. Answer: [`AdminResponse::Done`].
@@ -42,8 +50,8 @@ pub enum AdminRequest {
     AliasAdd { alias: String, accounts: Vec<String> },
     /// Answer: [`AdminResponse::Aliases`].
     AliasList,
-    /// Removes an alias.
-    AliasRemove { alias: String },
+    /// Takes accounts from an alias, or removes it when none is named.
+    AliasRemove { alias: String, accounts: Vec<String> },
     /// Lets a login use an account.
     AccessGrant { login: String, account: String, read_only: bool },
     /// Who may use which account. Answer: [`AdminResponse::Accesses`].

@@ -16,6 +16,7 @@ use crate::app::{self, App};
 use crate::cli::admin::Office;
 use crate::cli::certificate::{Certificate, LOOK_EVERY};
 use crate::cli::lock::{DataLock, LockError};
+use crate::cli::open_files;
 use crate::cli::output::Failure;
 use crate::cli::socket;
 use crate::config::{self, Config};
@@ -56,6 +57,7 @@ pub struct Server {
 impl Server {
     /// Opens the data folder and starts all stages.
     pub async fn start(config: Config) -> Result<Server, Failure> {
+        open_files::raise_limit();
         let config = Arc::new(config);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -123,12 +125,12 @@ impl Server {
         for receiver in receivers {
             stages.spawn(receiver.run());
         }
-        let ingest = Ingest {
-            store: app.store.clone(),
-            blobs: app.blobs.clone(),
-            authenticator: Arc::new(dns.authenticator()),
-            hostname: config.hostname.as_str().into(),
-        };
+        let ingest = Ingest::new(
+            app.store.clone(),
+            app.blobs.clone(),
+            Arc::new(dns.authenticator()),
+            config.hostname.as_str().into(),
+        );
         stages.spawn(ingest.run(stop.clone()));
         stages.spawn(deliver.run(stop.clone()));
         stages.spawn(rebuild_index(app.clone(), stop.clone()));

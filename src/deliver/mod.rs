@@ -58,7 +58,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -88,6 +88,11 @@ use crate::store::unit::Urgency;
 const WORKERS: usize = 64;
 /// Rows in hand for each worker: some look names up, some wait for a place at their host.
 const IN_HAND_PER_WORKER: usize = 8;
+/// What the messages in hand that are larger than `SMALL_MESSAGE` may take together, in KiB. The
+/// small ones need not be counted: so many of them are less than that.
+const MEMORY_KIB: u32 = 768 * 1024;
+/// Octets up to which a message in hand is not weighed.
+const SMALL_MESSAGE: i64 = 512 * 1024;
 /// Rows claimed from one lane at once.
 const CLAIM_BATCH: usize = 32;
 /// How long a host that was not reached is left alone, at most.
@@ -148,6 +153,8 @@ pub struct Shared {
     pub(in crate::deliver) in_hand: InHand,
     pub(in crate::deliver) destinations: Destinations,
     pub(in crate::deliver) workers: Semaphore,
+    /// What large messages in hand may take together, in KiB.
+    pub(in crate::deliver) memory: Semaphore,
     pub(in crate::deliver) accepting_any: Arc<rustls::ClientConfig>,
     pub(in crate::deliver) verifying: Arc<rustls::ClientConfig>,
 }
@@ -168,6 +175,7 @@ impl Deliver {
             in_hand: InHand::default(),
             destinations: Destinations::new(workers, most_waiting, left_alone),
             workers: Semaphore::new(workers),
+            memory: Semaphore::new(MEMORY_KIB as usize),
             accepting_any: accepting_any()?,
             verifying: verifying()?,
             settings,
@@ -215,6 +223,18 @@ impl Deliver {
         {
             tracing::warn!(%error, "outgoing mail was not given back; its leases end by themselves");
         }
+    }
+}
+
+impl Shared {
+    /// Waits until a message of so many octets may be read. A permit is kept while it is in hand.
+    pub(in crate::deliver) async fn room_for(&self, size: i64) -> Option<SemaphorePermit<'_>> {
+        if size <= SMALL_MESSAGE {
+            return None;
+        }
+        let kib = u32::try_from(size / 1024).unwrap_or(u32::MAX).min(MEMORY_KIB);
+        // The semaphore is never closed.
+        self.memory.acquire_many(kib).await.ok()
     }
 }
 

@@ -93,7 +93,7 @@ async fn the_results_of_a_bulk_sender_are_one_transaction() {
         let finished = Finished {
             account: row.account,
             submission: Id(0),
-            message: String::new(),
+            message: row.envelope.delivery_id.clone(),
             outcome,
             said,
             incoming,

@@ -81,6 +81,9 @@ async fn deliver(shared: &Arc<Shared>, row: &OutgoingRow, stop: &CancellationTok
         .map(|(place, recipient)| (place, recipient.clone()))
         .collect();
     let host_name = &shared.settings.ourselves.host_name;
+    let Some(_room) = stop.run_until_cancelled(shared.room_for(row.size)).await else {
+        return Done::GiveBack;
+    };
     let message = match shared.blobs.read(row.account, &row.body_hash).await {
         Ok(Some(message)) => message::with_trace(&message, host_name, row.claim.id, row.created_at),
         Ok(None) => return set_aside(row, "the message is gone"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::app::App;
+use crate::http::health::LastAnswers;
 use crate::http::limits::Concurrency;
 use crate::http::ticket::Tickets;
 use crate::jmap::call::Jmap;
@@ -23,6 +24,8 @@ pub struct HttpState {
     pub tickets: Tickets,
     /// Requests under way, by login.
     pub concurrency: Arc<Concurrency>,
+    /// Of the endpoints that anybody may ask.
+    pub last_answers: Arc<LastAnswers>,
     /// Renders the metrics; absent where they are not collected.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -40,6 +43,14 @@ impl HttpState {
             recipients_per_hour: app.config.recipients_per_hour,
         };
         let tickets = Tickets::new(app.clock.clone());
-        HttpState { app, jmap, hub, tickets, concurrency: Arc::default(), metrics }
+        HttpState {
+            app,
+            jmap,
+            hub,
+            tickets,
+            concurrency: Arc::default(),
+            last_answers: Arc::default(),
+            metrics,
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! `POST /jmap/upload/{accountId}` (RFC 8620, 6.1).
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::blob::BlobError;
@@ -15,6 +18,17 @@ use crate::http::state::HttpState;
 use crate::jmap::limits::UPLOAD_QUOTA;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobId;
+
+/// A body that is larger than the limit is read to its end if it is not this many times as large.
+const SWALLOWED: u64 = 3;
+/// How long that may take.
+const SWALLOW_TIME: Duration = Duration::from_secs(30);
+
+/// Reads a body and forgets it.
+async fn swallow(body: Body) {
+    let read = pieces(body).for_each(|_| std::future::ready(()));
+    let _ = tokio::time::timeout(SWALLOW_TIME, read).await;
+}
 
 /// Stores a blob.
 pub async fn post(
@@ -31,7 +45,12 @@ pub async fn post(
     let limit = http.jmap.max_upload;
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit as u64) {
+    if let Some(length) = declared.filter(|length| *length > limit as u64) {
+        // Most clients read no answer before their body has gone: an answer to what is not read
+        // looks like a broken connection to them.
+        if length <= limit as u64 * SWALLOWED {
+            swallow(body).await;
+        }
         return Err(HttpError::TooLarge { limit });
     }
     let _place = http.concurrency.enter(Kind::Upload, caller.login_id).await.map_err(HttpError::Jmap)?;

@@ -238,7 +238,7 @@ mod tests {
         let signature = |number| {
             format!(
                 "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=d{number}.test; s=s; h=from:subject; \
-                 bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AAAA\r\n"
+                 bh=Ck5SoRNWUpSR4X0COv7R5ub2pUTtl6xz4dTFz++ji4M=; b=AAAA\r\n"
             )
         };
         let signatures: String = (0..signatures).map(signature).collect();

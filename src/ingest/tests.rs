@@ -46,12 +46,12 @@ impl Bench {
         let bob = fixture.account("bob@example.test").await.account;
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let dns = Dns::with_server(silent.local_addr().unwrap()).unwrap();
-        let ingest = Ingest {
-            store: fixture.store.clone(),
-            blobs: blobs.unwrap(),
-            authenticator: Arc::new(dns.authenticator()),
-            hostname: Arc::from("mx.example.test"),
-        };
+        let ingest = Ingest::new(
+            fixture.store.clone(),
+            blobs.unwrap(),
+            Arc::new(dns.authenticator()),
+            Arc::from("mx.example.test"),
+        );
         Bench { fixture, ingest, alice, bob, _silent: silent }
     }
 

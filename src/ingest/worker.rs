@@ -1,5 +1,6 @@
 //! The loop of the role: claims rows, works on several at a time, renews their leases.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,6 +34,9 @@ use crate::types::id::AccountId;
 
 /// Messages that are worked on at a time.
 const AT_ONCE: usize = 64;
+/// What the messages that are worked on may hold together, in KiB; each counts twice, as it came
+/// and as it is filed.
+const MEMORY_KIB: u32 = 512 * 1024;
 /// Rows taken from a lane at once.
 const CLAIMED_AT_ONCE: usize = 8;
 /// After so many tries a message is set aside.
@@ -53,6 +57,8 @@ pub struct Ingest {
     pub authenticator: Arc<MessageAuthenticator>,
     /// Our name in Authentication-Results.
     pub hostname: Arc<str>,
+    /// What messages may hold, in KiB.
+    memory: Arc<Semaphore>,
 }
 
 /// Octets of the Return-Path field that a message begins with; 0 when it does not.
@@ -84,6 +90,17 @@ impl From<BlobError> for Failure {
 }
 
 impl Ingest {
+    /// Over the parts; `hostname` is our name in Authentication-Results.
+    pub fn new(
+        store: Store,
+        blobs: Blobs,
+        authenticator: Arc<MessageAuthenticator>,
+        hostname: Arc<str>,
+    ) -> Ingest {
+        let memory = Arc::new(Semaphore::new(MEMORY_KIB as usize));
+        Ingest { store, blobs, authenticator, hostname, memory }
+    }
+
     /// Works until it is told to stop; then finishes what is in hand.
     pub async fn run(self, stop: CancellationToken) {
         let mut watch = Watch::new(self.store.clone(), Queue::Incoming);
@@ -175,6 +192,9 @@ impl Ingest {
     }
 
     async fn deliver(&self, row: &IncomingRow) -> Result<(), Failure> {
+        let kib = u32::try_from(row.size / 512).unwrap_or(u32::MAX).min(MEMORY_KIB);
+        // The semaphore is never closed.
+        let _room = self.memory.acquire_many(kib).await.map_err(|error| Failure::Later(error.to_string()))?;
         let body = self.body(row).await?;
         let envelope = &row.envelope;
         // Mail of our own users was checked when they handed it in.
@@ -230,7 +250,11 @@ impl Ingest {
         let received_at = row.envelope.received_at_ms;
         let is_suspicious = verdict.as_ref().is_some_and(|verdict| verdict.is_suspicious);
         let final_bytes = move || match verdict {
-            None => Ok(body),
+            // Nobody was asked, so nobody may say in our name what the answer was.
+            None => Ok(match remove_authentication_results(&body, &hostname) {
+                Cow::Borrowed(_) => body,
+                Cow::Owned(without) => Bytes::from(without),
+            }),
             Some(verdict) => {
                 let body = remove_authentication_results(&body, &hostname);
                 let fields = [("Authentication-Results", verdict.authentication_results.as_str())];

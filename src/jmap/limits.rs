@@ -37,6 +37,11 @@ pub const MAX_FILTER_DEPTH: usize = 32;
 /// Conditions in a filter.
 pub const MAX_FILTER_CONDITIONS: usize = 500;
 
+/// Properties of Emails, or of their parts, that one call may ask for.
+pub const MAX_PROPERTIES: usize = 100;
+/// Octets that the parts and header fields of one Email may take in a response, about.
+pub const MAX_SIZE_EMAIL: u64 = 64 << 20;
+
 /// Mailboxes of an account.
 pub const MAX_MAILBOXES: usize = 4_096;
 /// Levels of mailboxes.

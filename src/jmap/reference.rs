@@ -61,7 +61,7 @@ fn refer(reference: &Value, answered: &mut [Answered], left: &mut usize) -> Resu
 }
 
 /// Octets, about, that a value takes. Its depth is that of the JSON that it was read from.
-fn weight(value: &Value) -> usize {
+pub(in crate::jmap) fn weight(value: &Value) -> usize {
     32 + match value {
         Value::String(text) => text.len(),
         Value::Array(items) => items.iter().map(weight).sum(),

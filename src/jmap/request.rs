@@ -115,7 +115,7 @@ impl Request {
                 Err(error) => ("error", Body::Json(error.arguments())),
             };
             for (name, body) in std::iter::once((name, body)).chain(implicit) {
-                let (name, body) = if size + body.size_hint() > max_size && body.is_only_read() {
+                let (name, body) = if size + body.size_hint() > max_size && only_reads(name) {
                     let error = MethodError::RequestTooLarge("the response would be too large".to_owned());
                     ("error", Body::Json(error.arguments()))
                 } else {
@@ -177,16 +177,16 @@ impl Body {
     fn size_hint(&self) -> usize {
         match self {
             Body::Text(text) => text.len(),
-            // Values are small: whatever can be large is written as text.
-            Body::Json(_) => 256,
+            Body::Json(value) => reference::weight(value),
         }
     }
+}
 
-    /// Whether an error may stand in its place: what has changed something must be told
-    /// (RFC 8620, 3.6.2). Methods that change answer values.
-    fn is_only_read(&self) -> bool {
-        matches!(self, Body::Text(_))
-    }
+/// Whether an error may stand in the place of a method's answer: what has changed something must be
+/// told (RFC 8620, 3.6.2).
+fn only_reads(method: &str) -> bool {
+    let verb = method.rsplit('/').next().unwrap_or_default();
+    matches!(verb, "get" | "changes" | "query" | "queryChanges" | "parse" | "lookup" | "echo")
 }
 
 fn write_response(

@@ -135,6 +135,15 @@ pub fn raw_value(value: &[u8]) -> String {
     without_nul(String::from_utf8_lossy(value))
 }
 
+/// The octets of a field that are read as a list of addresses, ids or URLs. No mail that people
+/// write has more; one made to exhaust memory has, since each item takes many times its octets.
+pub const MAX_LIST_OCTETS: usize = 256 * 1024;
+
+/// The beginning of a field value that is read as a list.
+pub fn start_of_list(value: &[u8]) -> &[u8] {
+    value.get(..MAX_LIST_OCTETS).unwrap_or(value)
+}
+
 /// A field value unfolded (RFC 5322, 2.2.3): line ends before white space removed, and those that
 /// stand elsewhere, which no legal message has, too.
 pub fn unfolded(value: &[u8]) -> String {

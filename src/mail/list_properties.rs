@@ -139,9 +139,9 @@ mod tests {
 
     #[test]
     fn what_is_not_so_many_lines_is_nothing() {
-        for text in ["", "null", "{}", &"null\n".repeat(12), &vec!["null"; 13].join("\n")] {
+        for text in ["", "null", "{}", &"null\n".repeat(12), &["null"; 13].join("\n")] {
             assert!(StoredProperties::read(text).is_none(), "{text:?}");
         }
-        assert!(StoredProperties::read(&vec!["null"; 12].join("\n")).is_some());
+        assert!(StoredProperties::read(&["null"; 12].join("\n")).is_some());
     }
 }

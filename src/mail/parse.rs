@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::mail::body;
 use crate::mail::body_lists::{BodyLists, body_lists};
-use crate::mail::fields::unfolded;
+use crate::mail::fields::{start_of_list, unfolded};
 use crate::mail::headers::addresses::{EmailAddress, as_addresses};
 use crate::mail::headers::date::{SentDate, as_date};
 use crate::mail::headers::message_ids::as_message_ids;
@@ -121,7 +121,7 @@ impl LastValues<'_> {
             cc: cc.map(as_addresses),
             bcc: bcc.map(as_addresses),
             reply_to: reply_to.map(as_addresses),
-            subject: subject.map(as_text),
+            subject: subject.map(start_of_list).map(as_text),
             sent_at: date.and_then(as_date),
         }
     }
@@ -132,7 +132,7 @@ impl LastValues<'_> {
         let ids = |read: &Option<Vec<String>>, value: Option<&[u8]>| match (read, value) {
             (Some(ids), _) => ids.clone(),
             (None, Some(value)) => {
-                let text = unfolded(value);
+                let text = unfolded(start_of_list(value));
                 text.split_whitespace().filter(|word| word.contains('@')).map(str::to_owned).collect()
             }
             (None, None) => Vec::new(),

@@ -56,7 +56,12 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut clock = Deadlines::new(shared);
     loop {
         let step = session.advance(&mut input);
-        if !share.resize(session.buffered()) {
+        // A whole message is held until it is queued.
+        let held = match &step {
+            Step::Queue(accepted) => accepted.message.len(),
+            _ => session.buffered(),
+        };
+        if !share.resize(held) && !matches!(step, Step::Queue(_)) {
             session.overloaded();
             share.resize(session.buffered());
         }

@@ -247,10 +247,10 @@ fn tables_of(first_column: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut lines = schema.lines();
     while let Some(line) = lines.next() {
-        if let Some(name) = line.strip_prefix("create table ").and_then(|rest| rest.strip_suffix(" (")) {
-            if lines.next().is_some_and(|column| column.trim_start().starts_with(first_column)) {
-                found.push(name.to_owned());
-            }
+        if let Some(name) = line.strip_prefix("create table ").and_then(|rest| rest.strip_suffix(" ("))
+            && lines.next().is_some_and(|column| column.trim_start().starts_with(first_column))
+        {
+            found.push(name.to_owned());
         }
     }
     found

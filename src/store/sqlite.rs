@@ -240,7 +240,8 @@ impl Writer {
         let restarted = connection
             .busy_timeout(RESTART_PATIENCE)
             .and_then(|()| connection.query_row("pragma wal_checkpoint(restart)", [], |_| Ok(())));
-        if let Err(error) = restarted.and_then(|()| connection.busy_timeout(BUSY_TIMEOUT)) {
+        let patient_again = connection.busy_timeout(BUSY_TIMEOUT);
+        if let Err(error) = restarted.and(patient_again) {
             tracing::warn!(%error, "the write-ahead log could not be begun anew; it grows until this works");
         }
     }

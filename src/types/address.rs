@@ -65,7 +65,12 @@ impl fmt::Display for Address {
 
 /// A domain in lower-case A-labels, or an address literal as it stands; `None` when it is neither.
 pub fn normalize_domain(domain: &str) -> Option<String> {
-    if domain.starts_with('[') && domain.ends_with(']') && domain.len() <= 64 && domain.is_ascii() {
+    if domain.starts_with('[') && domain.ends_with(']') && domain.len() <= 64 {
+        // RFC 5321, 4.1.3: numbers, or a tag and numbers. What is between goes into SMTP commands.
+        let inner = domain.get(1..domain.len() - 1)?;
+        if !inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-".contains(&byte)) {
+            return None;
+        }
         return Some(domain.to_ascii_lowercase());
     }
     let domain = domain.strip_suffix('.').unwrap_or(domain);

@@ -134,6 +134,17 @@ fn every_test_that_is_named_exists() {
 }
 
 #[test]
+fn the_index_names_every_document() {
+    let index = fs::read_to_string(root().join("docs/conformance.md")).expect("docs/conformance.md");
+    let lacking: Vec<String> = documents()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| !index.contains(name.trim_start_matches("docs/")))
+        .collect();
+    assert_none("documents that docs/conformance.md does not name", &lacking);
+}
+
+#[test]
 fn every_requirement_has_a_test_or_a_reason() {
     let mut findings = Vec::new();
     for (name, text) in documents() {

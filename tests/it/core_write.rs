@@ -233,6 +233,8 @@ fn copies_have_the_form_of_the_rfc() {
     let failed = copy(json!({ "create": { "k": { "id": "nobody", "mailboxIds": inbox } } }));
     assert_eq!(failed[0].arguments["created"], Value::Null);
     assert_eq!(failed[0].arguments["notCreated"]["k"]["type"], "notFound");
+    let without = copy(json!({ "create": { "k": { "mailboxIds": inbox } } }));
+    assert_eq!(without[0].arguments["notCreated"]["k"]["type"], "invalidProperties", "{without:?}");
     for (more, kind) in [
         (json!({ "create": { "k": 7 } }), "invalidArguments"),
         (json!({ "create": null }), "invalidArguments"),

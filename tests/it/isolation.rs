@@ -314,7 +314,7 @@ fn no_method_works_in_another_account() {
 }
 
 #[test]
-fn the_ids_of_another_account_are_those_of_nobody_in_ones_own() {
+fn the_ids_of_another_account_are_unknown_in_ones_own() {
     let server = Server::shared();
     let ((victim, ids), (thief, own)) = (victim(server), thief(server));
     let nobody = ids.of_nobody();

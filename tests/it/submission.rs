@@ -55,6 +55,8 @@ fn submissions_are_made_listed_and_forgotten() {
     let state = client.state("EmailSubmission");
     let id = submit(&client, &email, json!({}));
     sink.wait_for("somebody@elsewhere.test");
+    // What the sink has is written a moment later.
+    wait_delivered(&client, &id, "somebody@elsewhere.test", "unknown");
     let got = client.get_with("EmailSubmission", &id, json!({}));
     assert_eq!((&got["emailId"], &got["identityId"]), (&json!(email), &json!(identity(&client))));
     assert_eq!(got["threadId"], client.get("Email", &email, &["threadId"])["threadId"]);

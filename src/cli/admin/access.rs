@@ -13,6 +13,10 @@ pub async fn grant(
     let mut snapshot = office.store.read().await?;
     let login_id = login_of(&mut snapshot, login).await?.id;
     let account_id = account_of(&mut snapshot, account).await?;
+    let reached = access::accounts_of_login(&mut snapshot, login_id).await?;
+    if reached.iter().any(|reached| reached.id == account_id && reached.is_personal) {
+        return Err(AdminError::new(format!("{account} is the login's own account: it may do everything")));
+    }
     drop(snapshot);
     access::grant(&office.store, login_id, account_id, read_only).await.map_err(about(account))?;
     let what = if read_only { "read" } else { "read and change" };

@@ -3,7 +3,7 @@
 use crate::cli::admin::{Office, PAGE, about, account_of, done, parse_address};
 use crate::cli::request::{AdminError, AdminResponse, AliasRow};
 use crate::store::cluster;
-use crate::store::directory::address;
+use crate::store::directory::{account, address};
 use crate::types::id::AccountId;
 
 pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<AdminResponse, AdminError> {
@@ -17,7 +17,12 @@ pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<Adm
     for account in ids {
         address::alias_add(&office.store, alias.clone(), account).await.map_err(about(text))?;
     }
-    done(format!("mail to {alias} goes to {}", accounts.join(", ")))
+    let mut snapshot = office.store.read().await?;
+    let all = address::accounts_of_alias(&mut snapshot, &alias).await?;
+    let names = account::names(&mut snapshot, &all).await?;
+    let mut names: Vec<String> = names.into_values().collect();
+    names.sort_unstable();
+    done(format!("mail to {alias} goes to {}", names.join(", ")))
 }
 
 pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
@@ -40,14 +45,30 @@ pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
     }
 }
 
-pub async fn remove(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+pub async fn remove(office: &Office, text: &str, named: &[String]) -> Result<AdminResponse, AdminError> {
     let alias = parse_address(text)?;
-    let accounts = address::accounts_of_alias(&mut *office.store.read().await?, &alias).await?;
-    if accounts.is_empty() {
+    let mut snapshot = office.store.read().await?;
+    let all = address::accounts_of_alias(&mut snapshot, &alias).await?;
+    if all.is_empty() {
         return Err(AdminError::new(format!("there is no alias {text}; `postrider alias list` shows them")));
     }
-    for account in accounts {
-        address::alias_remove(&office.store, alias.clone(), account).await.map_err(about(text))?;
+    let mut gone = Vec::new();
+    for name in named {
+        let account = account_of(&mut snapshot, name).await?;
+        if !all.contains(&account) {
+            return Err(AdminError::new(format!("mail to {alias} does not go to {name}")));
+        }
+        gone.push(account);
+    }
+    drop(snapshot);
+    if named.is_empty() {
+        gone.clone_from(&all);
+    }
+    for account in &gone {
+        address::alias_remove(&office.store, alias.clone(), *account).await.map_err(about(text))?;
+    }
+    if gone.len() < all.len() {
+        return done(format!("mail to {alias} does not go to {} any more", named.join(", ")));
     }
     done(format!("the alias {alias} is removed"))
 }

@@ -17,7 +17,9 @@ pub async fn add(
     // Named accounts are looked up first, so that a typing error leaves nothing behind.
     let mut snapshot = office.store.read().await?;
     if domain::get(&mut snapshot, &name).await?.is_some() {
-        return Err(AdminError::new(format!("{name}: the domain is there already")));
+        return Err(AdminError::new(format!(
+            "{name}: the domain is there already; `postrider domain set` changes it"
+        )));
     }
     let postmaster = match postmaster {
         Some(address) => Some(account_of(&mut snapshot, &address).await?),
@@ -52,9 +54,7 @@ pub async fn show(office: &Office, name: String) -> Result<AdminResponse, AdminE
     let mut snapshot = office.store.read().await?;
     let found = domain::get(&mut snapshot, &name).await?;
     let Some(found) = found else {
-        return Err(AdminError::new(format!(
-            "there is no domain {name}; `postrider domain list` shows them"
-        )));
+        return Err(no_such_domain(&name));
     };
     let records = records(office, &found)?;
     Ok(AdminResponse::DomainAdded(DomainAdded { domain: found.name, records }))
@@ -78,7 +78,43 @@ pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
     Ok(AdminResponse::Domains(rows))
 }
 
+pub async fn set(
+    office: &Office,
+    name: String,
+    postmaster: Option<String>,
+    catch_all: Option<String>,
+) -> Result<AdminResponse, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    if domain::get(&mut snapshot, &name).await?.is_none() {
+        return Err(no_such_domain(&name));
+    }
+    let postmaster = match postmaster {
+        Some(address) => Some(account_of(&mut snapshot, &address).await?),
+        None => None,
+    };
+    let catch_all = match catch_all.as_deref() {
+        Some("none") => Some(None),
+        Some(address) => Some(Some(account_of(&mut snapshot, address).await?)),
+        None => None,
+    };
+    drop(snapshot);
+    if let Some(account) = postmaster {
+        domain::set_postmaster(&office.store, name.clone(), account).await.map_err(about(&name))?;
+    }
+    if let Some(account) = catch_all {
+        domain::set_catch_all(&office.store, name.clone(), account).await.map_err(about(&name))?;
+    }
+    done(format!("{name} is changed; `postrider domain list` shows it"))
+}
+
+fn no_such_domain(name: &str) -> AdminError {
+    AdminError::new(format!("there is no domain {name}; `postrider domain list` shows them"))
+}
+
 pub async fn remove(office: &Office, name: String) -> Result<AdminResponse, AdminError> {
+    if domain::get(&mut *office.store.read().await?, &name).await?.is_none() {
+        return Err(no_such_domain(&name));
+    }
     domain::remove(&office.store, name.clone()).await.map_err(about(&name))?;
     done(format!("{name} is no longer a domain of this server"))
 }

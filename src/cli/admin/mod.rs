@@ -53,6 +53,9 @@ impl Office {
             }
             AdminRequest::DomainList => domain::list(self).await,
             AdminRequest::DomainShow { domain } => domain::show(self, domain).await,
+            AdminRequest::DomainSet { domain, postmaster, catch_all } => {
+                domain::set(self, domain, postmaster, catch_all).await
+            }
             AdminRequest::DomainRemove { domain } => domain::remove(self, domain).await,
             AdminRequest::AccountAdd { address, password, quota } => {
                 account::add(self, &address, password, quota).await
@@ -65,7 +68,7 @@ impl Office {
             AdminRequest::AccountQuota { address, quota } => account::set_quota(self, &address, quota).await,
             AdminRequest::AliasAdd { alias, accounts } => alias::add(self, &alias, &accounts).await,
             AdminRequest::AliasList => alias::list(self).await,
-            AdminRequest::AliasRemove { alias } => alias::remove(self, &alias).await,
+            AdminRequest::AliasRemove { alias, accounts } => alias::remove(self, &alias, &accounts).await,
             AdminRequest::AccessGrant { login, account, read_only } => {
                 access::grant(self, &login, &account, read_only).await
             }
@@ -251,8 +254,10 @@ pub(in crate::cli) mod tests {
             panic!("no list")
         };
         assert_eq!(rows.iter().map(|row| row.accounts.len()).collect::<Vec<_>>(), [2]);
-        fixture.ask(AdminRequest::AliasRemove { alias: alias.clone() }).await;
-        assert!(fixture.refused(AdminRequest::AliasRemove { alias }).await.contains("no alias"));
+        fixture.ask(AdminRequest::AliasRemove { alias: alias.clone(), accounts: vec![] }).await;
+        assert!(
+            fixture.refused(AdminRequest::AliasRemove { alias, accounts: vec![] }).await.contains("no alias")
+        );
 
         let grant = AdminRequest::AccessGrant { login: alice.clone(), account: bob.clone(), read_only: true };
         fixture.ask(grant).await;

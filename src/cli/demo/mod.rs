@@ -50,6 +50,13 @@ async fn prepare(office: &Office, now_ms: i64) -> Result<(bool, String), Failure
         other => return Err(Failure::unexpected(&other)),
     };
     let is_new = !domains.iter().any(|row| row.domain == DOMAIN);
+    if let Some(other) = domains.iter().find(|row| row.domain != DOMAIN).filter(|_| is_new) {
+        return Err(Failure::new(format!(
+            "this data folder is not the demo's: it holds {}, and the demo adds accounts whose passwords \
+             everybody knows; give it a folder of its own: POSTRIDER_DATA=./demo-data postrider demo",
+            other.domain
+        )));
+    }
     if is_new {
         let domain = DOMAIN.to_owned();
         office.answer(AdminRequest::DomainAdd { domain, postmaster: None, catch_all: None }).await?;

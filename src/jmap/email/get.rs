@@ -172,7 +172,7 @@ pub(super) fn write_email(
     structure: Option<&str>,
     placed: Option<&Placed>,
     raw: Option<&Bytes>,
-) -> Result<(), StoreError> {
+) -> Result<(), MethodError> {
     let corrupt = |what: &str, error: &dyn std::fmt::Display| {
         StoreError::corrupt_value(&format!("{what} of Email {}", row.id), error)
     };
@@ -194,8 +194,7 @@ pub(super) fn write_email(
             placed,
         }),
     };
-    write(out, wanted, &source);
-    Ok(())
+    Ok(write(out, wanted, &source)?)
 }
 
 /// Email/changes.

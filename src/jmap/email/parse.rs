@@ -95,7 +95,7 @@ fn view(wanted: &Wanted, blob_id: &BlobId, raw: &[u8]) -> Option<String> {
         metadata: None,
     };
     let mut out = String::new();
-    write(&mut out, wanted, &source);
+    write(&mut out, wanted, &source).ok()?;
     Some(out)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::jmap::arguments::Arguments;
 use crate::jmap::error::MethodError;
+use crate::jmap::limits::MAX_PROPERTIES;
 use crate::mail::body_part::{BodyPartProperty, default_properties};
 use crate::mail::headers::{CONVENIENT, HeaderProperty};
 use crate::mail::list_properties::stored_name;
@@ -96,16 +97,7 @@ impl Wanted {
         };
         let body_properties = match arguments.strings("bodyProperties")? {
             None => default_properties(),
-            Some(names) => names
-                .iter()
-                .map(|name| {
-                    name.parse().map_err(|_| {
-                        MethodError::InvalidArguments(format!(
-                            "bodyProperties: EmailBodyPart has no {name:?}"
-                        ))
-                    })
-                })
-                .collect::<Result<_, _>>()?,
+            Some(names) => read_body_properties(&names)?,
         };
         Ok(Wanted {
             properties,
@@ -140,6 +132,26 @@ impl Wanted {
     }
 }
 
+fn too_many(argument: &str) -> MethodError {
+    MethodError::InvalidArguments(format!("{argument}: at most {MAX_PROPERTIES}"))
+}
+
+fn read_body_properties(names: &[String]) -> Result<Vec<BodyPartProperty>, MethodError> {
+    let mut out: Vec<BodyPartProperty> = Vec::new();
+    for name in names {
+        let property = name.parse().map_err(|_| {
+            MethodError::InvalidArguments(format!("bodyProperties: EmailBodyPart has no {name:?}"))
+        })?;
+        if !out.contains(&property) {
+            out.push(property);
+        }
+        if out.len() > MAX_PROPERTIES {
+            return Err(too_many("bodyProperties"));
+        }
+    }
+    Ok(out)
+}
+
 fn read_properties<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Property>, MethodError> {
     let mut out = Vec::new();
     for name in names {
@@ -149,8 +161,8 @@ fn read_properties<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Prope
         if !out.contains(&property) {
             out.push(property);
         }
-        if out.len() > 200 {
-            return Err(MethodError::InvalidArguments("properties: too many".to_owned()));
+        if out.len() > MAX_PROPERTIES {
+            return Err(too_many("properties"));
         }
     }
     Ok(out)

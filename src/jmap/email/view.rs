@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::jmap::email::properties::{Property, Wanted};
+use crate::jmap::error::MethodError;
+use crate::jmap::limits::MAX_SIZE_EMAIL;
 use crate::jmap::request::push_json;
 use crate::mail::body;
 use crate::mail::body_lists::{BodyLists, body_lists};
@@ -44,8 +46,35 @@ pub struct Source<'a> {
     pub metadata: Option<Metadata<'a>>,
 }
 
-/// Writes the object at the end of `out`.
-pub fn write(out: &mut String, wanted: &Wanted, source: &Source<'_>) {
+/// What is wanted of a message would take more memory than a response may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooCostly;
+
+impl From<TooCostly> for MethodError {
+    fn from(_: TooCostly) -> MethodError {
+        let text = "a message is too large for the properties asked for; ask for fewer header fields";
+        MethodError::RequestTooLarge(text.to_owned())
+    }
+}
+
+/// Octets, about, that the properties of parts and header fields take: few, but for messages that
+/// are made of nothing else.
+fn cost(wanted: &Wanted, structure: &Structure) -> u64 {
+    const VALUE: u64 = 64;
+    let of = |fits: fn(&Property) -> bool| wanted.properties.iter().filter(|p| fits(p)).count() as u64;
+    let lists = of(|property| matches!(property, Property::Structure(_)));
+    let fields = of(|property| matches!(property, Property::Header(_)));
+    let in_parts = wanted.body_properties.iter().filter(|property| property.needs_octets()).count() as u64;
+    let octets: u64 = structure.parts.iter().map(|part| part.header.1.saturating_sub(part.header.0)).sum();
+    let values = structure.parts.len() as u64 * wanted.body_properties.len() as u64 * VALUE;
+    (values + octets * in_parts).saturating_mul(lists).saturating_add(octets * fields)
+}
+
+/// Writes the object at the end of `out`; nothing when it would be too large.
+pub fn write(out: &mut String, wanted: &Wanted, source: &Source<'_>) -> Result<(), TooCostly> {
+    if source.structure.is_some_and(|structure| cost(wanted, structure) > MAX_SIZE_EMAIL) {
+        return Err(TooCostly);
+    }
     let lists = source.structure.map(body_lists);
     out.push('{');
     let mut is_first = true;
@@ -91,6 +120,7 @@ pub fn write(out: &mut String, wanted: &Wanted, source: &Source<'_>) {
         }
     }
     out.push('}');
+    Ok(())
 }
 
 /// Writes the name of a property or a keyword: neither has anything that JSON escapes.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mail::encoded_word;
-use crate::mail::fields::unfolded;
+use crate::mail::fields::{start_of_list, unfolded};
 use crate::mail::headers::text::nfc;
 
 /// One mailbox of an address field (RFC 8621, 4.1.2.3).
@@ -34,7 +34,7 @@ pub fn as_addresses(value: &[u8]) -> Vec<EmailAddress> {
 
 /// The mailboxes in their groups; those outside any are collected in nameless ones.
 pub fn as_grouped_addresses(value: &[u8]) -> Vec<EmailAddressGroup> {
-    let text = unfolded(value);
+    let text = unfolded(start_of_list(value));
     let mut reader = Reader { rest: &text, ..Reader::default() };
     while let Some(c) = reader.rest.chars().next() {
         reader.step(c);

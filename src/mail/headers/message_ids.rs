@@ -1,11 +1,11 @@
 //! The MessageIds form (RFC 8621, 4.1.2.5).
 
-use crate::mail::fields::{unfolded, without_comments};
+use crate::mail::fields::{start_of_list, unfolded, without_comments};
 
 /// The ids of a field, without angle brackets, comments and white space. `None` when there is not
 /// one. Words between ids (RFC 5322, 4.5.4 knows phrases there) are passed over.
 pub fn as_message_ids(value: &[u8]) -> Option<Vec<String>> {
-    let text = unfolded(value);
+    let text = unfolded(start_of_list(value));
     let text = without_comments(&text);
     let mut ids = Vec::new();
     let mut rest: &str = &text;

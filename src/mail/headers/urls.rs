@@ -1,11 +1,11 @@
 //! The URLs form (RFC 8621, 4.1.2.7; RFC 2369, 2).
 
-use crate::mail::fields::unfolded;
+use crate::mail::fields::{start_of_list, unfolded};
 
 /// The URLs of a field, without angle brackets and comments. `None` when there is not one, as in
 /// `List-Post: NO`.
 pub fn as_urls(value: &[u8]) -> Option<Vec<String>> {
-    let text = unfolded(value);
+    let text = unfolded(start_of_list(value));
     let mut urls = Vec::new();
     let mut depth = 0u32;
     let mut url: Option<String> = None;

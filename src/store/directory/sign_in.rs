@@ -76,7 +76,7 @@ impl SignIn {
     /// Signs in with an address and a password.
     pub async fn with_password(&self, name: &str, given: &str, from: IpAddr) -> Result<Login, SignInError> {
         let Ok(address) = Address::parse(name) else {
-            return self.refuse(name, from).await;
+            return self.refuse("", from).await;
         };
         let name = address.to_string();
         let mut snapshot = self.store.read().await?;
@@ -88,7 +88,9 @@ impl SignIn {
         {
             return Ok(data.login.clone());
         }
-        self.check_failures(&name, from).await?;
+        // A new password begins with a clean sheet: who has just got one may use it at once.
+        let tried = format!("{name} {}", found.as_ref().map_or(0, |data| data.login.version));
+        self.check_failures(&tried, from).await?;
         let Ok(_place) = self.waiting.try_acquire() else { return Err(SignInError::Busy) };
         let Ok(_turn) = self.verifying.acquire().await else { return Err(SignInError::Busy) };
         let stored = found.as_ref().map(|data| data.password_hash.clone());
@@ -103,7 +105,7 @@ impl SignIn {
                 self.cache.remember_verified(key, verified, REMEMBERED_MS).await;
                 Ok(data.login)
             }
-            None => self.refuse(&name, from).await,
+            None => self.refuse(&tried, from).await,
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::store::db::{Conn, sql};
 use crate::store::email::place::Placed;
-use crate::store::email::trash::{self, Trash};
+use crate::store::email::trash::Trash;
 use crate::store::error::StoreError;
 use crate::store::mailbox::{self, Counts};
 use crate::store::tx::Tx;
@@ -42,12 +42,7 @@ pub type Move<'a> = (Option<&'a Placed>, Option<&'a Placed>);
 /// Brings thread counts and mailbox counters up to date with moves of Emails.
 pub async fn apply(tx: &mut Tx, moves: &[Move<'_>]) -> Result<ThreadFates, StoreError> {
     let account = tx.account();
-    let mut trash = Trash::load(tx, account).await?;
-    if trash.is_changing() {
-        // A recount that was cut short goes on with the next change of mail.
-        trash::recount_step(tx).await?;
-        trash = Trash::load(tx, account).await?;
-    }
+    let trash = Trash::load(tx, account).await?;
     let mut deltas: BTreeMap<Id, ThreadTallies> = BTreeMap::new();
     for (before, after) in moves {
         for (placed, sign) in [(before, -1), (after, 1)] {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::store::db::{Conn, sql};
-use crate::store::email::counters;
+use crate::store::email::{counters, trash};
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::store::value::Value;
@@ -131,6 +131,8 @@ pub struct Placement {
 
 /// Writes changes of mailboxes and keywords, with everything that follows from them.
 pub async fn place(tx: &mut Tx, placements: &[Placement]) -> Result<(), StoreError> {
+    // Before anything moves: a recount reads the memberships, and what moves below is added to it.
+    trash::go_on(tx).await?;
     write_memberships(tx, placements).await?;
     write_keywords(tx, placements).await?;
     let moves: Vec<counters::Move<'_>> =

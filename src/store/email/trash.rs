@@ -73,10 +73,19 @@ pub async fn changed(tx: &mut Tx, old: Option<Id>) -> Result<(), StoreError> {
 
 /// Brings a recount to its end, if one is under way, with other work in between.
 pub async fn finish_recount(store: &Store, account: AccountId) -> Result<(), StoreError> {
-    let trash = Trash::load(&mut *store.read().await?, account).await?;
+    let trash = Trash::load(&mut store.read().await?, account).await?;
     if trash.is_changing() {
         let step = async move |tx: &mut Tx| recount_step(tx).await;
         while store.write_in_background(account, step).await? {}
+    }
+    Ok(())
+}
+
+/// A recount that was cut short goes on with the next change of mail, before that change.
+pub async fn go_on(tx: &mut Tx) -> Result<(), StoreError> {
+    let account = tx.account();
+    if Trash::load(tx, account).await?.is_changing() {
+        recount_step(tx).await?;
     }
     Ok(())
 }
@@ -230,12 +239,13 @@ mod tests {
         assert_eq!(kept(conn, account).await, counted(conn, account).await);
 
         let is_changing =
-            async || Trash::load(&mut *store.read().await.unwrap(), account).await.unwrap().is_changing();
+            async || Trash::load(&mut store.read().await.unwrap(), account).await.unwrap().is_changing();
         let to_archive = async move |tx: &mut Tx| set_trash(tx, Some(archive)).await;
         store.write(account, to_archive).await.unwrap();
         assert!(is_changing().await, "1,400 threads were counted in one transaction");
-        // A change of mail in between, at both ends of the recount, and another change of the trash.
-        let seen: Vec<Id> = [0, 1, 4_000, 4_195].map(|place| ids[place]).to_vec();
+        // A change of mail in between, at both ends of the recount and in the step that it brings
+        // about, and another change of the trash.
+        let seen: Vec<Id> = [0, 1, 1_799, 1_806, 1_810, 4_000, 4_195].map(|place| ids[place]).to_vec();
         let unit = async move |tx: &mut Tx| {
             let found = placements(tx, account, &seen).await?;
             let moves: Vec<Placement> = found

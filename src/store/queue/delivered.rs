@@ -78,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_delivery_is_first_once_for_two_weeks() {
-        assert!(KEPT_MS >= 14 * 86_400_000, "a retry may come as late as that");
+        const { assert!(KEPT_MS >= 14 * 86_400_000, "a retry may come as late as that") };
         let fixture = Fixture::new().await;
         let store = &fixture.store;
         let alice = fixture.account("alice@example.test").await.account;
