@@ -95,7 +95,8 @@ create table mailbox_subscription (
   primary key (account_id, mailbox_id, login_id)
 ) strict, without rowid;
 
--- The immutable part of an Email. `list_properties` is JSON ready to be copied into answers.
+-- The immutable part of an Email. `list_properties` is JSON values, one a line, ready to be copied
+-- into answers.
 create table email (
   account_id integer not null,
   id integer not null,

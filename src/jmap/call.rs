@@ -24,7 +24,7 @@ pub struct Jmap {
     pub blobs: Blobs,
     /// Full text.
     pub index: Index,
-    /// Rate counters.
+    /// Immutable data of Emails, and rate counters.
     pub cache: Cache,
     /// Name of this server in Message-IDs and Received lines.
     pub hostname: std::sync::Arc<str>,

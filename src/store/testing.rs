@@ -107,4 +107,15 @@ pub async fn fill(store: &Store, account: AccountId, filling: Filling) -> Vec<Id
     (0..filling.emails).map(|number| Id(first + number * 4_194_304)).collect()
 }
 
-const LIST_PROPERTIES: &str = r#"{"messageId":["one-of-many@example.test"],"inReplyTo":null,"references":null,"sender":null,"from":[{"name":"Alice Example","email":"alice@example.test"}],"to":[{"name":"Bob Example","email":"bob@example.test"}],"cc":null,"bcc":null,"replyTo":null,"subject":"Minutes of the meeting and what is to be done until the next","sentAt":"2024-01-01T00:00:00Z","preview":"Dear all, thank you for coming. Here is what we have agreed on, and who does what until we meet again. Please tell me if I have forgotten anything, or if you cannot do your part in time."}"#;
+const LIST_PROPERTIES: &str = r#"["one-of-many@example.test"]
+null
+null
+null
+[{"name":"Alice Example","email":"alice@example.test"}]
+[{"name":"Bob Example","email":"bob@example.test"}]
+null
+null
+null
+"Minutes of the meeting and what is to be done until the next"
+"2024-01-01T00:00:00Z"
+"Dear all, thank you for coming. Here is what we have agreed on, and who does what until we meet again. Please tell me if I have forgotten anything, or if you cannot do your part in time.""#;

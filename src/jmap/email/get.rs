@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
+use crate::cache::{Cache, Space};
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::email::properties::Wanted;
@@ -17,17 +18,21 @@ use crate::mail::list_properties::StoredProperties;
 use crate::mail::structure::Structure;
 use crate::store::blob::Reader;
 use crate::store::change::state_of;
+use crate::store::db::Conn;
 use crate::store::email::place::{Placed, placements};
 use crate::store::email::read::{self, EmailRow};
 use crate::store::error::StoreError;
 use crate::types::blob_id::{BlobHash, BlobId};
-use crate::types::id::Id;
+use crate::types::id::{AccountId, Id};
 use crate::types::object_type::ObjectType;
 
 /// Messages whose octets are in memory at a time, at the most.
 const MESSAGES_AT_ONCE: usize = 16;
 /// Octets of messages in memory at a time; a larger message is read alone.
 const OCTETS_AT_ONCE: i64 = 32 << 20;
+
+/// Emails that one call puts into the cache, at the most.
+const REMEMBERED_AT_ONCE: usize = 256;
 
 /// Cuts Emails into runs whose messages can be in memory together.
 pub fn runs(rows: &[EmailRow]) -> impl Iterator<Item = &[EmailRow]> {
@@ -64,14 +69,12 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
         }
     };
     let ids: Vec<Id> = shown.iter().filter_map(|id| id.parse().ok()).collect();
-    let rows = read::rows(&mut snapshot, account, &ids).await?;
+    // What an Email is never changes and may be remembered; that it is there is asked every time.
+    let placed = placements(&mut snapshot, account, &ids).await?;
+    let there: Vec<Id> = placed.iter().map(|placed| placed.email_id).collect();
+    let places: HashMap<Id, Placed> = placed.into_iter().map(|placed| (placed.email_id, placed)).collect();
+    let rows = remembered_rows(&call.jmap.cache, &mut snapshot, account, &there).await?;
     let mut by_id: HashMap<Id, EmailRow> = rows.into_iter().map(|row| (row.id, row)).collect();
-    let places: HashMap<Id, Placed> = if wanted.needs_place() {
-        let placed = placements(&mut snapshot, account, &ids).await?;
-        placed.into_iter().map(|placed| (placed.email_id, placed)).collect()
-    } else {
-        HashMap::new()
-    };
     let structures = if wanted.needs_structure() {
         read::structures(&mut snapshot, account, &ids).await?
     } else {
@@ -132,6 +135,34 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
     Ok(Body::Text(out))
 }
 
+/// The rows of Emails that are there, from the cache as far as it has them.
+async fn remembered_rows(
+    cache: &Cache,
+    conn: &mut Conn,
+    account: AccountId,
+    ids: &[Id],
+) -> Result<Vec<EmailRow>, StoreError> {
+    let mut rows = Vec::with_capacity(ids.len());
+    let mut unknown = Vec::new();
+    for (id, kept) in ids.iter().zip(cache.get_many(Space::Email, account, ids).await) {
+        match kept.and_then(|kept| EmailRow::from_bytes(*id, &kept)) {
+            Some(row) => rows.push(row),
+            None => unknown.push(*id),
+        }
+    }
+    if !unknown.is_empty() {
+        let read = read::rows(conn, account, &unknown).await?;
+        // A few at a time are what is looked at again; a client that reads all of its mail would
+        // only push that out.
+        if unknown.len() <= REMEMBERED_AT_ONCE {
+            let kept = read.iter().map(|row| (row.id, row.to_bytes())).collect();
+            cache.put_many(Space::Email, account, kept).await;
+        }
+        rows.extend(read);
+    }
+    Ok(rows)
+}
+
 /// Writes a stored Email at the end of `out`. `placed` and `raw` are needed where what is wanted
 /// needs them.
 pub(super) fn write_email(
@@ -147,8 +178,8 @@ pub(super) fn write_email(
     };
     let structure =
         structure.map(Structure::from_json).transpose().map_err(|error| corrupt("structure", &error))?;
-    let list =
-        StoredProperties::read(&row.list_properties).map_err(|error| corrupt("list_properties", &error))?;
+    let list = StoredProperties::read(&row.list_properties)
+        .ok_or_else(|| corrupt("list_properties", &"its lines"))?;
     let source = Source {
         blob_id: &BlobId::whole(row.blob_hash),
         raw: raw.map_or(&[], |raw| raw.as_ref()),
@@ -170,4 +201,43 @@ pub(super) fn write_email(
 pub async fn changes(call: &mut Call<'_>, arguments: Arguments) -> MethodResult {
     let answer = standard::changes::changes(call, arguments, ObjectType::Email, |id| id.to_string()).await?;
     Ok(answer.into_body())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::cache::Space;
+    use crate::jmap::fixture::Fixture;
+    use crate::store::email::read::EmailRow;
+    use crate::types::id::Id;
+
+    #[tokio::test]
+    async fn what_an_email_is_comes_from_the_cache_and_that_it_is_there_does_not() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let (cache, account) = (&fixture.jmap.cache, user.caller.accounts[0].id);
+        let shown = user.email(b"Subject: a\r\n\r\n", json!({})).await;
+        let id: Id = shown.parse().unwrap();
+        let get = async || {
+            user.call("Email/get", json!({"ids": [shown], "properties": ["subject", "size", "keywords"]}))
+                .await
+        };
+        let first = get().await;
+        assert_eq!(first["list"], json!([{"id": shown, "subject": "a", "size": 14, "keywords": {}}]));
+        let kept = cache.get_many(Space::Email, account, &[id]).await[0].clone().unwrap();
+        let mut row = EmailRow::from_bytes(id, &kept).unwrap();
+        assert_eq!(EmailRow::from_bytes(id, &kept[..20]), None);
+        // Told from here on, so that it can be seen; keywords are never remembered.
+        row.size = 15;
+        cache.put_many(Space::Email, account, vec![(id, row.to_bytes())]).await;
+        user.call("Email/set", json!({"update": {&shown: {"keywords/$seen": true}}})).await;
+        let second = get().await;
+        assert_eq!(
+            second["list"],
+            json!([{"id": shown, "subject": "a", "size": 15, "keywords": {"$seen": true}}])
+        );
+        user.call("Email/set", json!({"destroy": [shown]})).await;
+        assert_eq!(get().await["notFound"], json!([shown]));
+    }
 }

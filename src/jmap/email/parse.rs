@@ -83,8 +83,8 @@ fn view(wanted: &Wanted, blob_id: &BlobId, raw: &[u8]) -> Option<String> {
         return None;
     }
     let parsed = parse_message(raw);
-    let list = ListProperties::of(&parsed).to_json();
-    let list = StoredProperties::read(&list).ok()?;
+    let list = ListProperties::of(&parsed).to_lines();
+    let list = StoredProperties::read(&list)?;
     let source = Source {
         blob_id,
         raw,

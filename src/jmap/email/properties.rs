@@ -109,11 +109,6 @@ impl Wanted {
         })
     }
 
-    /// Whether mailboxes or keywords are wanted.
-    pub fn needs_place(&self) -> bool {
-        self.properties.iter().any(|property| matches!(property, Property::Place(_)))
-    }
-
     /// Whether the structure is.
     pub fn needs_structure(&self) -> bool {
         self.properties.iter().any(|property| {

@@ -33,7 +33,7 @@ pub struct NewEmail {
     pub to_key: String,
     /// Of the base subject.
     pub subject_key: String,
-    /// JSON ready to be copied into answers.
+    /// JSON values ready to be copied into answers.
     pub list_properties: String,
     /// The parsed structure.
     pub structure: String,
@@ -57,7 +57,7 @@ impl NewEmail {
             from_key: first_key(&headers.from),
             to_key: first_key(&headers.to),
             subject_key: subject_key(headers.subject.as_deref().unwrap_or_default()),
-            list_properties: ListProperties::of(parsed).to_json(),
+            list_properties: ListProperties::of(parsed).to_lines(),
             structure: parsed.structure.to_json(),
             message_id_hashes: parsed.thread_keys.message_id_hashes.clone(),
             subject_hash: parsed.thread_keys.subject_hash,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+
 use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
 use crate::types::blob_id::BlobHash;
@@ -22,8 +24,40 @@ pub struct EmailRow {
     pub received_at: i64,
     /// RFC 8621, 4.1.4.
     pub has_attachment: bool,
-    /// JSON ready to be copied into answers.
+    /// JSON values ready to be copied into answers, as `mail::list_properties` keeps them.
     pub list_properties: String,
+}
+
+/// Octets of what stands before the list properties in the kept form.
+const KEPT_HEAD: usize = 32 + 3 * 8 + 1;
+
+impl EmailRow {
+    /// As the cache keeps it, with the id as its key.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = Vec::with_capacity(KEPT_HEAD + self.list_properties.len());
+        out.extend_from_slice(&self.blob_hash.0);
+        for number in [self.thread_id.0, self.size, self.received_at] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.push(u8::from(self.has_attachment));
+        out.extend_from_slice(self.list_properties.as_bytes());
+        out.into()
+    }
+
+    /// What `to_bytes` has made; `None` for anything else.
+    pub fn from_bytes(id: Id, kept: &[u8]) -> Option<EmailRow> {
+        let (head, list_properties) = kept.split_at_checked(KEPT_HEAD)?;
+        let number = |at: usize| Some(i64::from_be_bytes(head.get(at..at + 8)?.try_into().ok()?));
+        Some(EmailRow {
+            id,
+            blob_hash: BlobHash(head[..32].try_into().ok()?),
+            thread_id: Id(number(32)?),
+            size: number(40)?,
+            received_at: number(48)?,
+            has_attachment: head[56] != 0,
+            list_properties: std::str::from_utf8(list_properties).ok()?.to_owned(),
+        })
+    }
 }
 
 /// The Emails of these ids, as far as they exist, in no order.
