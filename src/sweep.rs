@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::Blobs;
 use crate::store::Store;
 use crate::store::directory::{DirectoryError, removal};
+use crate::store::email::trash;
 use crate::store::error::StoreError;
 use crate::store::queue::delivered;
 use crate::store::{change, cluster};
@@ -59,7 +60,8 @@ async fn finish_removals(store: &Store) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-/// Trims the change log and the record of deliveries of every account.
+/// Of every account: trims the change log and the record of deliveries, and ends a recount that was
+/// cut short.
 pub async fn sweep_accounts(store: &Store, keep_changes: Duration) -> Result<(), StoreError> {
     let before_ms = store.clock().now_ms() - keep_changes.as_millis() as i64;
     let mut after = AccountId::default();
@@ -70,6 +72,7 @@ pub async fn sweep_accounts(store: &Store, keep_changes: Duration) -> Result<(),
         let Some(last) = accounts.last() else { return Ok(()) };
         after = last.id;
         for account in &accounts {
+            trash::finish_recount(store, account.id).await?;
             while change::trim(store, account.id, before_ms).await? {}
             while delivered::trim(store, account.id).await? {}
         }
@@ -89,7 +92,7 @@ mod tests {
 
     async fn add_mailbox(store: &Store, account: AccountId, name: &'static str) {
         let unit = async move |tx: &mut Tx| {
-            let new = NewMailbox { parent_id: Id(0), name, role: None, sort_order: 0, is_subscribed: true };
+            let new = NewMailbox { parent_id: Id(0), name, role: None, sort_order: 0 };
             insert(tx, &new).await
         };
         store.write(account, unit).await.unwrap();

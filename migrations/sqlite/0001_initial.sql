@@ -22,6 +22,7 @@ create table account (
   quota_bytes integer not null default 0,
   used_bytes integer not null default 0,
   used_emails integer not null default 0,
+  used_threads integer not null default 0,
   removed_at integer not null default 0
 ) strict;
 create index account_removed on account (removed_at) where removed_at > 0;
@@ -75,7 +76,6 @@ create table mailbox (
   name text not null,
   role text,
   sort_order integer not null,
-  is_subscribed integer not null,
   total_emails integer not null default 0,
   unread_emails integer not null default 0,
   total_threads integer not null default 0,
@@ -84,6 +84,16 @@ create table mailbox (
   unique (account_id, parent_id, name)
 ) strict, without rowid;
 create unique index mailbox_role on mailbox (account_id, role) where role is not null;
+
+-- What a login has said on whether it wants to see a mailbox. Without a row, the owner of the account
+-- does and nobody else.
+create table mailbox_subscription (
+  account_id integer not null,
+  mailbox_id integer not null,
+  login_id integer not null,
+  is_subscribed integer not null,
+  primary key (account_id, mailbox_id, login_id)
+) strict, without rowid;
 
 -- The immutable part of an Email. `list_properties` is JSON ready to be copied into answers.
 create table email (
@@ -149,6 +159,15 @@ create table thread_mailbox (
   primary key (account_id, thread_id, mailbox_id)
 ) strict, without rowid;
 create index thread_mailbox_mailbox on thread_mailbox (account_id, mailbox_id, thread_id, total, unread);
+
+-- Only while the trash has changed and not all threads have been counted anew: threads from
+-- from_thread on, up to the next row's, are still counted with trash_id as the trash (0: none).
+create table trash_recount (
+  account_id integer not null,
+  from_thread integer not null,
+  trash_id integer not null,
+  primary key (account_id, from_thread)
+) strict, without rowid;
 
 -- (Message-ID, base subject) -> thread, for ids seen and ids only referred to.
 create table thread_key (

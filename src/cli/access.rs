@@ -15,8 +15,10 @@ pub enum AccessCommand {
         after_help = "Example:\n  postrider access grant alice@example.org sales@example.org --read-only"
     )]
     Grant {
+        /// The address of the one who signs in
         #[arg(value_parser = argument::address)]
         login: String,
+        /// The address of the account that is used
         #[arg(value_parser = argument::address)]
         account: String,
         /// It may read, but change and send nothing
@@ -33,8 +35,10 @@ pub enum AccessCommand {
     /// Take the right away
     #[command(after_help = "Example:\n  postrider access revoke alice@example.org sales@example.org")]
     Revoke {
+        /// The address of the one who signs in
         #[arg(value_parser = argument::address)]
         login: String,
+        /// The address of the account that is used
         #[arg(value_parser = argument::address)]
         account: String,
     },

@@ -17,6 +17,7 @@ pub enum AccountCommand {
                       postrider account add alice@example.org --password-stdin < password.txt\n  \
                       postrider account add bob@example.org --quota 10GB")]
     Add {
+        /// The account's address, such as alice@example.org
         #[arg(value_parser = argument::address)]
         address: String,
         #[command(flatten)]
@@ -38,12 +39,14 @@ pub enum AccountCommand {
     /// Remove an account with all its mail
     #[command(after_help = "Example:\n  postrider account remove alice@example.org")]
     Remove {
+        /// The account's address, such as alice@example.org
         #[arg(value_parser = argument::address)]
         address: String,
     },
     /// Set the password of an account; without one given, it is made up
     #[command(after_help = "Example:\n  postrider account password alice@example.org --password-stdin")]
     Password {
+        /// The account's address, such as alice@example.org
         #[arg(value_parser = argument::address)]
         address: String,
         #[command(flatten)]
@@ -56,6 +59,7 @@ pub enum AccountCommand {
     #[command(after_help = "Examples:\n  postrider account quota alice@example.org 10GB\n  \
                       postrider account quota alice@example.org none")]
     Quota {
+        /// The account's address, such as alice@example.org
         #[arg(value_parser = argument::address)]
         address: String,
         /// A size such as 10GB, or none

@@ -14,8 +14,10 @@ pub enum AliasCommand {
     #[command(after_help = "Examples:\n  postrider alias add info@example.org alice@example.org\n  \
                       postrider alias add team@example.org alice@example.org bob@example.org")]
     Add {
+        /// The further address, such as info@example.org
         #[arg(value_parser = argument::address)]
         alias: String,
+        /// The accounts that get its mail
         #[arg(required = true, value_parser = argument::address)]
         accounts: Vec<String>,
     },
@@ -29,6 +31,7 @@ pub enum AliasCommand {
     /// Remove an alias
     #[command(after_help = "Example:\n  postrider alias remove info@example.org")]
     Remove {
+        /// The further address, such as info@example.org
         #[arg(value_parser = argument::address)]
         alias: String,
     },

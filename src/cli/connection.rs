@@ -10,6 +10,7 @@ use crate::cli::output::{Failure, print};
 use crate::cli::request::{AdminError, AdminRequest, AdminResponse};
 use crate::cli::socket::AdminClient;
 use crate::config::Config;
+use crate::config::engine::DatabaseUrl;
 use crate::store::Store;
 use crate::types::clock::Clock;
 
@@ -27,9 +28,17 @@ pub enum Admin {
 
 impl Admin {
     /// Finds the server of the data folder; when there is none, takes the folder's lock and opens
-    /// the store itself.
-    pub async fn open(config: &Config) -> Result<Admin, Failure> {
+    /// the store itself. Where there is no store yet, one is made only when `may_begin`.
+    pub async fn open(config: &Config, may_begin: bool) -> Result<Admin, Failure> {
         let folder = config.data.display();
+        let DatabaseUrl::Sqlite(database) = &config.database_url;
+        if !may_begin && !database.exists() {
+            return Err(Failure::new(format!(
+                "there is no mail store in {folder} yet ({} is missing); set `data` or POSTRIDER_DATA to the folder \
+                 of the server, or begin with: postrider domain add example.org",
+                database.display()
+            )));
+        }
         let mut waited = Duration::ZERO;
         loop {
             match DataLock::take(&config.data) {

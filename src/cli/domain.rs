@@ -23,6 +23,7 @@ pub enum DomainCommand {
     /// Print the DNS records of a domain again
     #[command(after_help = "Example:\n  postrider domain show example.org")]
     Show {
+        /// Such as example.org
         #[arg(value_parser = argument::domain)]
         domain: String,
         /// Print JSON
@@ -32,6 +33,7 @@ pub enum DomainCommand {
     /// Stop accepting mail for a domain; it must have no accounts or aliases any more
     #[command(after_help = "Example:\n  postrider domain remove example.org")]
     Remove {
+        /// Such as example.org
         #[arg(value_parser = argument::domain)]
         domain: String,
     },
@@ -40,6 +42,7 @@ pub enum DomainCommand {
 /// `domain add`.
 #[derive(Args, Debug)]
 pub struct AddArgs {
+    /// Such as example.org
     #[arg(value_parser = argument::domain)]
     domain: String,
     /// The account that gets mail to postmaster; else the first account added to the domain

@@ -38,14 +38,17 @@ use crate::config::settings::Settings;
 /// What follows the help of `postrider` itself.
 const EXAMPLES: &str = "\
 Examples:
-  postrider demo                                 try it: a server with two accounts and some mail
-  postrider domain add example.org               accept mail for a domain
-  postrider account add alice@example.org        add an account
-  postrider                                      run the server, as does: postrider serve
-  postrider import alice@example.org ~/Maildir   bring old mail along
+  postrider demo                           try it: two accounts and some mail
+  postrider domain add example.org         accept mail for a domain
+  postrider account add alice@example.org  add an account
+  postrider                                run the server (or: postrider serve)
+  postrider import alice@example.org ~/Maildir
+                                           bring old mail along
 
-Settings come from postrider.toml and from variables such as POSTRIDER_HTTP_LISTEN; `postrider config`
-shows them all. Commands work while the server runs. Exit codes: 0 done, 1 failed, 2 asked wrongly.";
+Settings come from postrider.toml and from variables such as
+POSTRIDER_HTTP_LISTEN; `postrider config` shows them all.
+Commands work while the server runs.
+Exit codes: 0 done, 1 failed, 2 asked wrongly.";
 
 /// The command line.
 #[derive(Parser, Debug)]
@@ -112,6 +115,14 @@ enum AdminCommand {
     Queue(queue::QueueCommand),
 }
 
+impl AdminCommand {
+    /// Whether the command makes sense where no server ever ran: the first domain can be added
+    /// before the first start. Any other command there has the wrong folder.
+    fn may_begin(&self) -> bool {
+        matches!(self, AdminCommand::Domain(domain::DomainCommand::Add(_)))
+    }
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -140,7 +151,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Config(args) => show_config::run(args, &settings),
         Command::Admin(command) => {
             logging::start(config.log_format, "warn");
-            let mut admin = Admin::open(&config).await?;
+            let mut admin = Admin::open(&config, command.may_begin()).await?;
             let outcome = run_admin(command, &mut admin, &config).await;
             admin.close().await;
             outcome

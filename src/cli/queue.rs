@@ -28,7 +28,7 @@ pub enum QueueCommand {
     /// Show one entry with the headers of its message
     #[command(after_help = "Example:\n  postrider queue show a2b3c4d5e6f7g")]
     Show {
-        /// As `queue list` shows it
+        /// The entry, or its message, as `queue list`, the logs and SMTP replies show it
         id: String,
         /// Print JSON
         #[arg(long)]
@@ -37,13 +37,13 @@ pub enum QueueCommand {
     /// Try an entry now
     #[command(after_help = "Example:\n  postrider queue retry a2b3c4d5e6f7g")]
     Retry {
-        /// As `queue list` shows it
+        /// The entry, or its message, as `queue list`, the logs and SMTP replies show it
         id: String,
     },
     /// Remove an entry: its message is not filed or sent, and nobody is told
     #[command(after_help = "Example:\n  postrider queue drop a2b3c4d5e6f7g")]
     Drop {
-        /// As `queue list` shows it
+        /// The entry, or its message, as `queue list`, the logs and SMTP replies show it
         id: String,
     },
 }
@@ -56,10 +56,11 @@ pub async fn run(command: QueueCommand, admin: &mut Admin) -> Result<(), Failure
                 AdminResponse::Queue(rows) => print_rows(
                     &rows,
                     json,
-                    ["ID", "QUEUE", "STATE", "FROM", "TO", "SIZE", "TRIES", "NEXT", "REASON"],
+                    ["ID", "MESSAGE", "QUEUE", "STATE", "FROM", "TO", "SIZE", "TRIES", "NEXT", "REASON"],
                     |row| {
                         [
                             row.id.clone(),
+                            row.message.clone(),
                             name_of(row.queue).to_owned(),
                             row.state.clone(),
                             format!("<{}>", row.sender),
@@ -96,8 +97,9 @@ fn name_of(queue: QueueName) -> &'static str {
 fn shown(item: &QueueItem) -> String {
     let row = &item.row;
     let mut text = format!(
-        "id        {}\nqueue     {}, {}\nfrom      <{}>\n",
+        "id        {}\nmessage   {}\nqueue     {}, {}\nfrom      <{}>\n",
         row.id,
+        row.message,
         name_of(row.queue),
         row.state,
         row.sender

@@ -230,6 +230,8 @@ pub struct TokenRow {
 #[serde(rename_all = "camelCase")]
 pub struct QueueRow {
     pub id: String,
+    /// The id of the message in SMTP replies, Received fields and logs.
+    pub message: String,
     pub queue: QueueName,
     /// `waiting`, `claimed` or `failed`.
     pub state: String,

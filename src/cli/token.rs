@@ -15,6 +15,7 @@ pub enum TokenCommand {
     /// Make a token for a login; it is shown this once
     #[command(after_help = "Example:\n  postrider token add alice@example.org --name backup --expires 90d")]
     Add {
+        /// The address of the one who signs in with it
         #[arg(value_parser = argument::address)]
         login: String,
         /// What it is for
@@ -30,6 +31,7 @@ pub enum TokenCommand {
     /// List the tokens of a login, or of all
     #[command(after_help = "Example:\n  postrider token list alice@example.org --json")]
     List {
+        /// Only the tokens of this address
         #[arg(value_parser = argument::address)]
         login: Option<String>,
         /// Print JSON

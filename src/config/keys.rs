@@ -1,5 +1,8 @@
 //! The one list of configuration keys: name, default, meaning.
 
+use crate::types::duration::parse_duration;
+use crate::types::size::parse_size;
+
 /// Every environment variable of ours starts so.
 pub const VARIABLE_PREFIX: &str = "POSTRIDER_";
 
@@ -18,6 +21,18 @@ impl Key {
     /// The environment variable that overrides the key.
     pub fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.name.to_ascii_uppercase())
+    }
+
+    /// Whether the file may give a bare number: where the default is a count, a size, a span of
+    /// time, or `none` of them.
+    pub fn takes_number(&self) -> bool {
+        let default = self.default;
+        default == "none" || parse_size(default).is_some() || parse_duration(default).is_some()
+    }
+
+    /// Whether the file may give a bare `true` or `false`.
+    pub fn takes_truth(&self) -> bool {
+        matches!(self.default, "true" | "false")
     }
 }
 
@@ -58,7 +73,7 @@ pub const KEYS: &[Key] = &[
     key(
         "relay",
         "",
-        "`smtp://[user:password@]host:port`: all outgoing mail goes there instead of to MX hosts",
+        "`smtp://[user:password@]host:port`, or `smtps://` for TLS from the start: all outgoing mail goes there instead of to MX hosts",
     ),
     key("mx_port", "25", "Port of other mail servers; anything but 25 is for closed networks and tests"),
     key("retry_first", "5m", "Wait before the second try of a delivery; later waits grow from it"),

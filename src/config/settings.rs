@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::ConfigError;
-use crate::config::keys::{KEYS, VARIABLE_PREFIX, key_of, nearest};
+use crate::config::keys::{KEYS, Key, VARIABLE_PREFIX, key_of, nearest};
 
 /// The file that is read when no other is named, if it is there.
 pub const DEFAULT_FILE: &str = "postrider.toml";
@@ -116,7 +116,7 @@ impl Settings {
                 continue;
             };
             let origin = Origin::File(file.to_owned(), line);
-            match plain_text(value.get_ref()) {
+            match plain_text(key, value.get_ref()) {
                 Some(value) => self.set(Setting { name: key.name, value, origin }),
                 None => {
                     let setting = Setting { name: key.name, value: String::new(), origin };
@@ -182,12 +182,13 @@ fn with_data(default: &str, data: &str) -> String {
     default.replace("{data}", data.strip_suffix('/').filter(|data| !data.is_empty()).unwrap_or(data))
 }
 
-/// A text, number, truth value, or a list of them, as it would stand in a variable.
-fn plain_text(value: &DeValue<'_>) -> Option<String> {
+/// A text or a list of texts, or a number or truth value where the key takes one, as it would stand
+/// in a variable.
+fn plain_text(key: &Key, value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.as_ref().to_owned()),
-        DeValue::Integer(number) => Some(number.as_str().to_owned()),
-        DeValue::Boolean(truth) => Some(truth.to_string()),
+        DeValue::Integer(number) if key.takes_number() => Some(number.as_str().to_owned()),
+        DeValue::Boolean(truth) if key.takes_truth() => Some(truth.to_string()),
         DeValue::Array(list) => {
             let entries: Option<Vec<&str>> = list.iter().map(|entry| entry.get_ref().as_str()).collect();
             entries.map(|entries| entries.join(","))
@@ -256,6 +257,13 @@ mod tests {
         assert!(told.starts_with("postrider.toml line 2: "), "{told}");
         let told = gather("data = 1979-05-27\n", &[]).expect_err("a date");
         assert_eq!(told, "postrider.toml line 1: `data`: give a text in quotes, such as \"…\"");
+        for wrong in ["data = 5\n", "relay = true\n", "max_upload_size = true\n", "dns = 53\n"] {
+            let told = gather(wrong, &[]).expect_err(wrong);
+            assert!(told.ends_with("give a text in quotes, such as \"…\""), "{told}");
+        }
+        for right in ["max_upload_size = 1000\n", "allow_plaintext_auth = true\n", "default_quota = 5\n"] {
+            gather(right, &[]).expect(right);
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Relay {
     pub port: u16,
     /// User and password for AUTH.
     pub login: Option<(String, Secret)>,
+    /// Whether TLS begins with the first octet (RFC 8314, 3.3) instead of with STARTTLS.
+    pub is_implicit_tls: bool,
 }
 
 /// How log lines are written.
@@ -133,21 +135,21 @@ pub fn dns(text: &str) -> Result<Dns, String> {
     })
 }
 
-/// `smtp://[user:password@]host[:port]`, or nothing. The value is not repeated in errors: it may
+/// `smtp://[user:password@]host[:port]`, or with `smtps`, or nothing. The value is not repeated in errors: it may
 /// hold a password.
 pub fn relay(text: &str) -> Result<Option<Relay>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong =
-        || "no address of a relay; give smtp://host:port or smtp://user:password@host:port".to_owned();
-    let rest = match text.split_once("://") {
-        Some(("smtp", rest)) => rest,
-        Some(("smtps", _)) => {
-            return Err(
-                "this build has smtp:// only; it starts TLS by itself when the relay offers it".to_owned()
-            );
-        }
+    let wrong = || {
+        "no address of a relay; give smtp://host:port or smtp://user:password@host:port, or smtps:// for TLS \
+         from the start"
+            .to_owned()
+    };
+    // RFC 8314, 7.3: 465 is the port with TLS from the first octet.
+    let (rest, is_implicit_tls, usual_port) = match text.split_once("://") {
+        Some(("smtp", rest)) => (rest, false, 25),
+        Some(("smtps", rest)) => (rest, true, 465),
         _ => return Err(wrong()),
     };
     let (login, host) = match rest.rsplit_once('@') {
@@ -163,12 +165,14 @@ pub fn relay(text: &str) -> Result<Option<Relay>, String> {
         None => None,
     };
     let (host, port) = split_port(host.strip_suffix('/').unwrap_or(host)).ok_or_else(wrong)?;
-    let port = port.map_or(Some(25), |port| port.parse().ok().filter(|port| *port != 0)).ok_or_else(wrong)?;
+    let port = port
+        .map_or(Some(usual_port), |port| port.parse().ok().filter(|port| *port != 0))
+        .ok_or_else(wrong)?;
     let host = match host.parse::<IpAddr>() {
         Ok(address) => address.to_string(),
         Err(_) => normalize_domain(host).ok_or_else(wrong)?,
     };
-    Ok(Some(Relay { host, port, login }))
+    Ok(Some(Relay { host, port, login, is_implicit_tls }))
 }
 
 /// Undoes `%41`; `None` when it is cut short or no UTF-8 (RFC 3986, 2.1).
@@ -294,17 +298,11 @@ mod tests {
         let plain = relay("smtp://[::1]:2525").ok().flatten().expect("a relay");
         assert_eq!((plain.host.as_str(), plain.port, plain.login), ("::1", 2525, None));
         let login = relay("smtp://a%40b.test:p@ss@relay.test").ok().flatten().expect("a relay");
-        assert_eq!((login.host.as_str(), login.port), ("relay.test", 25));
+        assert_eq!((login.host.as_str(), login.port, login.is_implicit_tls), ("relay.test", 25, false));
+        let implicit = relay("smtps://relay.test").ok().flatten().expect("a relay");
+        assert_eq!((implicit.port, implicit.is_implicit_tls), (465, true));
         assert_eq!(login.login, Some(("a@b.test".to_owned(), Secret::new("p@ss"))));
-        for text in [
-            "relay.test:25",
-            "smtp://",
-            "smtp://u@h",
-            "smtp://:p@h",
-            "smtp://u:%4@h",
-            "smtp://h:0",
-            "smtps://h",
-        ] {
+        for text in ["relay.test:25", "smtp://", "smtp://u@h", "smtp://:p@h", "smtp://u:%4@h", "smtp://h:0"] {
             let told = relay(text).expect_err(text);
             assert!(!told.contains("%4"), "{told}");
         }

@@ -1,30 +1,26 @@
 //! One try: the hosts of a destination one after the other, until one has answered for each
-//! recipient. One transaction for all recipients of the row.
+//! recipient. One transaction for all recipients of the row, over a connection that earlier mail left
+//! open where there is one.
 //!
 //! The lease is renewed, fence and all, right before DATA: who has lost it sends nothing.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Queue;
 use crate::deliver::Shared;
-use crate::deliver::destination::{Crowded, Place};
+use crate::deliver::connect;
+use crate::deliver::destination::{Crowded, Entry, Line, Place};
 use crate::deliver::message::{Signer, for_peer, has_utf8_header};
 use crate::deliver::report::Report;
 use crate::deliver::route::Hop;
 use crate::smtp::client::error::{ClientError, ErrorKind};
-use crate::smtp::client::tls::{TlsPolicy, TlsSettings};
 use crate::smtp::client::transaction::{OutgoingEnvelope, OutgoingRecipient as Recipient};
-use crate::smtp::client::{Client, ClientOptions};
 use crate::smtp::parameters::{Notify, OriginalRecipient, Ret};
 use crate::smtp::reply::EnhancedCode;
-use crate::smtp::sasl::Credentials;
 use crate::store::queue::claim::{self, LEASE_MS};
 use crate::store::queue::outgoing::OutgoingRow;
 use crate::types::address::normalize_domain;
@@ -67,6 +63,8 @@ enum Conversation {
     Next { said: Vec<Option<Report>>, why: Report, is_unreachable: bool },
     /// The message may have been taken although its answer was not heard: nobody else is asked.
     Unknown { said: Vec<Option<Report>>, why: Report },
+    /// The connection was one that earlier mail had used, and had ended meanwhile; nothing was said.
+    Stale,
     /// The lease was lost before DATA.
     Lost,
 }
@@ -91,21 +89,41 @@ pub async fn deliver(
             why_not = Some(less_final(why_not, unreachable(&hop.name, reply)));
             continue;
         }
-        let place = match stop.run_until_cancelled(shared.destinations.enter(&hop.name)).await {
+        let (mut kept, place) = match stop.run_until_cancelled(shared.destinations.enter(&hop.name)).await {
             None => return Tried::Stopped,
             Some(Err(crowded)) => return Tried::Crowded(crowded),
-            Some(Ok(place)) => Arc::new(place),
+            Some(Ok(Entry::Kept(line))) => {
+                let place = line.place.clone();
+                (Some(line), place)
+            }
+            Some(Ok(Entry::New(place))) => (None, place),
         };
         let mut is_unreachable = true;
-        for address in hop.addresses.iter().take(addresses_left) {
+        let mut addresses = hop.addresses.iter().take(addresses_left);
+        loop {
             let Some(Ok(worker)) = stop.run_until_cancelled(shared.workers.acquire()).await else {
                 return Tried::Stopped;
             };
-            addresses_left -= 1;
-            let conversation = converse(shared, parcel, &open, hop, *address, &place, stop).await;
+            let conversation = match kept.take() {
+                Some(line) => converse(shared, parcel, &open, hop, *line, stop).await,
+                None => {
+                    let Some(address) = addresses.next() else { break };
+                    addresses_left -= 1;
+                    match connect(shared, hop, *address, &place, stop).await {
+                        None => None,
+                        Some(Ok(line)) => converse(shared, parcel, &open, hop, line, stop).await,
+                        Some(Err(error)) => Some(Conversation::Next {
+                            said: vec![None; open.len()],
+                            why: session_failure(shared, hop, &error),
+                            is_unreachable: error.reply().is_none(),
+                        }),
+                    }
+                }
+            };
             drop(worker);
             match conversation {
                 None => return Tried::Stopped,
+                Some(Conversation::Stale) => {}
                 Some(Conversation::Lost) => return Tried::Lost,
                 Some(Conversation::Said(reports)) => {
                     said.extend(open.iter().map(|(place, _)| *place).zip(reports));
@@ -120,7 +138,7 @@ pub async fn deliver(
                 Some(Conversation::Next { said: known, why, is_unreachable: was_unreachable }) => {
                     settle(&mut said, &mut open, known);
                     is_unreachable &= was_unreachable;
-                    tracing::info!(row = %parcel.row.claim.id, host = hop.name, %address, reason = why.reply,
+                    tracing::info!(row = %parcel.row.claim.id, host = hop.name, reason = why.reply,
                         "a mail host did not take mail");
                     why_not = Some(less_final(why_not, why));
                     if open.is_empty() {
@@ -168,30 +186,33 @@ fn unreachable(host: &str, reply: String) -> Report {
     Report { host: Some(host.to_owned()), reply, ..Report::later(EnhancedCode(4, 4, 1), "") }
 }
 
-/// A connection, and a transaction over it. `None` when the process is to stop before anything was
-/// sent; a transaction that has begun is finished.
+/// Connects to an address. `None` when the process is to stop.
+async fn connect(
+    shared: &Shared,
+    hop: &Hop,
+    address: IpAddr,
+    place: &Arc<Place>,
+    stop: &CancellationToken,
+) -> Option<Result<Line, ClientError>> {
+    let connected = stop.run_until_cancelled(connect::connect(shared, hop, address)).await?;
+    metrics::counter!("postrider_delivery_connections_total",
+        "result" => if connected.is_ok() { "ok" } else { "failed" })
+    .increment(1);
+    Some(connected.map(|client| Line { client, place: place.clone(), messages: 0 }))
+}
+
+/// A transaction over a connection. `None` when the process is to stop before anything was sent; a
+/// transaction that has begun is finished.
 async fn converse(
     shared: &Arc<Shared>,
     parcel: &Parcel<'_>,
     open: &[(usize, OutgoingRecipient)],
     hop: &Hop,
-    address: IpAddr,
-    place: &Arc<Place>,
+    mut line: Line,
     stop: &CancellationToken,
 ) -> Option<Conversation> {
     let nothing_said = || vec![None; open.len()];
-    let connected = stop.run_until_cancelled(connect(shared, hop, address)).await?;
-    metrics::counter!("postrider_delivery_connections_total",
-        "result" => if connected.is_ok() { "ok" } else { "failed" })
-    .increment(1);
-    let mut client = match connected {
-        Ok(client) => client,
-        Err(error) => {
-            let why = session_failure(shared, hop, &error);
-            let is_unreachable = error.reply().is_none();
-            return Some(Conversation::Next { said: nothing_said(), why, is_unreachable });
-        }
-    };
+    let client = &mut line.client;
     let message = {
         let (message, signer) = (parcel.message.clone(), parcel.signer.cloned());
         let takes_eight_bit = client.capabilities().eight_bit_mime;
@@ -205,7 +226,7 @@ async fn converse(
                 let text = "The server takes 7 bits only, and the message cannot be converted";
                 let report =
                     Report { host: Some(hop.name.clone()), ..Report::failed(EnhancedCode(5, 6, 3), text) };
-                part(client, place.clone());
+                line.keep();
                 return Some(Conversation::Said(vec![report; open.len()]));
             }
             Err(error) => {
@@ -225,12 +246,21 @@ async fn converse(
     };
     match client.send(&envelope, &message, before_data).await {
         Ok(results) => {
-            part(client, place.clone());
-            Some(Conversation::Said(
-                results.iter().map(|result| Report::of_result(&hop.name, result)).collect(),
-            ))
+            let offers_dsn = client.capabilities().dsn;
+            let report = |result| Report { offers_dsn, ..Report::of_result(&hop.name, result) };
+            line.messages += 1;
+            line.keep();
+            Some(Conversation::Said(results.iter().map(report).collect()))
         }
         Err(failure) if matches!(failure.error.kind, ErrorKind::Aborted) => Some(Conversation::Lost),
+        // A server may end a connection between two messages, with 421 or without a word.
+        Err(failure)
+            if line.messages > 0
+                && !failure.error.after_final_dot
+                && failure.results.iter().all(Option::is_none) =>
+        {
+            Some(Conversation::Stale)
+        }
         Err(failure) => {
             let said = failure
                 .results
@@ -244,14 +274,6 @@ async fn converse(
             Some(Conversation::Next { said, why, is_unreachable: false })
         }
     }
-}
-
-/// Says good-bye without anybody waiting for it; the place is taken until then.
-fn part(client: Client<TcpStream>, place: Arc<Place>) {
-    tokio::spawn(async move {
-        client.quit().await;
-        drop(place);
-    });
 }
 
 /// What a failed connection means for the recipients.
@@ -274,59 +296,6 @@ fn session_failure(shared: &Shared, hop: &Hop, error: &ClientError) -> Report {
     };
     // A relay that refuses us is badly configured; no mail fails for it.
     if shared.settings.relay.is_some() { report.for_now() } else { report }
-}
-
-async fn connect(shared: &Shared, hop: &Hop, address: IpAddr) -> Result<Client<TcpStream>, ClientError> {
-    let options = options(shared, hop, address);
-    let stream = open_stream(shared, hop, address).await?;
-    match Client::start(stream, &options).await {
-        // RFC 7435: no encryption is better than no delivery, where nothing secret is at stake.
-        Err(ClientError { kind: ErrorKind::Tls(error), .. })
-            if matches!(options.tls, TlsPolicy::Opportunistic(_)) && options.credentials.is_none() =>
-        {
-            tracing::info!(host = hop.name, %error, "TLS failed; sending without");
-            let stream = open_stream(shared, hop, address).await?;
-            Client::start(stream, &ClientOptions { tls: TlsPolicy::Never, ..options }).await
-        }
-        other => other,
-    }
-}
-
-async fn open_stream(shared: &Shared, hop: &Hop, address: IpAddr) -> Result<TcpStream, ClientError> {
-    let failed = |kind| ClientError { kind, after_final_dot: false };
-    let within: Duration = shared.settings.connect_timeout;
-    let connecting = TcpStream::connect(SocketAddr::new(address, hop.port));
-    match tokio::time::timeout(within, connecting).await {
-        Ok(Ok(stream)) => {
-            // Commands are small; waiting for more of them would only make them late.
-            let _ = stream.set_nodelay(true);
-            Ok(stream)
-        }
-        Ok(Err(error)) => Err(failed(ErrorKind::Io(error))),
-        Err(_) => Err(failed(ErrorKind::TimedOut(within))),
-    }
-}
-
-fn options(shared: &Shared, hop: &Hop, address: IpAddr) -> ClientOptions {
-    let server_name = ServerName::try_from(hop.name.clone()).unwrap_or_else(|_| ServerName::from(address));
-    let login = shared.settings.relay.as_ref().and_then(|relay| relay.login.as_ref());
-    let tls = |config: &Arc<rustls::ClientConfig>| TlsSettings { config: config.clone(), server_name };
-    // A password goes over the network only to a host that has proved its name.
-    let is_here = address.to_canonical().is_loopback();
-    let tls = match login {
-        Some(_) if !is_here => TlsPolicy::Required(tls(&shared.verifying)),
-        _ => TlsPolicy::Opportunistic(tls(&shared.accepting_any)),
-    };
-    ClientOptions {
-        host_name: shared.settings.ourselves.host_name.clone(),
-        timeouts: shared.settings.timeouts.clone(),
-        tls,
-        credentials: login.map(|(login, password)| Credentials {
-            login: login.clone(),
-            password: password.reveal().to_owned(),
-        }),
-        allow_plaintext_auth: is_here,
-    }
 }
 
 fn envelope(

@@ -96,6 +96,7 @@ fn compose(
         envelope_id: row.envelope.env_id.as_deref(),
         arrival_ms: row.created_at,
         recipients: &recipients,
+        ret: row.envelope.ret,
         original: message,
     };
     let defaults =

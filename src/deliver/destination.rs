@@ -1,16 +1,20 @@
 //! How much one destination may have of this process.
 //!
-//! At most five connections to a host at once. Rows wait for one of them without holding a worker;
-//! when too many wait for the same host, the others are put back for a while, so that mail for
+//! At most five connections to a host at once. A connection whose transaction is over is kept for a
+//! moment, and the next mail for the host goes over it: what is due together travels together. Rows
+//! wait for a connection without holding a worker; when too many wait for the same host, the others are put back for a while, so that mail for
 //! everybody else is claimed. A host that could not be reached is left alone for a short time.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::smtp::client::Client;
 
 /// Connections to one host at once.
 const CONNECTIONS_PER_HOST: usize = 5;
@@ -19,6 +23,15 @@ const LONGEST_POSTPONE_MS: u32 = 60_000;
 const FIRST_POSTPONE_MS: u32 = 1_000;
 /// Hosts that are remembered before those without use are forgotten.
 const REMEMBERED_HOSTS: usize = 1_000;
+
+/// How long mail waits for a connection in use to become free before it opens one more.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a connection is kept open for the next mail.
+const LINGER: Duration = Duration::from_secs(2);
+/// Messages that go over one connection: servers have limits of their own, most above this.
+const MOST_MESSAGES: u32 = 50;
+/// How long is waited for good-byes when the process stops.
+const HANG_UP_WITHIN: Duration = Duration::from_millis(300);
 
 /// All hosts that mail goes to.
 #[derive(Debug)]
@@ -31,16 +44,90 @@ pub struct Destinations {
 
 #[derive(Debug)]
 struct Host {
-    connections: Arc<Semaphore>,
+    state: Mutex<HostState>,
+    /// Told when a connection is kept or has ended.
+    freed: Notify,
     waiting: AtomicUsize,
     postpone_ms: AtomicU32,
     unreachable: Mutex<Option<(Instant, String)>>,
 }
 
-/// Leave to open a connection to a host; the place is free again when it is dropped.
+#[derive(Debug, Default)]
+struct HostState {
+    /// Places that are taken, those of kept connections too.
+    taken: usize,
+    /// Open connections that nobody uses, with the number by which their end finds them.
+    kept: Vec<(u64, Line)>,
+    last_number: u64,
+}
+
+/// Leave to have a connection to a host open; the place is free again when it is dropped.
 #[derive(Debug)]
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    host: Arc<Host>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.host.state().taken -= 1;
+        self.host.freed.notify_waiters();
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Line {
+    /// Ready for a transaction.
+    pub client: Client<TcpStream>,
+    /// Its place among the connections to its host.
+    pub place: Arc<Place>,
+    /// Messages that have gone over it.
+    pub messages: u32,
+}
+
+impl Line {
+    /// Leaves the connection to the next mail for its host, or ends it when none comes in time.
+    pub fn keep(self) {
+        let host = self.place.host.clone();
+        if self.messages >= MOST_MESSAGES {
+            tokio::spawn(self.quit());
+            return;
+        }
+        let number = {
+            let mut state = host.state();
+            state.last_number += 1;
+            let number = state.last_number;
+            state.kept.push((number, self));
+            number
+        };
+        host.freed.notify_waiters();
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            let line = {
+                let mut state = host.state();
+                let at = state.kept.iter().position(|(kept, _)| *kept == number);
+                at.map(|at| state.kept.swap_remove(at).1)
+            };
+            if let Some(line) = line {
+                line.quit().await;
+            }
+        });
+    }
+
+    /// Says good-bye; the place is taken until then.
+    async fn quit(self) {
+        self.client.quit().await;
+        drop(self.place);
+    }
+}
+
+/// How mail gets to a host.
+#[derive(Debug)]
+pub enum Entry {
+    /// Over a connection that is open.
+    Kept(Box<Line>),
+    /// Over one that may be opened.
+    New(Arc<Place>),
 }
 
 /// Too many rows wait for the host already: put this one back for so long.
@@ -75,7 +162,8 @@ impl Destinations {
             hosts.retain(|_, host| Arc::strong_count(host) > 1 || host.unreachable().is_some());
         }
         let host = Arc::new(Host {
-            connections: Arc::new(Semaphore::new(self.connections)),
+            state: Mutex::default(),
+            freed: Notify::new(),
             waiting: AtomicUsize::new(0),
             postpone_ms: AtomicU32::new(FIRST_POSTPONE_MS),
             unreachable: Mutex::default(),
@@ -84,22 +172,43 @@ impl Destinations {
         host
     }
 
-    /// Waits for one of the connections to a host.
-    pub async fn enter(&self, name: &str) -> Result<Place, Crowded> {
+    /// Waits for one of the connections to a host: one that is kept; or the first; or one more when
+    /// none of those in use becomes free for a while.
+    pub async fn enter(&self, name: &str) -> Result<Entry, Crowded> {
         let host = self.host(name);
-        if let Ok(permit) = host.connections.clone().try_acquire_owned() {
-            return Ok(Place { _permit: permit });
+        let patient_until = Instant::now() + PATIENCE;
+        let mut waiting = None;
+        loop {
+            // Made before it is looked for a place: from here on no word is missed.
+            let freed = host.freed.notified();
+            let is_patient = Instant::now() < patient_until;
+            if let Some(entry) = host.try_enter(if is_patient { 1 } else { self.connections }) {
+                return Ok(entry);
+            }
+            if waiting.is_none() {
+                let before = host.waiting.fetch_add(1, Ordering::Relaxed);
+                waiting = Some(Waiting(&host.waiting));
+                if before >= self.most_waiting {
+                    return host.try_enter(self.connections).ok_or_else(|| host.crowded());
+                }
+            }
+            if is_patient {
+                let _ = tokio::time::timeout_at(patient_until, freed).await;
+            } else {
+                freed.await;
+            }
         }
-        let waiting = Waiting(&host.waiting);
-        if host.waiting.fetch_add(1, Ordering::Relaxed) >= self.most_waiting {
-            let postpone_ms = host.postpone_ms.load(Ordering::Relaxed);
-            let longer_ms = postpone_ms.saturating_mul(2).min(LONGEST_POSTPONE_MS);
-            host.postpone_ms.store(longer_ms, Ordering::Relaxed);
-            return Err(Crowded { postpone_ms: i64::from(postpone_ms) });
-        }
-        let permit = host.connections.clone().acquire_owned().await;
-        drop(waiting);
-        permit.map(|permit| Place { _permit: permit }).map_err(|_| Crowded { postpone_ms: 0 })
+    }
+
+    /// Ends all connections that are kept, as far as their hosts answer at once.
+    pub async fn hang_up(&self) {
+        let hosts: Vec<Arc<Host>> = {
+            let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            hosts.values().cloned().collect()
+        };
+        let lines = hosts.iter().flat_map(|host| std::mem::take(&mut host.state().kept));
+        let quits: Vec<_> = lines.map(|(_, line)| line.quit()).collect();
+        let _ = tokio::time::timeout(HANG_UP_WITHIN, futures_util::future::join_all(quits)).await;
     }
 
     /// What was reported of a host that was not reached a short time ago.
@@ -123,6 +232,30 @@ impl Destinations {
 }
 
 impl Host {
+    fn state(&self) -> MutexGuard<'_, HostState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A kept connection, or a place when fewer than `most` are taken.
+    fn try_enter(self: &Arc<Host>, most: usize) -> Option<Entry> {
+        let mut state = self.state();
+        if let Some((_, line)) = state.kept.pop() {
+            return Some(Entry::Kept(Box::new(line)));
+        }
+        if state.taken >= most {
+            return None;
+        }
+        state.taken += 1;
+        Some(Entry::New(Arc::new(Place { host: self.clone() })))
+    }
+
+    fn crowded(&self) -> Crowded {
+        let postpone_ms = self.postpone_ms.load(Ordering::Relaxed);
+        let longer_ms = postpone_ms.saturating_mul(2).min(LONGEST_POSTPONE_MS);
+        self.postpone_ms.store(longer_ms, Ordering::Relaxed);
+        Crowded { postpone_ms: i64::from(postpone_ms) }
+    }
+
     fn unreachable(&self) -> Option<String> {
         let unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
         unreachable.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, reply)| reply.clone())
@@ -133,20 +266,27 @@ impl Host {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    async fn place(destinations: &Destinations, name: &str) -> Result<Arc<Place>, Crowded> {
+        match destinations.enter(name).await? {
+            Entry::New(place) => Ok(place),
+            Entry::Kept(_) => panic!("nothing was kept"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_host_has_five_connections_and_a_short_queue() {
         let destinations = Arc::new(Destinations::new(100, 2, Duration::from_millis(100)));
         let mut places = Vec::new();
         for _ in 0..5 {
-            places.push(destinations.enter("mx.test").await.unwrap());
+            places.push(place(&destinations, "mx.test").await.unwrap());
         }
-        assert!(destinations.enter("other.test").await.is_ok());
+        assert!(place(&destinations, "other.test").await.is_ok());
         let wait = || {
             let destinations = destinations.clone();
-            tokio::spawn(async move { destinations.enter("mx.test").await.is_ok() })
+            tokio::spawn(async move { place(&destinations, "mx.test").await.is_ok() })
         };
         let (first, second) = (wait(), wait());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         let put_back = [
             destinations.enter("mx.test").await.unwrap_err(),
             destinations.enter("mx.test").await.unwrap_err(),
@@ -158,7 +298,20 @@ mod tests {
         assert!(destinations.enter("mx.test").await.is_ok());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn one_more_connection_is_opened_only_when_none_becomes_free() {
+        let destinations = Destinations::new(100, 10, Duration::ZERO);
+        let first = place(&destinations, "mx.test").await.unwrap();
+        let started = Instant::now();
+        let second = place(&destinations, "mx.test").await.unwrap();
+        assert_eq!(started.elapsed(), PATIENCE);
+        drop((first, second));
+        let started = Instant::now();
+        assert!(destinations.enter("mx.test").await.is_ok());
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn few_workers_give_a_host_one() {
         let destinations = Destinations::new(10, 0, Duration::ZERO);
         let _place = destinations.enter("mx.test").await.unwrap();

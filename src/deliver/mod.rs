@@ -20,17 +20,27 @@
 //! Invariants:
 //! - only what is committed is done: a worker that dies leaves a row whose lease ends;
 //! - a host has at most five connections of this process, and never more than a tenth of its workers;
+//!   mail for a host goes over a connection that is open already, where one becomes free in time;
 //! - a password goes to a relay over verified TLS, or within this machine;
 //! - mail for our own domains never leaves the machine.
 
 pub mod attempt;
+#[cfg(test)]
+mod bench;
 pub mod bounce;
+pub mod connect;
+#[cfg(test)]
+mod connection_tests;
 pub mod destination;
+#[cfg(test)]
+mod fault_tests;
 pub mod lease;
 #[cfg(test)]
 mod lease_tests;
 pub mod local;
 pub mod message;
+#[cfg(test)]
+mod notification_tests;
 pub mod report;
 pub mod results;
 #[cfg(test)]
@@ -52,6 +62,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use crate::blob::Blobs;
 use crate::bus::{Event, Queue};
@@ -195,6 +206,7 @@ impl Deliver {
         if tokio::time::timeout(WRITE_WITHIN, &mut writer).await.is_err() {
             writer.abort();
         }
+        shared.destinations.hang_up().await;
         keeping.cancel();
         let _ = keeper.await;
         let claims = shared.in_hand.claims();
@@ -233,12 +245,12 @@ async fn claim_all(
                 let lost = shared.in_hand.add(row.claim);
                 let (shared, results, stop) = (shared.clone(), results.clone(), stop.clone());
                 let claim = row.claim;
-                tasks.spawn(async move {
-                    let work = AssertUnwindSafe(row::work(&shared, row, &results, &lost, &stop));
-                    if work.catch_unwind().await.is_err() {
-                        set_aside(&shared, claim).await;
-                    }
-                });
+                let span =
+                    tracing::info_span!("deliver", row = %claim.id, message = %row.envelope.delivery_id);
+                let work = async move {
+                    guarded(&shared, claim, row::work(&shared, row, &results, &lost, &stop)).await;
+                };
+                tasks.spawn(work.instrument(span));
             }
         }
         if !may_have_more {
@@ -247,8 +259,12 @@ async fn claim_all(
     }
 }
 
-/// Sets aside a row on which a worker broke: nobody would renew, retry or finish it otherwise.
-async fn set_aside(shared: &Shared, claim: claim::Claim) {
+/// Works on a row, and sets it aside when the worker breaks: nobody would retry or finish it
+/// otherwise, but its lease would be renewed for ever.
+async fn guarded(shared: &Shared, claim: claim::Claim, work: impl Future<Output = ()>) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_ok() {
+        return;
+    }
     let unit = async move |tx: &mut Tx| {
         claim::hold(tx, Queue::Outgoing, claim, "a worker broke on this message").await
     };

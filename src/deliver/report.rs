@@ -1,6 +1,6 @@
 //! What a try said of a recipient, and what follows from it for the row. Pure.
 //!
-//! 2yz: delivered. 4yz, and whatever went wrong on the way: tried again, until the time is over.
+//! 2yz: delivered; the sender is told when that was asked for and nobody else will tell (RFC 3461, 5.2). 4yz, and whatever went wrong on the way: tried again, until the time is over.
 //! 5yz: failed.
 
 use crate::mail::dsn;
@@ -34,6 +34,9 @@ pub struct Report {
     pub reply: String,
     /// The host that gave the reply.
     pub host: Option<String>,
+    /// Whether that host offers DSN: then it has been told what the sender wants to hear, and is the
+    /// one to tell of success (RFC 3461, 5.2.2).
+    pub offers_dsn: bool,
 }
 
 impl Report {
@@ -44,6 +47,7 @@ impl Report {
             status: status.to_string(),
             reply: format!("451 {status} {text}"),
             host: None,
+            offers_dsn: false,
         }
     }
 
@@ -54,6 +58,7 @@ impl Report {
             status: status.to_string(),
             reply: format!("550 {status} {text}"),
             host: None,
+            offers_dsn: false,
         }
     }
 
@@ -65,6 +70,7 @@ impl Report {
             status: status.to_string(),
             reply: format!("250 {status} Delivered on this server"),
             host: None,
+            offers_dsn: false,
         }
     }
 
@@ -84,6 +90,7 @@ impl Report {
             status: status_of(result.code, result.enhanced),
             reply: format!("{code}{}", result.text),
             host: Some(host.to_owned()),
+            offers_dsn: false,
         }
     }
 
@@ -151,7 +158,14 @@ pub fn judge(
             diagnostic: report.reply.clone(),
         };
         match report.fate {
-            Fate::Delivered => recipient.status = RecipientStatus::Delivered,
+            Fate::Delivered => {
+                recipient.status = RecipientStatus::Delivered;
+                if notify.success && !report.offers_dsn {
+                    let is_here = report.host.is_none();
+                    let outcome = if is_here { dsn::Outcome::Delivered } else { dsn::Outcome::Relayed };
+                    told.push(tell(outcome, &report.status));
+                }
+            }
             Fate::Failed => {
                 recipient.status = RecipientStatus::Failed;
                 if notify.failure {
@@ -291,6 +305,21 @@ mod tests {
         let mut unasked = row(&[("a@remote.test", None)]);
         unasked.recipients[0].first_tried_ms = Some(0);
         assert!(judge(&unasked, &report, &SCHEDULE, 5 * HOUR, 0.5).told.is_empty());
+    }
+
+    #[test]
+    fn success_is_told_by_the_last_who_knows_the_extension() {
+        let asked = row(&[("a@remote.test", Some("SUCCESS"))]);
+        let taken = |offers_dsn| [(0, Report { offers_dsn, ..result(250, Some(EnhancedCode(2, 0, 0))) })];
+        let judged = judge(&asked, &taken(false), &SCHEDULE, 0, 0.5);
+        assert_eq!(said(&judged), [(0, dsn::Outcome::Relayed, "2.0.0")]);
+        assert!(judge(&asked, &taken(true), &SCHEDULE, 0, 0.5).told.is_empty(), "the peer tells");
+        let here = [(0, Report::delivered_here())];
+        assert_eq!(said(&judge(&asked, &here, &SCHEDULE, 0, 0.5)), [(0, dsn::Outcome::Delivered, "2.1.5")]);
+        for unasked in [None, Some("NEVER"), Some("FAILURE,DELAY")] {
+            let row = row(&[("a@remote.test", unasked)]);
+            assert!(judge(&row, &here, &SCHEDULE, 0, 0.5).told.is_empty(), "{unasked:?}");
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Finished {
     pub account: AccountId,
     /// The submission; 0 for none.
     pub submission: Id,
+    /// The message's id, for the logs.
+    pub message: String,
     /// For the row.
     pub outcome: Outcome,
     /// What was said of recipients.
@@ -162,7 +164,7 @@ fn count(finished: &Finished, is_held: bool) {
             RecipientStatus::Failed => "failed",
         };
         metrics::counter!("postrider_deliveries_total", "result" => result).increment(1);
-        tracing::info!(%row, submission = %finished.submission, result, host = report.host,
+        tracing::info!(%row, message = finished.message, submission = %finished.submission, result, host = report.host,
             reply = report.reply, "delivery tried");
     }
     if let Next::Retry { .. } = finished.outcome.next {

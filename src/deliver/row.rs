@@ -1,5 +1,6 @@
 //! The work on one claimed row, from the queue to what is to be written about it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -173,14 +174,21 @@ fn untold(
 ) -> Done {
     tracing::error!(row = %row.claim.id, %error, "a notification was not stored");
     let mut recipients = judgement.recipients;
+    let mut untold = HashSet::new();
     for told in &judgement.told {
         if let (Some(recipient), Some(before)) =
             (recipients.get_mut(told.place), row.recipients.get(told.place))
+            // Rather a success that nobody hears of than a second copy.
+            && recipient.status != RecipientStatus::Delivered
         {
             *recipient = before.clone();
+            untold.insert(told.place);
         }
     }
-    reports.retain(|(place, _)| !judgement.told.iter().any(|told| told.place == *place));
+    reports.retain(|(place, _)| !untold.contains(place));
+    if recipients.iter().all(|recipient| recipient.status != RecipientStatus::Pending) {
+        return write(row, reports, recipients, Next::Done, incoming);
+    }
     let due = shared.store.clock().now_ms() + TROUBLE_WAIT_MS;
     let next = Next::Retry { due, error: format!("the sender could not be told: {error}") };
     write(row, reports, recipients, next, incoming)
@@ -203,6 +211,7 @@ fn write(
     Done::Write(Box::new(Finished {
         account: row.account,
         submission: row.submission,
+        message: row.envelope.delivery_id.clone(),
         outcome: Outcome { claim: row.claim, body_hash: row.body_hash, recipients, next },
         said,
         incoming,

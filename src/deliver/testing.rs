@@ -9,10 +9,13 @@ use std::time::Duration;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, MX};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio_rustls::TlsAcceptor;
 
 use crate::dns::Dns;
+use crate::smtp::stream::MaybeTls;
 
 /// What a server does at a line. The line is empty for the greeting, `.` for the end of a message.
 #[derive(Clone, Debug)]
@@ -36,6 +39,7 @@ pub struct Taken {
     pub to: Vec<String>,
     pub message: String,
     pub login: String,
+    pub is_encrypted: bool,
 }
 
 struct Inner {
@@ -43,7 +47,27 @@ struct Inner {
     offers: Mutex<Vec<&'static str>>,
     taken: Mutex<Vec<Taken>>,
     lines: Mutex<Vec<String>>,
-    connections: Mutex<(usize, usize)>,
+    connections: Mutex<Connections>,
+    tls: Mutex<Tls>,
+}
+
+#[derive(Default)]
+struct Connections {
+    open: usize,
+    most: usize,
+    all: usize,
+}
+
+/// What a server does about TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tls {
+    /// It breaks off the handshake.
+    #[default]
+    Broken,
+    /// With STARTTLS.
+    Works,
+    /// From the first octet.
+    Implicit,
 }
 
 /// The server.
@@ -64,6 +88,7 @@ impl Sink {
             taken: Mutex::default(),
             lines: Mutex::default(),
             connections: Mutex::default(),
+            tls: Mutex::default(),
         });
         let sink = Sink { address, inner };
         let accepting = sink.clone();
@@ -82,13 +107,23 @@ impl Sink {
 
     fn count(&self, change: isize) {
         let mut connections = self.inner.connections.lock().unwrap();
-        connections.0 = connections.0.saturating_add_signed(change);
-        connections.1 = connections.1.max(connections.0);
+        connections.open = connections.open.saturating_add_signed(change);
+        connections.most = connections.most.max(connections.open);
+        connections.all += usize::from(change > 0);
+    }
+
+    /// How many connections there have been.
+    pub fn all_connections(&self) -> usize {
+        self.inner.connections.lock().unwrap().all
+    }
+
+    pub fn tls(&self, tls: Tls) {
+        *self.inner.tls.lock().unwrap() = tls;
     }
 
     /// The most connections that were open at once.
     pub fn most_connections(&self) -> usize {
-        self.inner.connections.lock().unwrap().1
+        self.inner.connections.lock().unwrap().most
     }
 
     /// From now on this says what happens.
@@ -120,7 +155,11 @@ impl Sink {
     }
 
     async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
-        let mut stream = BufReader::new(stream);
+        let tls = *self.inner.tls.lock().unwrap();
+        let mut stream = BufReader::new(match tls {
+            Tls::Implicit => encrypted(stream).await?,
+            Tls::Works | Tls::Broken => MaybeTls::Plain(stream),
+        });
         let mut taken = Taken::default();
         let mut line = String::new();
         loop {
@@ -132,6 +171,7 @@ impl Sink {
                     format!("250-sink.test\r\n250-{offers}\r\n250 HELP")
                 }
                 "AUTH" => "235 welcome".to_owned(),
+                "STARTTLS" => "220 go".to_owned(),
                 "DATA" => "354 go on".to_owned(),
                 "." => "250 2.0.0 taken".to_owned(),
                 _ => "250 ok".to_owned(),
@@ -147,7 +187,12 @@ impl Sink {
             let rest = line.trim_end().splitn(2, ['<', ' ']).last().unwrap_or_default().to_owned();
             match verb.as_str() {
                 "MAIL" => {
-                    taken = Taken { from: line.trim_end().to_owned(), login: taken.login, ..Taken::default() }
+                    taken = Taken {
+                        from: line.trim_end().to_owned(),
+                        login: taken.login,
+                        is_encrypted: matches!(stream.get_ref(), MaybeTls::Tls(_)),
+                        ..Taken::default()
+                    }
                 }
                 "RCPT" if is_yes => taken.to.push(line.trim_end().to_owned()),
                 "AUTH" => taken.login = rest,
@@ -155,6 +200,14 @@ impl Sink {
                 _ => {}
             }
             stream.get_mut().write_all(format!("{reply}\r\n").as_bytes()).await?;
+            if verb == "STARTTLS" && is_yes {
+                taken = Taken::default();
+                let MaybeTls::Plain(plain) = stream.into_inner() else { return Ok(()) };
+                if tls == Tls::Broken {
+                    return Ok(());
+                }
+                stream = BufReader::new(encrypted(plain).await?);
+            }
             if verb == "DATA" && is_yes {
                 taken.message.clear();
                 loop {
@@ -176,6 +229,21 @@ impl Sink {
             self.inner.lines.lock().unwrap().push(line.trim_end().to_owned());
         }
     }
+}
+
+/// The server's side of a handshake, with a certificate that nobody vouches for.
+async fn encrypted(stream: TcpStream) -> std::io::Result<MaybeTls<TcpStream>> {
+    let made = rcgen::generate_simple_self_signed(vec!["mx.remote.test".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
+    Ok(MaybeTls::Tls(Box::new(stream.into())))
 }
 
 /// What the DNS server knows.

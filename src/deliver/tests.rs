@@ -5,175 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::blob::Blobs;
 use crate::config::value::Relay;
-use crate::deliver::route::Ourselves;
-use crate::deliver::schedule::Schedule;
-use crate::deliver::testing::{Answer, Sink, Zone, eventually};
-use crate::deliver::{Deliver, Settings};
+use crate::deliver::bench::{Bench, MESSAGE};
+use crate::deliver::testing::{Answer, Sink, eventually};
 use crate::mail::dkim::{KeyKind, generate};
 use crate::mail::dkim_keys;
-use crate::smtp::client::Timeouts;
-use crate::store::blob::BlobSource;
-use crate::store::cluster::{QueueEntry, incoming_list, outgoing_list};
 use crate::store::directory::address::alias_add;
 use crate::store::directory::domain;
-use crate::store::directory::fixture::Fixture;
-use crate::store::queue::incoming;
-use crate::store::queue::outgoing::{self, NewOutgoing};
-use crate::store::submission::{self, Delivered, NewSubmission, UndoStatus};
-use crate::store::tx::Tx;
+use crate::store::queue::outgoing;
+use crate::store::submission::{Delivered, UndoStatus};
 use crate::types::address::Address;
-use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
-use crate::types::id::{AccountId, Id};
+use crate::types::envelope::OutgoingRecipient;
 use crate::types::secret::Secret;
-
-const MESSAGE: &str = "From: Alice <alice@example.test>\r\nTo: bob@remote.test\r\nSubject: Hi\r\n\
-                       Message-ID: <m1@example.test>\r\n\r\nHello\r\n.\r\nend\r\n";
-
-/// A store with alice, and the delivery out of it.
-struct Bench {
-    fixture: Fixture,
-    blobs: Blobs,
-    alice: AccountId,
-    settings: Settings,
-    zone: Zone,
-}
-
-struct Running {
-    cancel: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    async fn stop(self) {
-        self.cancel.cancel();
-        self.task.await.unwrap();
-    }
-}
-
-impl Bench {
-    async fn new(mx_port: u16) -> Bench {
-        let fixture = Fixture::new().await;
-        let folder = fixture.folder.path();
-        let blobs = Blobs::open_local(&folder.join("blobs"), &folder.join("tmp"), fixture.store.clone());
-        let alice = fixture.account("alice@example.test").await.account;
-        let settings = Settings {
-            ourselves: Ourselves { host_name: "mail.example.test".to_owned(), smtp_listen: None },
-            relay: None,
-            mx_port,
-            schedule: Schedule { first_wait_ms: 60_000, give_up_after_ms: 5 * 86_400_000 },
-            timeouts: Timeouts::default(),
-            connect_timeout: Duration::from_secs(5),
-            workers: 20,
-        };
-        Bench { blobs: blobs.unwrap(), fixture, alice, settings, zone: Zone::default() }
-    }
-
-    /// A bench with a mail server for `remote.test`.
-    async fn with_sink() -> (Bench, Sink) {
-        let sink = Sink::start(Ipv4Addr::LOCALHOST, 0).await;
-        let mut bench = Bench::new(sink.address.port()).await;
-        bench.zone = bench.zone.with("remote.test", &[(10, "mx.remote.test", Ipv4Addr::LOCALHOST)]);
-        (bench, sink)
-    }
-
-    async fn run(&self) -> Running {
-        let cancel = CancellationToken::new();
-        let dns = self.zone.clone().serve().await;
-        let store = self.fixture.store.clone();
-        let deliver = Deliver::new(store, self.blobs.clone(), dns, self.settings.clone()).unwrap();
-        let task = tokio::spawn(deliver.run(cancel.clone()));
-        Running { cancel, task }
-    }
-
-    async fn submit(&self, message: &str, recipients: &[&str]) -> Vec<Id> {
-        let all: Vec<OutgoingRecipient> =
-            recipients.iter().map(|address| OutgoingRecipient::new((*address).to_owned())).collect();
-        self.submit_from("alice@example.test", message, all).await
-    }
-
-    async fn submit_from(&self, from: &str, message: &str, recipients: Vec<OutgoingRecipient>) -> Vec<Id> {
-        self.submit_as(Id(0), from, message, recipients).await
-    }
-
-    async fn submit_as(
-        &self,
-        submission: Id,
-        from: &str,
-        message: &str,
-        recipients: Vec<OutgoingRecipient>,
-    ) -> Vec<Id> {
-        let content = Bytes::from(message.to_owned());
-        let prepared = self.blobs.prepare(content.clone()).await.unwrap();
-        let mut domains = std::collections::BTreeMap::<String, Vec<OutgoingRecipient>>::new();
-        for recipient in recipients {
-            let domain = recipient.address.rsplit_once('@').unwrap().1.to_owned();
-            domains.entry(domain).or_default().push(recipient);
-        }
-        let envelope = OutgoingEnvelope {
-            mail_from: from.to_owned(),
-            env_id: Some("e 1".to_owned()),
-            ret: None,
-            smtputf8: !message.split("\r\n\r\n").next().unwrap().is_ascii(),
-            body_8bit: !message.is_ascii(),
-            delivery_id: self.fixture.store.ids().make().to_string(),
-        };
-        let rows: Vec<NewOutgoing> = domains
-            .into_iter()
-            .map(|(domain, recipients)| NewOutgoing {
-                submission,
-                domain,
-                envelope: envelope.clone(),
-                recipients,
-                body_hash: prepared.hash(),
-                size: content.len() as i64,
-                due: 0,
-            })
-            .collect();
-        let unit = async move |tx: &mut Tx| {
-            let ids = outgoing::insert(tx, &rows).await?;
-            prepared.reference(tx, BlobSource::Submission, ids[0], 0).await?;
-            Ok(ids)
-        };
-        self.fixture.store.write(self.alice, unit).await.unwrap()
-    }
-
-    async fn outgoing(&self) -> Vec<QueueEntry> {
-        let mut snapshot = self.fixture.store.read().await.unwrap();
-        outgoing_list(&mut snapshot, (-1, Id(0)), 1_000).await.unwrap()
-    }
-
-    async fn empty(&self) {
-        eventually("an empty queue", async || self.outgoing().await.is_empty().then_some(())).await;
-    }
-
-    /// Waits until the one row has been tried and is to be tried again; why.
-    async fn deferred(&self) -> String {
-        let seen = async || {
-            let rows = self.outgoing().await;
-            rows.first()
-                .filter(|row| !row.is_leased && !row.last_error.is_empty())
-                .map(|row| row.last_error.clone())
-        };
-        eventually("a deferral", seen).await
-    }
-
-    /// What waits to be filed: senders, recipients, contents.
-    async fn incoming(&self) -> Vec<(String, Vec<String>, String)> {
-        let mut snapshot = self.fixture.store.read().await.unwrap();
-        let mut found = Vec::new();
-        for row in incoming_list(&mut snapshot, (-1, Id(0)), 1_000).await.unwrap() {
-            let body = incoming::body_of(&mut snapshot, row.lane, row.id).await.unwrap().unwrap();
-            found.push((row.sender, row.recipients, String::from_utf8_lossy(&body).into_owned()));
-        }
-        found
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_sent_once_signed_and_as_it_is() {
@@ -301,31 +146,16 @@ async fn a_submission_shows_what_became_of_each_recipient() {
         _ => Answer::Yes,
     });
     let names = ["yes@remote.test", "no@remote.test", "later@remote.test", "alice@example.test"];
-    let recipients: Vec<String> = names.map(str::to_owned).to_vec();
-    let unit = async move |tx: &mut Tx| {
-        let envelope = serde_json::json!({});
-        let new = NewSubmission {
-            identity_id: Id(1),
-            email_id: Id(1),
-            thread_id: Id(1),
-            envelope: &envelope,
-            recipients: &recipients,
-            send_at: 0,
-            message_id: "m1@example.test",
-        };
-        submission::insert(tx, &new).await
-    };
-    let submitted = bench.fixture.store.write(bench.alice, unit).await.unwrap();
+    let submitted = bench.submission(&names).await;
     let all = names.map(|name| OutgoingRecipient::new(name.to_owned())).to_vec();
-    bench.submit_as(submitted.id, "alice@example.test", MESSAGE, all).await;
+    bench.submit_as(submitted, "alice@example.test", MESSAGE, all).await;
     let running = bench.run().await;
     let is_tried = async || {
         let rows = bench.outgoing().await;
         (rows.len() == 1 && !rows[0].last_error.is_empty()).then_some(())
     };
     eventually("results", is_tried).await;
-    let mut snapshot = bench.fixture.store.read().await.unwrap();
-    let found = submission::by_ids(&mut snapshot, bench.alice, &[submitted.id]).await.unwrap().remove(0);
+    let found = bench.shown(submitted).await;
     let shown: Vec<(String, Delivered)> =
         found.delivery_status.into_values().map(|status| (status.smtp_reply, status.delivered)).collect();
     assert_eq!(found.undo_status, UndoStatus::Final);
@@ -440,12 +270,19 @@ async fn a_relay_gets_everything_with_its_password() {
     sink.offer(&["AUTH PLAIN", "8BITMIME"]);
     let mut bench = Bench::new(1).await;
     let login = Some(("me".to_owned(), Secret::new("pass")));
-    bench.settings.relay = Some(Relay { host: "127.0.0.1".to_owned(), port: sink.address.port(), login });
+    bench.settings.relay = Some(Relay {
+        host: "127.0.0.1".to_owned(),
+        port: sink.address.port(),
+        login,
+        is_implicit_tls: false,
+    });
     let running = bench.run().await;
     bench.submit(MESSAGE, &["a@anywhere.test", "b@null.test"]).await;
     bench.empty().await;
     assert_eq!(sink.taken().len(), 2);
     assert_eq!(sink.taken()[0].login, "PLAIN AG1lAHBhc3M=");
+    running.stop().await;
+    let running = bench.run().await;
     sink.answer("AUTH", Answer::Say("535 5.7.8 wrong"), 9);
     bench.submit(MESSAGE, &["c@anywhere.test"]).await;
     assert_eq!(bench.deferred().await, "535 5.7.8 wrong", "no mail fails because of a wrong password");

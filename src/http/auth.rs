@@ -76,15 +76,7 @@ fn offers_basic(headers: &HeaderMap) -> bool {
 async fn caller_of(state: &HttpState, login: &Login) -> Result<Caller, HttpError> {
     let mut snapshot = state.app.store.read().await?;
     let accounts = access::accounts_of_login(&mut snapshot, login.id).await?;
-    let accounts = accounts
-        .into_iter()
-        .map(|account| AccountAccess {
-            id: account.id,
-            name: account.name,
-            is_read_only: account.is_read_only,
-            is_personal: account.is_personal,
-        })
-        .collect();
+    let accounts = accounts.into_iter().map(|account| AccountAccess::of(login.id, account)).collect();
     Ok(Caller { login_id: login.id, username: login.name.clone(), accounts })
 }
 

@@ -31,6 +31,8 @@ pub enum HttpError {
     Forbidden(&'static str),
     /// The request is wrong.
     BadRequest(String),
+    /// The rest of the request did not come in time.
+    TimedOut,
     /// The body is too large.
     TooLarge {
         /// Octets.
@@ -79,6 +81,9 @@ impl IntoResponse for HttpError {
             HttpError::NotFound => (StatusCode::NOT_FOUND, "There is nothing here for you.".to_owned()),
             HttpError::Forbidden(detail) => (StatusCode::FORBIDDEN, (*detail).to_owned()),
             HttpError::BadRequest(detail) => (StatusCode::BAD_REQUEST, detail.clone()),
+            HttpError::TimedOut => {
+                (StatusCode::REQUEST_TIMEOUT, "The rest of the request did not come in time.".to_owned())
+            }
             HttpError::TooLarge { limit } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("The body may have at most {limit} octets."))
             }

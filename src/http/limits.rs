@@ -61,3 +61,36 @@ impl Concurrency {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_too_many_waits_a_little_and_is_refused() {
+        for (kind, name) in [(Kind::Request, "maxConcurrentRequests"), (Kind::Upload, "maxConcurrentUpload")]
+        {
+            let concurrency = Concurrency::default();
+            let mut places = Vec::new();
+            for _ in 0..kind.limit().0 {
+                places.push(concurrency.enter(kind, Id(1)).await.unwrap());
+            }
+            let start = tokio::time::Instant::now();
+            match concurrency.enter(kind, Id(1)).await {
+                Err(RequestError::Limit { limit, .. }) => assert_eq!(limit, name),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(start.elapsed(), WAIT);
+            // Neither another login nor another kind waits for them.
+            assert!(concurrency.enter(kind, Id(2)).await.is_ok());
+            let other = if kind == Kind::Request { Kind::Upload } else { Kind::Request };
+            assert!(concurrency.enter(other, Id(1)).await.is_ok());
+            let leaves = async {
+                tokio::time::sleep(WAIT / 2).await;
+                places.pop();
+            };
+            let (entered, ()) = tokio::join!(concurrency.enter(kind, Id(1)), leaves);
+            assert!(entered.is_ok(), "a place became free");
+        }
+    }
+}

@@ -3,10 +3,13 @@
 
 pub mod api;
 pub mod auth;
+pub mod body;
 pub mod cors;
 pub mod download;
 pub mod error;
 pub mod event_source;
+#[cfg(test)]
+pub mod fixture;
 pub mod health;
 pub mod limits;
 pub mod origin;

@@ -131,3 +131,47 @@ where
         tracing::debug!(%error, peer = %peer.address, "a connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_silent_is_sent_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let closing = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, None, router, closing.clone()));
+        for said in [
+            "",
+            "G",
+            "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+            // A whole request, and then no other.
+            "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            // HTTP/2: half of its preface, and all of it.
+            "PRI * HTTP/2.0\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0",
+        ] {
+            let start = Instant::now();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let mut heard = Vec::new();
+            let ended = tokio::time::timeout(HEADER_TIME * 2, stream.read_to_end(&mut heard)).await;
+            assert!(ended.is_ok(), "still open after {:?}: {said:?}", start.elapsed());
+            assert!(start.elapsed() >= HEADER_TIME, "after {:?}: {said:?}", start.elapsed());
+            let answer = String::from_utf8_lossy(&heard);
+            assert_eq!(
+                answer.ends_with("here"),
+                said.ends_with("\r\n\r\n") && said.starts_with("GET"),
+                "{answer}"
+            );
+        }
+        closing.cancel();
+        serving.await.unwrap();
+    }
+}

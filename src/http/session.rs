@@ -58,6 +58,6 @@ fn session(http: &HttpState, base: &str, caller: &Caller) -> Value {
         "downloadUrl": format!("{base}/jmap/download/{{accountId}}/{{blobId}}/{{name}}?type={{type}}"),
         "uploadUrl": format!("{base}/jmap/upload/{{accountId}}"),
         "eventSourceUrl": format!("{base}/jmap/eventsource?types={{types}}&closeafter={{closeafter}}&ping={{ping}}"),
-        "state": state(caller),
+        "state": state(&http.jmap, base, caller),
     })
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::auth::SignedIn;
+use crate::http::body::read_whole;
 use crate::http::error::HttpError;
 use crate::http::state::HttpState;
 use crate::types::clock::Clock;
@@ -18,6 +20,8 @@ use crate::types::date::utc_date;
 use crate::types::id::Id;
 
 const MAC_LEN: usize = 32;
+/// Octets of a request for a ticket.
+const MAX_REQUEST: usize = 4_096;
 /// A browser reconnects to the same URL for as long as the page is open.
 const EVENT_SOURCE_MS: i64 = 24 * 3_600_000;
 const DOWNLOAD_MS: i64 = 10 * 60_000;
@@ -107,8 +111,9 @@ pub struct TicketRequest {
 pub async fn post(
     State(state): State<HttpState>,
     SignedIn(caller, login): SignedIn,
-    body: axum::body::Bytes,
+    body: Body,
 ) -> Result<Json<Value>, HttpError> {
+    let body = read_whole(body, MAX_REQUEST).await?;
     let request: TicketRequest = serde_json::from_slice(&body)
         .map_err(|error| HttpError::BadRequest(format!("The body is no ticket request: {error}.")))?;
     let purpose = match (request.purpose.as_str(), request.account_id, request.blob_id) {

@@ -4,11 +4,11 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
 use crate::blob::BlobError;
 use crate::http::auth::SignedIn;
+use crate::http::body::pieces;
 use crate::http::error::HttpError;
 use crate::http::limits::Kind;
 use crate::http::state::HttpState;
@@ -35,10 +35,10 @@ pub async fn post(
         return Err(HttpError::TooLarge { limit });
     }
     let _place = http.concurrency.enter(Kind::Upload, caller.login_id).await.map_err(HttpError::Jmap)?;
-    let chunks = body.into_data_stream().map_err(|error| error.to_string());
-    let blob = http.jmap.blobs.prepare_stream(chunks, limit as u64).await.map_err(|error| match error {
+    let blob = http.jmap.blobs.prepare_stream(pieces(body), limit as u64).await;
+    let blob = blob.map_err(|error| match error {
         BlobError::TooLarge { .. } => HttpError::TooLarge { limit },
-        BlobError::Interrupted(_) => HttpError::BadRequest("The body ended before it was whole.".to_owned()),
+        BlobError::Interrupted(why) => HttpError::BadRequest(why.to_string()),
         error => error.into(),
     })?;
     let (id, size, login) = (BlobId::whole(blob.hash()), blob.size(), caller.login_id);

@@ -182,3 +182,96 @@ fn reason(result: &DkimResult) -> String {
         DkimResult::Pass | DkimResult::None => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::net::UdpSocket;
+
+    use super::*;
+    use crate::dns::Dns;
+    use crate::types::envelope::IncomingRecipient;
+
+    /// A resolver that knows no name, and the names that it was asked for.
+    async fn ignorant() -> (MessageAuthenticator, Arc<Mutex<Vec<String>>>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let dns = Dns::with_server(socket.local_addr().unwrap()).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = asked.clone();
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                let mut answer = buffer[..length].to_vec();
+                noted.lock().unwrap().push(String::from_utf8_lossy(&answer[12..]).to_lowercase());
+                // RFC 1035, 4.1.1: a response, from a resolver: no such name.
+                answer[2] |= 0x80;
+                answer[3] = 0x83;
+                let _ = socket.send_to(&answer, from).await;
+            }
+        });
+        (dns.authenticator(), asked)
+    }
+
+    fn envelope() -> IncomingEnvelope {
+        IncomingEnvelope {
+            mail_from: "bob@sender.test".to_owned(),
+            recipients: vec![IncomingRecipient {
+                address: "alice@example.test".to_owned(),
+                accounts: Vec::new(),
+                notify: None,
+                orcpt: None,
+            }],
+            received_at_ms: 0,
+            remote_ip: None,
+            helo: "mx.sender.test".to_owned(),
+            is_tls: false,
+            login: None,
+            env_id: None,
+            ret: None,
+            smtputf8: false,
+            delivery_id: "d".to_owned(),
+        }
+    }
+
+    fn signed(signatures: usize) -> String {
+        let signature = |number| {
+            format!(
+                "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=d{number}.test; s=s; h=from:subject; \
+                 bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AAAA\r\n"
+            )
+        };
+        let signatures: String = (0..signatures).map(signature).collect();
+        format!("{signatures}From: bob@sender.test\r\nSubject: x\r\n\r\nbody\r\n")
+    }
+
+    async fn look_ups(message: &str) -> (Verdict, usize) {
+        let (authenticator, asked) = ignorant().await;
+        let remote_ip = IpAddr::from([192, 0, 2, 1]);
+        let verdict =
+            authenticate(&authenticator, "mx.example.test", &envelope(), remote_ip, message.as_bytes()).await;
+        let keys = asked.lock().unwrap().iter().filter(|name| name.contains("_domainkey")).count();
+        (verdict, keys)
+    }
+
+    #[tokio::test]
+    async fn a_few_signatures_are_looked_at_and_hundreds_are_not() {
+        let (verdict, keys) = look_ups(&signed(2)).await;
+        assert!(keys >= 2 && !verdict.is_suspicious, "{verdict:?}");
+        assert!(verdict.authentication_results.contains("dkim="), "{verdict:?}");
+        let (verdict, keys) = look_ups(&signed(300)).await;
+        assert_eq!(keys, 0, "no key is looked up");
+        assert!(verdict.is_suspicious && !verdict.is_temporary, "{verdict:?}");
+        assert!(!verdict.authentication_results.contains("dkim="), "{verdict:?}");
+    }
+
+    #[tokio::test]
+    async fn an_overlong_header_is_not_verified() {
+        let many = format!("{}{}", "X: y\r\n".repeat(MAX_FIELDS), signed(1));
+        let large = format!("X: {}\r\n{}", "y".repeat(MAX_HEADER), signed(1));
+        for message in [many, large] {
+            let (verdict, keys) = look_ups(&message).await;
+            assert_eq!((keys, verdict.is_suspicious), (0, true));
+        }
+    }
+}

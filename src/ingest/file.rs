@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use crate::blob::prepared::PreparedBlob;
-use crate::ingest::report;
+use crate::ingest::report::{self, Returned};
 use crate::ingest::vacation::{self, Reply};
-use crate::mail::dsn_read::ReturnedDsn;
 use crate::store::Store;
 use crate::store::blob::BlobSource;
 use crate::store::email::insert::{NewEmail, NewPlace, insert};
@@ -24,8 +23,8 @@ pub struct Ready {
     pub email: Arc<NewEmail>,
     /// Names the delivery for ever.
     pub delivery_id: Arc<str>,
-    /// The delivery report that it is, if it is one.
-    pub report: Option<Arc<ReturnedDsn>>,
+    /// The report that it is, if it is one.
+    pub report: Option<Arc<Returned>>,
     /// Whether it belongs into Junk.
     pub is_suspicious: bool,
 }
@@ -59,8 +58,8 @@ pub async fn file(
             let place = NewPlace { mailboxes: vec![mailbox_id], keywords, is_delivery: true };
             let inserted = insert(tx, &ready.email, &place).await?;
             ready.blob.reference(tx, BlobSource::Email, inserted.email_id, 0).await?;
-            if let Some(dsn) = ready.report.as_deref() {
-                report::enter(tx, dsn, ready.blob.hash(), ready.email.size).await?;
+            if let Some(returned) = ready.report.as_deref() {
+                report::enter(tx, returned, ready.blob.hash(), ready.email.size).await?;
             }
             if let Some(reply) = reply.filter(|_| !ready.is_suspicious) {
                 vacation::queue(tx, &reply).await?;

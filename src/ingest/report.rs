@@ -1,25 +1,46 @@
-//! Delivery reports that come back, entered into the submission that they are about (RFC 8621, 7).
+//! Reports that come back, entered into the submission that they are about (RFC 8621, 7): delivery
+//! status notifications, and notifications that a message was displayed.
 
 use crate::mail::dsn_read::{Action, ReturnedDsn, ReturnedRecipient, read_dsn};
+use crate::mail::mdn_read::{ReturnedMdn, read_mdn};
 use crate::store::error::StoreError;
 use crate::store::submission::of_report;
 use crate::store::submission::result::{Delivered, Report, record_report};
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobHash;
 
-/// The report that a message is. Reports have a null sender (RFC 3464, 2): nothing else is one.
-pub fn read(mail_from: &str, message: &[u8]) -> Option<ReturnedDsn> {
-    if mail_from.is_empty() { read_dsn(message) } else { None }
+/// A report about a message that was sent from here, or so it says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Returned {
+    /// What became of it (RFC 3464).
+    Dsn(ReturnedDsn),
+    /// What a recipient did with it (RFC 8098).
+    Mdn(ReturnedMdn),
+}
+
+/// The report that a message is. Servers send theirs with a null sender (RFC 3464, 2): nothing else is
+/// one. The programs of users often cannot.
+pub fn read(mail_from: &str, message: &[u8]) -> Option<Returned> {
+    let dsn = if mail_from.is_empty() { read_dsn(message) } else { None };
+    dsn.map(Returned::Dsn).or_else(|| read_mdn(message).map(Returned::Mdn))
 }
 
 /// Enters a report, in the transaction that files it. One that is about nothing we know is mail like
 /// any other.
-pub async fn enter(tx: &mut Tx, dsn: &ReturnedDsn, blob: BlobHash, size: i64) -> Result<(), StoreError> {
+pub async fn enter(tx: &mut Tx, returned: &Returned, blob: BlobHash, size: i64) -> Result<(), StoreError> {
     let account = tx.account();
-    let (env_id, message_id) = (dsn.envelope_id.as_deref(), dsn.message_id.as_deref());
+    let (env_id, message_id, report) = match returned {
+        Returned::Dsn(dsn) => {
+            let told = dsn.recipients.iter().filter_map(outcome).collect();
+            (dsn.envelope_id.as_deref(), dsn.message_id.as_deref(), Report::Dsn(told))
+        }
+        Returned::Mdn(mdn) => {
+            let seen_by = if mdn.is_displayed { mdn.recipients.clone() } else { Vec::new() };
+            (None, mdn.message_id.as_deref(), Report::Mdn(seen_by))
+        }
+    };
     let Some(submission) = of_report(tx, account, env_id, message_id).await? else { return Ok(()) };
-    let told = dsn.recipients.iter().filter_map(outcome).collect();
-    record_report(tx, submission, blob, size, &Report::Dsn(told)).await?;
+    record_report(tx, submission, blob, size, &report).await?;
     Ok(())
 }
 

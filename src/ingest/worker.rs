@@ -109,7 +109,7 @@ impl Ingest {
             for row in rows {
                 let (ingest, place) = (self.clone(), claimed.split(1));
                 let span =
-                    tracing::info_span!("ingest", id = %row.claim.id, delivery = %row.envelope.delivery_id);
+                    tracing::info_span!("ingest", row = %row.claim.id, message = %row.envelope.delivery_id);
                 tasks.spawn(
                     async move {
                         let _place = place;
@@ -248,8 +248,8 @@ impl Ingest {
         let hash = blob.hash();
         let mail_from = row.envelope.mail_from.clone();
         let read = move || {
-            let dsn = report::read(&mail_from, &message).map(Arc::new);
-            (NewEmail::of(&parse(&message), hash, received_at), dsn)
+            let returned = report::read(&mail_from, &message).map(Arc::new);
+            (NewEmail::of(&parse(&message), hash, received_at), returned)
         };
         let (email, report) = tokio::task::spawn_blocking(read)
             .await

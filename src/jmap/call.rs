@@ -10,6 +10,8 @@ use crate::jmap::capability::Capability;
 use crate::jmap::error::MethodError;
 use crate::store::Store;
 use crate::store::blob::Reader;
+use crate::store::directory::access::AccessibleAccount;
+use crate::store::mailbox::Viewer;
 use crate::types::blob_id::BlobId;
 use crate::types::id::{AccountId, Id};
 
@@ -37,12 +39,27 @@ pub struct Jmap {
 pub struct AccountAccess {
     /// Its id.
     pub id: AccountId,
+    /// The login.
+    pub login_id: Id,
     /// Its primary address.
     pub name: String,
     /// Whether it may only be read.
     pub is_read_only: bool,
     /// Whether it is the login's own.
     pub is_personal: bool,
+}
+
+impl AccountAccess {
+    /// Of a login, as the directory has it.
+    pub fn of(login_id: Id, account: AccessibleAccount) -> AccountAccess {
+        let AccessibleAccount { id, name, is_read_only, is_personal } = account;
+        AccountAccess { id, login_id, name, is_read_only, is_personal }
+    }
+
+    /// The login as one who looks at the account's mailboxes.
+    pub fn viewer(&self) -> Viewer {
+        Viewer { login_id: self.login_id, is_owner: self.is_personal }
+    }
 }
 
 /// Who calls.

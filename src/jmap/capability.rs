@@ -45,3 +45,30 @@ impl Capability {
         Capability::ALL.into_iter().find(|capability| capability.urn() == urn)
     }
 }
+
+/// Capabilities that clients name and that are not offered here.
+///
+/// RFC 8620, 3.6.1 lets a server refuse a request that uses what it does not support. But a widely
+/// used client library names everything it knows in every request, whatever the session says, and
+/// refusing would lock its users out for methods that they never call. So these names are understood
+/// and give nothing: their methods stay unknown. Names that stand nowhere are refused.
+const NOT_OFFERED: [&str; 13] = [
+    "urn:ietf:params:jmap:websocket",
+    "urn:ietf:params:jmap:mdn",
+    "urn:ietf:params:jmap:smimeverify",
+    "urn:ietf:params:jmap:sieve",
+    "urn:ietf:params:jmap:contacts",
+    "urn:ietf:params:jmap:contacts:parse",
+    "urn:ietf:params:jmap:calendars",
+    "urn:ietf:params:jmap:calendars:parse",
+    "urn:ietf:params:jmap:principals",
+    "urn:ietf:params:jmap:principals:owner",
+    "urn:ietf:params:jmap:principals:availability",
+    "urn:ietf:params:jmap:tasks",
+    "urn:ietf:params:jmap:webpush-vapid",
+];
+
+/// Whether a name is that of a capability which other servers have.
+pub fn is_not_offered(urn: &str) -> bool {
+    NOT_OFFERED.contains(&urn)
+}

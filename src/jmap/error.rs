@@ -66,8 +66,6 @@ pub enum MethodError {
     FromAccountNotFound,
     /// The caller may only read this account.
     AccountReadOnly,
-    /// The caller may not do this.
-    Forbidden(String),
     /// `ifInState` is not the state.
     StateMismatch,
     /// The changes since that state are not known (any more).
@@ -88,8 +86,6 @@ pub enum MethodError {
     ServerUnavailable,
     /// A fault of the server, which has logged the cause.
     ServerFail,
-    /// The implicit call of a copy failed halfway (RFC 8620, 5.4).
-    ServerPartialFail,
 }
 
 impl MethodError {
@@ -103,7 +99,6 @@ impl MethodError {
             AccountNotFound => ("accountNotFound", None),
             FromAccountNotFound => ("fromAccountNotFound", None),
             AccountReadOnly => ("accountReadOnly", None),
-            Forbidden(text) => ("forbidden", Some(text.as_str())),
             StateMismatch => ("stateMismatch", None),
             CannotCalculateChanges => ("cannotCalculateChanges", None),
             TooManyChanges => ("tooManyChanges", None),
@@ -116,9 +111,6 @@ impl MethodError {
                 ("serverUnavailable", Some("The server is busy; try again in a few seconds."))
             }
             ServerFail => ("serverFail", Some("The server failed; the operator's log has the cause.")),
-            ServerPartialFail => {
-                ("serverPartialFail", Some("Part of the call was done; read the state anew."))
-            }
         };
         match description {
             None => json!({ "type": name }),
@@ -226,5 +218,24 @@ impl SetError {
         }
         out.extend(self.more.clone());
         Value::Object(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_busy_may_be_tried_again_and_what_is_broken_may_not() {
+        let told = |error: StoreError| MethodError::from(error).arguments();
+        assert_eq!(told(StoreError::NoSuchAccount), json!({ "type": "accountNotFound" }));
+        for (error, kind) in
+            [(StoreError::Busy, "serverUnavailable"), (StoreError::UnitPanicked, "serverFail")]
+        {
+            let told = told(error);
+            assert_eq!(told["type"], kind);
+            // RFC 8620, 3.6.2: serverFail says more; what failed is for the log alone.
+            assert!(told["description"].is_string(), "{told}");
+        }
     }
 }

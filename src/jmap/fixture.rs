@@ -59,15 +59,7 @@ impl Fixture {
     pub async fn login(&self, login_id: Id, address: &str) -> User<'_> {
         let mut snapshot = self.jmap.store.read().await.unwrap();
         let accounts = accounts_of_login(&mut snapshot, login_id).await.unwrap();
-        let accounts = accounts
-            .into_iter()
-            .map(|account| AccountAccess {
-                id: account.id,
-                name: account.name,
-                is_read_only: account.is_read_only,
-                is_personal: account.is_personal,
-            })
-            .collect();
+        let accounts = accounts.into_iter().map(|account| AccountAccess::of(login_id, account)).collect();
         let caller = Caller { login_id, username: address.to_owned(), accounts };
         User { fixture: self, caller }
     }

@@ -11,6 +11,7 @@ pub mod email;
 pub mod error;
 #[cfg(test)]
 pub mod fixture;
+pub mod i_json;
 pub mod identity;
 pub mod limits;
 pub mod mailbox;

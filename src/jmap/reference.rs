@@ -8,27 +8,28 @@ use crate::jmap::request::Answered;
 
 /// Values that `*` may gather for one reference.
 const MAX_GATHERED: usize = 100_000;
-/// Octets, about, that all references of a request may copy: references to references would
-/// otherwise multiply without end.
+/// Octets, about, that all references of a request may read as values and copy: references to
+/// references would otherwise multiply without end, and a value takes several times the memory of
+/// its text.
 pub(super) const MAX_REFERRED: usize = 32 << 20;
 
 /// The arguments with every `#name` replaced by what it refers to.
 pub(super) fn resolve(
-    arguments: &Map<String, Value>,
+    arguments: Map<String, Value>,
     answered: &mut [Answered],
     left: &mut usize,
 ) -> Result<Map<String, Value>, MethodError> {
+    let is_both = |name: &&str| arguments.contains_key(*name);
+    if let Some(plain) = arguments.keys().filter_map(|name| name.strip_prefix('#')).find(is_both) {
+        let text = format!("{plain} is given both as a value and as a reference");
+        return Err(MethodError::InvalidArguments(text));
+    }
     let mut out = Map::with_capacity(arguments.len());
     for (name, value) in arguments {
-        let Some(plain) = name.strip_prefix('#') else {
-            out.insert(name.clone(), value.clone());
-            continue;
+        match name.strip_prefix('#') {
+            None => out.insert(name, value),
+            Some(plain) => out.insert(plain.to_owned(), refer(&value, answered, left)?),
         };
-        if arguments.contains_key(plain) {
-            let text = format!("{plain} is given both as a value and as a reference");
-            return Err(MethodError::InvalidArguments(text));
-        }
-        out.insert(plain.to_owned(), refer(value, answered, left)?);
     }
     Ok(out)
 }
@@ -49,6 +50,8 @@ fn refer(reference: &Value, answered: &mut [Answered], left: &mut usize) -> Resu
         return Err(nowhere(format!("the response of {result_of:?} is {}, not {name}", answer.name)));
     }
     if let Body::Text(text) = &answer.body {
+        let paid = left.checked_sub(text.len());
+        *left = paid.ok_or_else(|| nowhere(format!("the response of {result_of:?} is too large")))?;
         let value = serde_json::from_str(text).map_err(|_| MethodError::ServerFail)?;
         answer.body = Body::Json(value);
     }
@@ -114,6 +117,55 @@ mod tests {
 
     fn at(value: &Value, path: &str) -> Option<Value> {
         point(value, path, &mut 0, &mut 1_000_000)
+    }
+
+    fn refers(path: &str) -> Map<String, Value> {
+        let reference = json!({"resultOf": "0", "name": "Core/echo", "path": path});
+        Map::from_iter([("#a".to_owned(), reference.clone()), ("#b".to_owned(), reference)])
+    }
+
+    fn echoed(body: Body) -> Vec<Answered> {
+        vec![Answered { name: "Core/echo", call_id: "0".to_owned(), body }]
+    }
+
+    #[test]
+    fn references_to_references_do_not_multiply_without_end() {
+        let mut left = MAX_REFERRED;
+        let mut body = Body::Json(json!({"a": "x".repeat(4_096)}));
+        let mut largest = 0;
+        // Each answer holds the one before it twice.
+        let outcome = (0..14).try_for_each(|_| {
+            let arguments = resolve(refers(""), &mut echoed(body.clone()), &mut left)?;
+            let value = Value::Object(arguments);
+            largest = weight(&value);
+            body = Body::Json(value);
+            Ok(())
+        });
+        assert!(matches!(outcome, Err(MethodError::InvalidResultReference(_))), "{largest} octets");
+        assert!(largest <= MAX_REFERRED, "{largest} octets");
+    }
+
+    #[test]
+    fn a_request_copies_and_reads_so_much_and_no_more() {
+        let list = json!({"list": vec!["x".repeat(100); 1_000]});
+        let mut left = 300_000;
+        for body in [Body::Json(list.clone()), Body::Json(list.clone())] {
+            assert!(resolve(refers("/list/*"), &mut echoed(body), &mut left).is_ok() || left < 150_000);
+        }
+        let again = resolve(refers("/list/*"), &mut echoed(Body::Json(list.clone())), &mut left);
+        assert!(matches!(again, Err(MethodError::InvalidResultReference(_))));
+        // A text that would be read as a value counts although little of it is copied.
+        let mut left = 50_000;
+        let text = resolve(refers("/list/0"), &mut echoed(Body::Text(list.to_string())), &mut left);
+        assert!(matches!(text, Err(MethodError::InvalidResultReference(_))));
+        let mut left = 150_000;
+        let text = resolve(refers("/list/0"), &mut echoed(Body::Text(list.to_string())), &mut left);
+        assert_eq!(text.map(|arguments| arguments["a"] == json!("x".repeat(100))), Ok(true));
+        // Items without octets are still items.
+        let many = json!({"list": vec![json!([]); MAX_GATHERED + 1]});
+        let mut left = MAX_REFERRED;
+        let items = resolve(refers("/list/*"), &mut echoed(Body::Json(many)), &mut left);
+        assert!(matches!(items, Err(MethodError::InvalidResultReference(_))));
     }
 
     #[test]

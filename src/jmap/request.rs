@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, Caller, Jmap, MethodResult};
-use crate::jmap::capability::Capability;
+use crate::jmap::capability::{Capability, is_not_offered};
 use crate::jmap::error::{MethodError, RequestError};
+use crate::jmap::i_json;
 use crate::jmap::limits;
 use crate::jmap::method;
 use crate::jmap::reference;
@@ -39,8 +40,8 @@ pub(super) struct Answered {
 impl Request {
     /// Reads a request body. The size is the caller's to limit; the depth is limited here.
     pub fn parse(body: &[u8]) -> Result<Request, RequestError> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| RequestError::NotJson(format!("The body is not JSON: {error}.")))?;
+        let value = i_json::read(body)
+            .map_err(|error| RequestError::NotJson(format!("The body is not I-JSON: {error}.")))?;
         Request::from_value(value)
     }
 
@@ -54,10 +55,11 @@ impl Request {
         let mut capabilities = Vec::with_capacity(using.len().min(Capability::ALL.len()));
         for name in &using {
             let Value::String(name) = name else { return Err(not_request("using must be a String[]")) };
-            let known = Capability::named(name);
-            let capability = known.ok_or_else(|| RequestError::UnknownCapability(name.clone()))?;
-            if !capabilities.contains(&capability) {
-                capabilities.push(capability);
+            match Capability::named(name) {
+                Some(capability) if capabilities.contains(&capability) => {}
+                Some(capability) => capabilities.push(capability),
+                None if is_not_offered(name) => {}
+                None => return Err(RequestError::UnknownCapability(name.clone())),
             }
         }
         let Some(Value::Array(calls)) = object.remove("methodCalls") else {
@@ -87,6 +89,11 @@ impl Request {
 
     /// Runs the calls in order; the response as JSON text.
     pub async fn run(self, jmap: &Jmap, caller: &Caller, session_state: &str) -> String {
+        self.run_within(limits::MAX_SIZE_RESPONSE, jmap, caller, session_state).await
+    }
+
+    /// As `run`, in a response of about so many octets at the most.
+    async fn run_within(self, max_size: usize, jmap: &Jmap, caller: &Caller, session_state: &str) -> String {
         let wants_created_ids = self.created_ids.is_some();
         let mut created_ids = self.created_ids.unwrap_or_default();
         let mut answered: Vec<Answered> = Vec::new();
@@ -100,26 +107,22 @@ impl Request {
                 created_ids: &mut created_ids,
                 implicit: Vec::new(),
             };
-            let (name, result) = run_call(&mut call, &invocation, &mut answered, &mut left).await;
+            let Invocation { name, arguments, call_id } = invocation;
+            let (name, result) = run_call(&mut call, &name, arguments, &mut answered, &mut left).await;
             let implicit = std::mem::take(&mut call.implicit);
             let (name, body) = match result {
                 Ok(body) => (name, body),
                 Err(error) => ("error", Body::Json(error.arguments())),
             };
             for (name, body) in std::iter::once((name, body)).chain(implicit) {
-                size += body.size_hint();
-                let body = if size > limits::MAX_SIZE_RESPONSE {
+                let (name, body) = if size + body.size_hint() > max_size && body.is_only_read() {
                     let error = MethodError::RequestTooLarge("the response would be too large".to_owned());
-                    answered.push(Answered {
-                        name: "error",
-                        call_id: invocation.call_id.clone(),
-                        body: Body::Json(error.arguments()),
-                    });
-                    continue;
+                    ("error", Body::Json(error.arguments()))
                 } else {
-                    body
+                    (name, body)
                 };
-                answered.push(Answered { name, call_id: invocation.call_id.clone(), body });
+                size += body.size_hint();
+                answered.push(Answered { name, call_id: call_id.clone(), body });
             }
         }
         write_response(&answered, wants_created_ids.then_some(&created_ids), session_state, size)
@@ -128,17 +131,18 @@ impl Request {
 
 async fn run_call(
     call: &mut Call<'_>,
-    invocation: &Invocation,
+    name: &str,
+    arguments: Map<String, Value>,
     answered: &mut [Answered],
     left: &mut usize,
 ) -> (&'static str, MethodResult) {
-    let Some(method) = method::named(&invocation.name) else {
+    let Some(method) = method::named(name) else {
         return ("error", Err(MethodError::UnknownMethod));
     };
     if !call.using.contains(&method.capability) {
         return (method.name, Err(MethodError::UnknownMethod));
     }
-    let arguments = match reference::resolve(&invocation.arguments, answered, left) {
+    let arguments = match reference::resolve(arguments, answered, left) {
         Ok(arguments) => Arguments::new(arguments),
         Err(error) => return (method.name, Err(error)),
     };
@@ -177,6 +181,12 @@ impl Body {
             Body::Json(_) => 256,
         }
     }
+
+    /// Whether an error may stand in its place: what has changed something must be told
+    /// (RFC 8620, 3.6.2). Methods that change answer values.
+    fn is_only_read(&self) -> bool {
+        matches!(self, Body::Text(_))
+    }
 }
 
 fn write_response(
@@ -210,17 +220,40 @@ fn write_response(
     out.push_str(",\"sessionState\":");
     push_json(&mut out, session_state);
     out.push('}');
-    out
+    i_json::without_noncharacters(out)
 }
 
 /// Writes a value as JSON at the end of a text.
 pub fn push_json<T: serde::Serialize + ?Sized>(out: &mut String, value: &T) {
+    let before = out.len();
     // Values and texts have no map keys or numbers that JSON could not write.
-    out.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
+    if serde_json::to_writer(Appending(out), value).is_err() {
+        out.truncate(before);
+        out.push_str("null");
+    }
+}
+
+/// The end of a text, as something to write to.
+struct Appending<'a>(&'a mut String);
+
+impl std::io::Write for Appending<'_> {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        // serde_json writes whole pieces of UTF-8.
+        self.0.push_str(std::str::from_utf8(octets).map_err(std::io::Error::other)?);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use crate::jmap::fixture::Fixture;
+
     use super::*;
 
     fn problem(body: &str) -> &'static str {
@@ -238,8 +271,37 @@ mod tests {
         assert_eq!(problem(r#"{"using":[1],"methodCalls":[]}"#), "notRequest");
         assert_eq!(problem(r#"{"using":[],"methodCalls":[["a",{}]]}"#), "notRequest");
         assert_eq!(problem(r#"{"using":["urn:x"],"methodCalls":[]}"#), "unknownCapability");
+        assert_eq!(problem(r#"{"using":["urn:ietf:params:jmap:contacts"],"methodCalls":[]}"#), "none");
         assert_eq!(problem(r#"{"using":[],"methodCalls":[]}"#), "none");
         let calls = vec![r#"["Core/echo",{},"0"]"#; 65].join(",");
         assert_eq!(problem(&format!(r#"{{"using":[],"methodCalls":[{calls}]}}"#)), "limit");
+        assert_eq!(problem(r#"{"using":[],"methodCalls":[],"using":[]}"#), "notJSON");
+        assert_eq!(problem(r#"{"using":[],"methodCalls":[["Core/echo",{"a":1,"a":2},"0"]]}"#), "notJSON");
+    }
+
+    #[tokio::test]
+    async fn a_full_response_still_tells_what_was_changed() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let (account, blob) = (user.account(), user.upload(&[b'x'; 10_000]).await);
+        let read = |length: usize| json!({"accountId": account, "ids": [blob], "length": length});
+        let set = json!({"accountId": account, "create": {"new": {"name": "made"}}});
+        let calls = json!([
+            ["Blob/get", read(10_000), "large"],
+            ["Blob/get", read(100), "small"],
+            ["Blob/get", read(9_000), "large"],
+            ["Mailbox/set", set, "changed"],
+        ]);
+        let using = ["urn:ietf:params:jmap:mail", "urn:ietf:params:jmap:blob"];
+        let body = json!({"using": using, "methodCalls": calls}).to_string();
+        let request = Request::parse(body.as_bytes()).unwrap();
+        let response = request.run_within(1_000, &fixture.jmap, &user.caller, "s").await;
+        let response: Value = serde_json::from_str(&response).unwrap();
+        let responses = &response["methodResponses"];
+        for place in [0, 2] {
+            assert_eq!(responses[place][1]["type"], json!("requestTooLarge"), "{responses}");
+        }
+        assert_eq!(responses[1][1]["list"][0]["size"], json!(10_000), "{responses}");
+        assert!(responses[3][1]["created"]["new"]["id"].is_string(), "{responses}");
     }
 }

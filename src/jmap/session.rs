@@ -75,15 +75,68 @@ pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String,
     out
 }
 
-/// Changes whenever the session object of this caller does, and at an upgrade.
-pub fn state(caller: &Caller) -> String {
+/// Changes whenever the session object of this caller does, and at an upgrade. `base_url` is what
+/// the URLs in it begin with.
+pub fn state(jmap: &Jmap, base_url: &str, caller: &Caller) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
-    hasher.update(caller.username.as_bytes());
+    // Each with its length before it: no two lists of texts look alike.
+    let mut add = |octets: &[u8]| {
+        hasher.update(&octets.len().to_be_bytes());
+        hasher.update(octets);
+    };
+    add(env!("CARGO_PKG_VERSION").as_bytes());
+    add(base_url.as_bytes());
+    add(Value::Object(server_capabilities(jmap)).to_string().as_bytes());
+    add(caller.username.as_bytes());
+    // What accounts can do differs by whether they can be written, and else by settings alone.
+    let mut is_told = [false; 2];
     for account in &caller.accounts {
-        hasher.update(&account.id.get().to_be_bytes());
-        hasher.update(account.name.as_bytes());
-        hasher.update(&[u8::from(account.is_read_only), u8::from(account.is_personal)]);
+        add(&account.id.get().to_be_bytes());
+        add(account.name.as_bytes());
+        add(&[u8::from(account.is_read_only), u8::from(account.is_personal)]);
+        let is_told = &mut is_told[usize::from(account.is_read_only)];
+        if !std::mem::replace(is_told, true) {
+            add(Value::Object(account_capabilities(jmap, account)).to_string().as_bytes());
+        }
     }
     hasher.finalize().to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::jmap::fixture::Fixture;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_state_follows_everything_that_the_session_tells() {
+        let fixture = Fixture::new().await;
+        let alice = fixture.user("alice@example.test").await;
+        let bob = fixture.user("bob@example.test").await;
+        let base = "https://mail.example.test";
+        let caller = &alice.caller;
+        let before = state(&fixture.jmap, base, caller);
+        assert_eq!(state(&fixture.jmap, base, &caller.clone()), before);
+        let mut others = vec![
+            before,
+            state(&fixture.jmap, "https://other.example.test", caller),
+            state(&fixture.jmap, base, &bob.caller),
+        ];
+        let mut jmap = fixture.jmap.clone();
+        jmap.max_upload += 1;
+        others.push(state(&jmap, base, caller));
+        let mut granted = caller.clone();
+        granted.accounts.push(bob.caller.accounts[0].clone());
+        others.push(state(&fixture.jmap, base, &granted));
+        granted.accounts[1].is_read_only = true;
+        others.push(state(&fixture.jmap, base, &granted));
+        granted.accounts[1].is_personal = false;
+        others.push(state(&fixture.jmap, base, &granted));
+        granted.accounts[1].name = "robert@example.test".to_owned();
+        others.push(state(&fixture.jmap, base, &granted));
+        let count = others.len();
+        others.sort();
+        others.dedup();
+        assert_eq!(others.len(), count, "two sessions have one state");
+    }
 }

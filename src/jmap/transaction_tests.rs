@@ -70,13 +70,7 @@ async fn a_get_tells_the_state_of_what_it_lists() {
         for number in 0..WRITES {
             let unit = async move |tx: &mut Tx| {
                 let name = format!("box {number}");
-                let new = NewMailbox {
-                    parent_id: Id(0),
-                    name: &name,
-                    role: None,
-                    sort_order: 0,
-                    is_subscribed: true,
-                };
+                let new = NewMailbox { parent_id: Id(0), name: &name, role: None, sort_order: 0 };
                 mailbox::insert(tx, &new).await
             };
             store.write(account, unit).await.unwrap();

@@ -1,5 +1,5 @@
 //! Delivery status notifications (RFC 3464): telling the sender of a message that it did not, or
-//! not yet, reach its recipients.
+//! not yet, reach its recipients, and, when that was asked for, that it did.
 //!
 //! A notification is ASCII but for the returned message itself; what remote servers said is
 //! bounded and cannot end a field. Reading those that come back is in `dsn_read`.
@@ -11,8 +11,9 @@ use crate::mail::encode_body::{TransferEncoding, encode_message, encoding_of_tex
 use crate::mail::field_lines::{fields, split_message};
 use crate::mail::header_text::{FieldWriter, MAX_WORD_LEN, Mailbox, ZonedDate, rfc5322_date};
 use crate::mail::reencode::normalize_line_ends;
+use crate::types::envelope::DsnReturn;
 
-/// Largest message that is returned whole; of others only the header is, up to this size.
+/// Largest message that is returned whole unasked; of others only the header is, up to this size.
 pub const MAX_RETURNED_LEN: usize = 50 * 1024;
 /// Most characters of a server's answer that are passed on.
 const MAX_DIAGNOSTIC_CHARS: usize = 2000;
@@ -32,6 +33,8 @@ pub struct Notification<'a> {
     pub arrival_ms: i64,
     /// The recipients that there is something to tell about.
     pub recipients: &'a [RecipientStatus<'a>],
+    /// What the sender wants to get back of the message (RFC 3461, 4.3).
+    pub ret: Option<DsnReturn>,
     /// The message.
     pub original: &'a [u8],
 }
@@ -67,11 +70,29 @@ pub enum Outcome {
         /// The end of trying.
         retry_until_ms: i64,
     },
+    /// In the recipient's mailbox.
+    Delivered,
+    /// Taken by a server that promises no notification of its own (RFC 3464, 2.3.3).
+    Relayed,
 }
 
 impl Outcome {
-    fn is_final(self) -> bool {
-        !matches!(self, Outcome::Delayed { .. })
+    fn is_failure(self) -> bool {
+        matches!(self, Outcome::Failed | Outcome::Expired)
+    }
+
+    fn is_success(self) -> bool {
+        matches!(self, Outcome::Delivered | Outcome::Relayed)
+    }
+
+    /// RFC 3464, 2.3.3
+    fn action(self) -> &'static str {
+        match self {
+            Outcome::Failed | Outcome::Expired => "failed",
+            Outcome::Delayed { .. } => "delayed",
+            Outcome::Delivered => "delivered",
+            Outcome::Relayed => "relayed",
+        }
     }
 }
 
@@ -126,8 +147,12 @@ pub fn compose_dsn(notification: &Notification<'_>, defaults: &Defaults) -> Vec<
 }
 
 fn subject(notification: &Notification<'_>) -> String {
-    let has_final = notification.recipients.iter().any(|recipient| recipient.outcome.is_final());
-    let what = if has_final { "Not delivered" } else { "Delayed" };
+    let has = |is: fn(Outcome) -> bool| notification.recipients.iter().any(|told| is(told.outcome));
+    let what = match (has(Outcome::is_failure), has(Outcome::is_success)) {
+        (true, _) => "Not delivered",
+        (false, true) => "Delivered",
+        (false, false) => "Delayed",
+    };
     match original_subject(notification.original) {
         Some(subject) => format!("{what}: {subject}"),
         None => format!("{what}: your message"),
@@ -161,23 +186,49 @@ pub fn message_ids(text: &str) -> Vec<String> {
     inner.filter(is_id).take(1000).map(str::to_owned).collect()
 }
 
+/// Recipients of whom the same is said.
+struct Group {
+    holds: fn(Outcome) -> bool,
+    before: &'static str,
+    after: &'static str,
+}
+
 /// Says in plain words what happened.
 fn explain(notification: &Notification<'_>) -> String {
+    const GROUPS: [Group; 4] = [
+        Group {
+            holds: Outcome::is_failure,
+            before: "Your message could not be delivered to:",
+            after: "It will not be tried again for these addresses.\n",
+        },
+        Group {
+            holds: |outcome| matches!(outcome, Outcome::Delayed { .. }),
+            before: "Your message has not been delivered yet to:",
+            after: "You need not send it again: delivery is still being tried.\n",
+        },
+        Group {
+            holds: |outcome| matches!(outcome, Outcome::Delivered),
+            before: "Your message was delivered to:",
+            after: "",
+        },
+        Group {
+            holds: |outcome| matches!(outcome, Outcome::Relayed),
+            before: "Your message was handed on to the server of:",
+            after: "That server tells nothing more about it.\n",
+        },
+    ];
     let mut text = String::new();
-    let failed: Vec<_> = notification.recipients.iter().filter(|r| r.outcome.is_final()).collect();
-    let delayed: Vec<_> = notification.recipients.iter().filter(|r| !r.outcome.is_final()).collect();
-    if !failed.is_empty() {
-        text.push_str("Your message could not be delivered to:\n\n");
-        failed.iter().for_each(|recipient| explain_recipient(&mut text, recipient));
-        text.push_str("It will not be tried again for these addresses.\n");
-    }
-    if !delayed.is_empty() {
+    for Group { holds, before, after } in GROUPS {
+        let mut group = notification.recipients.iter().filter(|told| holds(told.outcome)).peekable();
+        if group.peek().is_none() {
+            continue;
+        }
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str("Your message has not been delivered yet to:\n\n");
-        delayed.iter().for_each(|recipient| explain_recipient(&mut text, recipient));
-        text.push_str("You need not send it again: delivery is still being tried.\n");
+        text.push_str(&format!("{before}\n\n"));
+        group.for_each(|recipient| explain_recipient(&mut text, recipient));
+        text.push_str(after);
     }
     text.push_str("\nThe message:\n");
     let accepted = rfc5322_date(ZonedDate { ms: notification.arrival_ms, offset_minutes: 0 });
@@ -190,7 +241,10 @@ fn explain(notification: &Notification<'_>) -> String {
 
 fn explain_recipient(text: &mut String, recipient: &RecipientStatus<'_>) {
     text.push_str(&format!("  {}\n", one_line(recipient.address, 320)));
-    text.push_str(&format!("    {} (status {}).\n", plain_reason(recipient), one_line(recipient.status, 20)));
+    if !recipient.outcome.is_success() {
+        let status = one_line(recipient.status, 20);
+        text.push_str(&format!("    {} (status {status}).\n", plain_reason(recipient)));
+    }
     if let Some(diagnostic) = recipient.diagnostic {
         let server = recipient.remote_mta.map_or("The server".to_owned(), |host| one_line(host, 255));
         text.push_str(&format!("    {server} said: {}\n", one_line(diagnostic, MAX_DIAGNOSTIC_CHARS)));
@@ -245,7 +299,7 @@ fn write_status(out: &mut Vec<u8>, notification: &Notification<'_>) {
             write_field(out, "Original-Recipient", &typed_address(kind.trim(), address.trim()));
         }
         write_field(out, "Final-Recipient", &typed_address("rfc822", recipient.address));
-        write_field(out, "Action", if recipient.outcome.is_final() { "failed" } else { "delayed" });
+        write_field(out, "Action", recipient.outcome.action());
         write_field(out, "Status", recipient.status);
         if let Some(host) = recipient.remote_mta {
             write_field(out, "Remote-MTA", &format!("dns; {host}"));
@@ -297,13 +351,19 @@ fn one_line(text: &str, max_chars: usize) -> String {
     bounded.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What is returned of the message: all of it when it is small and could not be delivered, else
-/// its header (RFC 3462, 2; RFC 6533, 5 for headers in UTF-8).
+/// What is returned of the message (RFC 3461, 4.3): when it could not be delivered all of it, if that
+/// was asked for or it is small and nothing was; else its header (RFC 3462, 2; RFC 6533, 5 for
+/// headers in UTF-8).
 fn returned_part<'a>(notification: &Notification<'a>) -> (&'static str, Cow<'a, [u8]>, TransferEncoding) {
     let (header, _, _) = split_message(notification.original);
     let is_global = !header.is_ascii();
-    let has_final = notification.recipients.iter().any(|recipient| recipient.outcome.is_final());
-    if has_final && notification.original.len() <= MAX_RETURNED_LEN {
+    let has_failure = notification.recipients.iter().any(|recipient| recipient.outcome.is_failure());
+    let is_whole = match notification.ret {
+        Some(DsnReturn::Full) => true,
+        Some(DsnReturn::Headers) => false,
+        None => notification.original.len() <= MAX_RETURNED_LEN,
+    };
+    if has_failure && is_whole {
         let (content, encoding) = encode_message(notification.original);
         if encoding.is_identity() {
             return (if is_global { "message/global" } else { "message/rfc822" }, content, encoding);
@@ -358,6 +418,10 @@ mod tests {
     }
 
     fn compose(recipients: &[RecipientStatus<'_>], original: &[u8]) -> Vec<u8> {
+        compose_with(None, recipients, original)
+    }
+
+    fn compose_with(ret: Option<DsnReturn>, recipients: &[RecipientStatus<'_>], original: &[u8]) -> Vec<u8> {
         let notification = Notification {
             reporting_mta: "mail.example.test",
             from: "postmaster@example.test",
@@ -365,6 +429,7 @@ mod tests {
             envelope_id: Some("env-1"),
             arrival_ms: 1_699_900_000_000,
             recipients,
+            ret,
             original,
         };
         let defaults =
@@ -429,6 +494,52 @@ mod tests {
         let text = String::from_utf8_lossy(&raw);
         assert!(text.contains("Delayed: ") || text.contains("Subject: =?utf-8?"));
         assert!(text.contains("Content-Type: text/rfc822-headers\r\n") && !text.contains("\r\n\r\nHi\r\n"));
+    }
+
+    #[test]
+    fn what_was_asked_for_is_returned() {
+        let large = [ORIGINAL, &b"line\r\n".repeat(MAX_RETURNED_LEN / 6)].concat();
+        let text = |ret, told, original: &[u8]| {
+            String::from_utf8_lossy(&compose_with(ret, &[told], original)).into_owned()
+        };
+        let (full, headers) = (Some(DsnReturn::Full), Some(DsnReturn::Headers));
+        assert!(text(full, failed(), &large).contains("\r\nHi\r\nline\r\nline\r\n"));
+        assert!(!text(headers, failed(), ORIGINAL).contains("\r\nHi\r\n"));
+        assert!(text(headers, failed(), ORIGINAL).contains("Content-Type: text/rfc822-headers\r\n"));
+        let arrived = RecipientStatus { outcome: Outcome::Delivered, status: "2.1.5", ..failed() };
+        assert!(!text(full, arrived, ORIGINAL).contains("\r\nHi\r\n"), "nothing failed");
+    }
+
+    #[test]
+    fn success_is_told() {
+        let arrived = RecipientStatus {
+            outcome: Outcome::Delivered,
+            status: "2.1.5",
+            remote_mta: None,
+            diagnostic: None,
+            ..failed()
+        };
+        let relayed = RecipientStatus {
+            address: "carl@far.test",
+            outcome: Outcome::Relayed,
+            status: "2.0.0",
+            diagnostic: Some("250 2.0.0 taken"),
+            ..failed()
+        };
+        let raw = compose(&[arrived.clone(), relayed], ORIGINAL);
+        let message = MessageParser::new().parse(&raw).unwrap();
+        assert_eq!(message.subject(), Some("Delivered: Grüße"));
+        let words = message.body_text(0).unwrap();
+        for wanted in ["was delivered to:", "bob@remote.test", "handed on to the server of:", "carl@far.test"]
+        {
+            assert!(words.contains(wanted), "{words}");
+        }
+        assert!(!words.contains("could not") && !words.contains("refuses"), "{words}");
+        let read = read_dsn(&raw).unwrap();
+        let actions: Vec<Action> = read.recipients.iter().map(|recipient| recipient.action).collect();
+        assert_eq!(actions, [Action::Delivered, Action::Relayed]);
+        let mixed = compose(&[arrived, failed()], ORIGINAL);
+        assert_eq!(MessageParser::new().parse(&mixed).unwrap().subject(), Some("Not delivered: Grüße"));
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub fn read_dsn(raw: &[u8]) -> Option<ReturnedDsn> {
 }
 
 /// The parts of a multipart.
-fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
+pub(in crate::mail) fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     let delimiter = format!("--{boundary}");
     let mut parts = Vec::new();
     let (mut at, mut start) = (0, None);
@@ -132,7 +132,8 @@ fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     parts
 }
 
-fn decode(content: &[u8], encoding: Declared) -> Option<Cow<'_, [u8]>> {
+/// The content of a part, as far as it is looked at.
+pub(in crate::mail) fn decode(content: &[u8], encoding: Declared) -> Option<Cow<'_, [u8]>> {
     let content = content.get(..content.len().min(MAX_STATUS_LEN))?;
     match encoding {
         Declared::Identity => Some(Cow::Borrowed(content)),
@@ -173,7 +174,7 @@ fn first_word(text: &str) -> &str {
 }
 
 /// The address behind its type; of type utf-8, with its escapes undone (RFC 6533, 3).
-fn read_address(text: &str) -> Option<String> {
+pub(in crate::mail) fn read_address(text: &str) -> Option<String> {
     let (kind, address) = text.split_once(';')?;
     let address = address.trim().trim_start_matches('<').trim_end_matches('>');
     let mut out = String::with_capacity(address.len());
@@ -190,7 +191,8 @@ fn read_address(text: &str) -> Option<String> {
     (!out.is_empty() && !out.chars().any(char::is_control)).then_some(out)
 }
 
-fn bounded(text: &str) -> String {
+/// As much of a text as is kept.
+pub(in crate::mail) fn bounded(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
 

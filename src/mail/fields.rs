@@ -176,6 +176,24 @@ pub fn without_comments(text: &str) -> Cow<'_, str> {
     Cow::Owned(out.trim().to_owned())
 }
 
+/// What follows comments and white space at the beginning; nothing when a comment has no end.
+pub fn after_comments(text: &str) -> &str {
+    let mut depth = 0u32;
+    let mut is_escaped = false;
+    let end = text.find(|c: char| {
+        let is_over = depth == 0 && c != '(' && !c.is_ascii_whitespace();
+        match c {
+            _ if std::mem::take(&mut is_escaped) => {}
+            '\\' if depth > 0 => is_escaped = true,
+            '(' => depth += 1,
+            ')' if depth > 0 => depth -= 1,
+            _ => {}
+        }
+        is_over
+    });
+    end.map_or("", |end| &text[end..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +234,20 @@ mod tests {
     fn raw_values_are_unicode_without_nul() {
         assert_eq!(raw_value(b" a\0b\xff\xc3\xa9"), " ab\u{fffd}é");
         assert_eq!(unfolded(b" a\r\n b\n\tc"), " a b\tc");
+    }
+
+    #[test]
+    fn comments_are_passed_over() {
+        for (text, rest) in [
+            ("a (b)", "a (b)"),
+            (" \t(a (b) c)(d) e", "e"),
+            ("(\\) \\( \\\\)x", "x"),
+            ("(without end", ""),
+            (") x", ") x"),
+            ("", ""),
+        ] {
+            assert_eq!(after_comments(text), rest, "{text:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,24 @@ const MAX_ENTITY_LEN: usize = 40;
 /// The text of an HTML document, elements that end a line ending one, other white space collapsed.
 /// Stops when `limit` octets of text are there.
 pub fn to_text(html: &str, limit: usize) -> String {
-    let mut writer = Writer { out: String::new(), gap: Gap::None, is_preformatted: false };
+    read(html, limit, None)
+}
+
+/// The same, and after it what attributes show to a reader (RFC 8621, 4.4.1), each on a line.
+pub fn to_search_text(html: &str, limit: usize) -> String {
+    let mut shown = Writer::default();
+    let mut out = read(html, limit, Some(&mut shown));
+    if !shown.out.is_empty() {
+        let gap = if out.is_empty() { "" } else { "\n" };
+        out.push_str(gap);
+        out.push_str(&shown.out);
+        out.truncate(out.floor_char_boundary(limit));
+    }
+    out
+}
+
+fn read(html: &str, limit: usize, mut shown: Option<&mut Writer>) -> String {
+    let mut writer = Writer::default();
     let mut tags = Tags::default();
     let mut rest = html;
     while let Some(at) = rest.find(['<', '&']) {
@@ -41,6 +58,13 @@ pub fn to_text(html: &str, limit: usize) -> String {
         if is_opening && HIDDEN.contains(&name.as_str()) {
             rest = &rest[hidden_len(rest, &name)..];
             continue;
+        }
+        let has_attributes = is_opening && !tag.starts_with("<!");
+        if let Some(shown) = shown.as_deref_mut().filter(|shown| has_attributes && shown.out.len() < limit) {
+            for value in shown_attributes(tag.get(1 + name.len()..).unwrap_or_default()) {
+                shown.gap = Gap::Line;
+                shown.markup(value);
+            }
         }
         writer.is_preformatted = match name.as_str() {
             "pre" => is_opening,
@@ -78,13 +102,40 @@ pub fn prefix_len(html: &str, most: usize) -> usize {
     most
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// The values of the attributes of a tag that a reader sees, as they are written. `rest` is the tag
+/// from the end of its name.
+fn shown_attributes(rest: &str) -> Vec<&str> {
+    let mut values = Vec::new();
+    let mut rest = rest;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || matches!(c, '/' | '>' | '='));
+        let ends_name = |c: char| c.is_ascii_whitespace() || matches!(c, '/' | '>' | '=');
+        let (name, after) = rest.split_at(rest.find(ends_name).unwrap_or(rest.len()));
+        if name.is_empty() {
+            return values;
+        }
+        rest = after.trim_ascii_start();
+        let Some(value) = rest.strip_prefix('=').map(str::trim_ascii_start) else { continue };
+        let quoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.split_once(quote));
+        let (value, after) = quoted.unwrap_or_else(|| {
+            value.split_at(value.find(|c: char| c.is_ascii_whitespace() || c == '>').unwrap_or(value.len()))
+        });
+        rest = after;
+        if ["alt", "title"].iter().any(|shown| name.eq_ignore_ascii_case(shown)) {
+            values.push(value);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Gap {
+    #[default]
     None,
     Space,
     Line,
 }
 
+#[derive(Default)]
 struct Writer {
     out: String,
     gap: Gap,
@@ -113,6 +164,17 @@ impl Writer {
             self.out.push_str(&rest[..end]);
             rest = &rest[end..];
         }
+    }
+
+    /// Writes text that may hold entities.
+    fn markup(&mut self, text: &str) {
+        let mut rest = text;
+        while let Some(at) = rest.find('&') {
+            self.text(&rest[..at]);
+            rest = &rest[at..];
+            rest = &rest[self.entity(rest)..];
+        }
+        self.text(rest);
     }
 
     /// Writes what the entity at the start of `text` stands for, and tells its length.
@@ -224,6 +286,20 @@ mod tests {
     }
 
     #[test]
+    fn attributes_that_are_shown_are_searched() {
+        for (html, wanted) in [
+            ("a<img alt=\"two words\" title='t&amp;t' src=\"s\">b", "ab\ntwo words\nt&t"),
+            ("w<b title=one>or</b>d", "word\none"),
+            ("<IMG ALT = x /><img alt><img alt=''><img xalt=no data-title=no>", "x"),
+            ("<!-- <img alt=no> --></p title=no><script title=no></script>z", "z"),
+            ("<p title=\"open>text", "text\n\"open"),
+        ] {
+            assert_eq!(to_search_text(html, 1000), wanted, "{html}");
+        }
+        assert_eq!(to_search_text("<p title=\u{e9}\u{e9}>ab", 5), "ab\n\u{e9}");
+    }
+
+    #[test]
     fn cuts_are_outside_tags_and_characters() {
         for (html, most, wanted) in [
             ("ab<b>cd", 3, "ab"),
@@ -240,17 +316,32 @@ mod tests {
 
     #[test]
     fn hostile_html_takes_linear_time() {
-        for piece in ["<", "<a", "<a \"", "<!--", "&", "&amp", "<style>", "<style></", "</", "<a '\"", "< "] {
+        for piece in [
+            "<",
+            "<a",
+            "<a \"",
+            "<!--",
+            "&",
+            "&amp",
+            "<style>",
+            "<style></",
+            "</",
+            "<a '\"",
+            "< ",
+            "<a b='",
+            "<a b=\"",
+        ] {
             let html = piece.repeat(300_000 / piece.len());
-            to_text(&html, usize::MAX);
+            to_search_text(&html, usize::MAX);
             prefix_len(&html, 200_000);
         }
     }
 
     proptest! {
         #[test]
-        fn any_text_is_taken(html in "[<>a-c/!&;\"'é\\- ]{0,60}", most in 0usize..60) {
+        fn any_text_is_taken(html in "[<>a-c=/!&;\"'é\\- ]{0,60}", most in 0usize..60) {
             to_text(&html, most);
+            to_search_text(&html, most);
             prop_assert!(prefix_len(&html, most) <= most);
         }
     }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::mail::headers::CONVENIENT;
 use crate::mail::headers::addresses::EmailAddress;
 use crate::mail::parse::Parsed;
 
@@ -52,21 +53,10 @@ impl<'a> ListProperties<'a> {
     }
 }
 
-/// Names of the properties that are stored so.
-pub const NAMES: [&str; 12] = [
-    "messageId",
-    "inReplyTo",
-    "references",
-    "sender",
-    "from",
-    "to",
-    "cc",
-    "bcc",
-    "replyTo",
-    "subject",
-    "sentAt",
-    "preview",
-];
+/// The name of a property, when it is stored so.
+pub fn stored_name(name: &str) -> Option<&'static str> {
+    CONVENIENT.iter().map(|(known, _, _)| *known).chain(["preview"]).find(|known| *known == name)
+}
 
 /// Stored properties, each value as it stands in the text.
 pub struct StoredProperties<'a>(Vec<(&'a str, &'a RawValue)>);
@@ -83,7 +73,7 @@ impl<'a> StoredProperties<'a> {
             }
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut out = Vec::with_capacity(NAMES.len());
+                let mut out = Vec::with_capacity(CONVENIENT.len() + 1);
                 while let Some(entry) = map.next_entry()? {
                     out.push(entry);
                 }

@@ -30,6 +30,7 @@ pub mod header_text;
 pub mod headers;
 pub mod html;
 pub mod list_properties;
+pub mod mdn_read;
 pub mod parameters;
 pub mod parse;
 pub mod preview;

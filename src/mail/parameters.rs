@@ -3,7 +3,7 @@
 
 use crate::mail::charset;
 use crate::mail::encoded_word;
-use crate::mail::fields::{unfolded, without_comments};
+use crate::mail::fields::{after_comments, unfolded, without_comments};
 
 /// Parameters beyond this number are not looked at: real ones have a handful.
 const MAX_PARAMETERS: usize = 1_000;
@@ -32,12 +32,8 @@ impl Parameterized {
     /// Takes a field value apart.
     pub fn parse(field_value: &[u8]) -> Parameterized {
         let text = unfolded(field_value);
-        let text = text.trim_start();
-        // White space ends the value too: some programs forget the semicolon before the boundary.
-        let value_end = text.find([';', ' ', '\t']).unwrap_or(text.len());
-        let (value, mut rest) = text.split_at(value_end);
-        let value = without_comments(value).to_ascii_lowercase();
-        let mut parsed = Parameterized { value, parameters: Vec::new() };
+        let (value, mut rest) = read_value(&text);
+        let mut parsed = Parameterized { value: value.to_ascii_lowercase(), parameters: Vec::new() };
         while !rest.is_empty() && parsed.parameters.len() < MAX_PARAMETERS {
             let (parameter, tail) = read_parameter(rest);
             parsed.parameters.extend(parameter);
@@ -75,6 +71,26 @@ impl Parameterized {
         let run =
             pieces.iter().zip(0u32..).take_while(|(piece, number)| piece.section == Some(*number)).count();
         (run > 0).then(|| decode_pieces(&pieces[..run]))
+    }
+}
+
+/// Reads what stands before the parameters, without comments and white space (RFC 2045, 5.1), and
+/// what follows.
+fn read_value(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut rest = after_comments(text);
+    loop {
+        // White space ends the value too: some programs forget the semicolon before the boundary.
+        let end = rest.find([';', ' ', '\t', '(']).unwrap_or(rest.len());
+        value.push_str(&rest[..end]);
+        rest = &rest[end..];
+        // But for what stands around the slash of a type.
+        let next = after_comments(rest);
+        let goes_on = next.starts_with('/') || (value.ends_with('/') && !next.starts_with(';'));
+        if end == 0 || !goes_on || next.is_empty() {
+            return (value, rest);
+        }
+        rest = next;
     }
 }
 
@@ -197,6 +213,10 @@ mod tests {
             (forgetful.value.as_str(), forgetful.plain("boundary").as_deref()),
             ("multipart/mixed", Some("b"))
         );
+        for value in ["(a) text/plain", "text (b) / (c)\tplain (d)", "text/plain(e)", "text/ plain; x=y"] {
+            assert_eq!(Parameterized::parse(value.as_bytes()).value, "text/plain", "{value}");
+        }
+        assert_eq!(Parameterized::parse(b"(without end").value, "");
         let commented = Parameterized::parse(b"text/plain; charset=us-ascii (Plain text)");
         assert_eq!(commented.plain("charset").as_deref(), Some("us-ascii"));
         assert_eq!(parsed.plain("x"), None);

@@ -74,6 +74,12 @@ pub fn remove_authentication_results<'a>(message: &'a [u8], authserv_id: &str) -
     })
 }
 
+/// The message without `Return-Path` fields: the server that delivers writes the only one (RFC 5321,
+/// 4.4).
+pub fn remove_return_path(message: &[u8]) -> Cow<'_, [u8]> {
+    remove_fields(message, |field| field.is("Return-Path"))
+}
+
 /// How many `Received` fields the message has: hops, for finding loops (RFC 5321, 6.3).
 pub fn count_received(message: &[u8]) -> usize {
     fields(message).filter(|field| field.is("Received")).count()

@@ -66,7 +66,7 @@ pub fn search_text(raw: &[u8], structure: &Structure) -> SearchText {
             // No encoding and charset needs more than twelve octets for one of UTF-8.
             let content = body::text_start(raw, part, left.saturating_mul(12)).text;
             match part.media_type.as_str() {
-                "text/html" => push_line(&mut text.body, &html::to_text(&content, left), MAX_BODY_LEN),
+                "text/html" => push_line(&mut text.body, &html::to_search_text(&content, left), MAX_BODY_LEN),
                 _ => push_line(&mut text.body, &content, MAX_BODY_LEN),
             }
         }
@@ -115,7 +115,7 @@ plain text\r
 --1\r
 Content-Type: text/html\r
 \r
-<p>html <b>te</b>xt</p><script>no</script>\r
+<p>html <b title=\"and more\">te</b>xt</p><script>no</script>\r
 --1\r
 Content-Type: application/pdf; name=\"plan.pdf\"\r
 \r
@@ -126,7 +126,7 @@ xx\r
         assert_eq!(text.from, "Jäne\njane@example.com");
         assert_eq!(text.to, "a@x\nB\nb@y");
         assert_eq!(text.subject, "café");
-        assert_eq!(text.body, "plain text\nhtml text");
+        assert_eq!(text.body, "plain text\nhtml text\nand more");
         assert_eq!(text.attachment_names, ["plan.pdf"]);
         assert!(text.headers.contains(&("x-odd".to_owned(), "value".to_owned())));
     }

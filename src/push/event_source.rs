@@ -84,10 +84,12 @@ pub fn stream(
     let start = Some((listener, accounts, Pending::Start));
     futures_util::stream::unfold(start, move |state| async move {
         let (mut listener, accounts, pending) = state?;
-        // Something must be written at once, or some proxies and browsers hold the answer back.
+        // Something must be written at once, or some proxies and browsers hold the answer back. No
+        // empty line follows the comment: it ends an event, and not every client passes over an
+        // event without data as it should.
         if pending == Pending::Start {
             return Some((
-                Ok(Bytes::from_static(b": connected\n\n")),
+                Ok(Bytes::from_static(b": connected\n")),
                 Some((listener, accounts, Pending::First)),
             ));
         }
@@ -140,8 +142,84 @@ enum Pending {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::bus::Event;
+    use crate::push::hub::Hub;
+    use crate::store::Store;
+    use crate::store::testing::{bare_account, store_in};
+    use crate::types::clock::Clock;
     use crate::types::id::Id;
+
+    /// The stream of an account in which nothing has ever changed, and the hub behind it.
+    struct Quiet {
+        store: Store,
+        account: AccountId,
+        hub: Hub,
+        running: tokio::task::JoinHandle<()>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Quiet {
+        async fn new() -> Quiet {
+            let folder = tempfile::tempdir().unwrap();
+            let store = store_in(folder.path(), Clock::fixed(1_000));
+            let account = bare_account(&store).await;
+            let hub = Hub::new(store.clone(), CancellationToken::new());
+            let running = tokio::spawn(hub.clone().run());
+            Quiet { store, account, hub, running, _folder: folder }
+        }
+
+        async fn stream(&self, ping_seconds: u64) -> impl Stream<Item = String> + Unpin + use<> {
+            let listener = self.hub.listen(Id(1), &[self.account], ObjectType::ALL.to_vec());
+            let options = Options { close_after_state: false, ping_seconds };
+            let mut events = Box::pin(stream(listener, vec![self.account], options));
+            assert_eq!(events.next().await, Some(Ok(Bytes::from_static(b": connected\n"))));
+            events.map(|event| event.map(|event| String::from_utf8_lossy(&event).into_owned()).unwrap())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_come_within_their_bounds_and_have_no_id() {
+        let quiet = Quiet::new().await;
+        for (asked, kept) in [(1, 1), (30, 30), (300, 300), (900, 900), (901, 900), (u64::MAX, 900)] {
+            let mut events = quiet.stream(asked).await;
+            for _ in 0..2 {
+                let start = Instant::now();
+                let event = events.next().await;
+                assert_eq!(event, Some(format!("event: ping\ndata: {{\"interval\":{kept}}}\n\n")));
+                assert_eq!(start.elapsed().as_secs(), kept, "asked for {asked}");
+            }
+        }
+        let mut events = quiet.stream(0).await;
+        let day = Duration::from_secs(86_400);
+        assert!(tokio::time::timeout(day, events.next()).await.is_err(), "nobody asked for pings");
+        quiet.running.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wakes_without_news_put_no_ping_off() {
+        let quiet = Quiet::new().await;
+        let (bus, account) = (quiet.store.bus().clone(), quiet.account);
+        let noise = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                bus.publish(Event::Changed { account, modseq: 1, types: [ObjectType::Email].into() });
+            }
+        });
+        let mut events = quiet.stream(15).await;
+        for _ in 0..3 {
+            let start = Instant::now();
+            let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await;
+            assert!(event.is_ok_and(|event| event.is_some_and(|event| event.starts_with("event: ping\n"))));
+            assert_eq!(start.elapsed().as_secs(), 15);
+        }
+        noise.abort();
+        quiet.running.abort();
+    }
 
     #[test]
     fn event_ids_read_back() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{Bus, Event};
+use crate::bus::{Bus, Event, Queue};
 use crate::push::hub::{Hub, Listener, Wake};
 use crate::store::Store;
 use crate::store::directory::fixture::Fixture;
@@ -113,4 +113,19 @@ async fn a_login_whose_credentials_changed_must_come_in_again() {
     assert!(!is_woken(&other, Duration::from_millis(100)).await);
     bench.closing.cancel();
     assert_eq!(timeout(Duration::from_secs(5), other.wake()).await.unwrap(), Wake::Closing);
+}
+
+#[tokio::test]
+async fn after_events_were_missed_every_login_comes_in_again() {
+    let bench = Bench::new().await;
+    let (mine, other) = (bench.listen(), bench.hub.listen(Id(2), &[bench.other], Vec::new()));
+    // This thread is the only one, so nothing is received until all is told: the first is lost.
+    bench.fixture.store.bus().publish(Event::LoginChanged { login: Id(1) });
+    for lane in 0..20_000 {
+        bench.fixture.store.bus().publish(Event::Queued { queue: Queue::Index, lane });
+    }
+    for listener in [&mine, &other] {
+        let woken = timeout(Duration::from_secs(5), listener.wake()).await;
+        assert_eq!(woken, Ok(Wake::LoginChanged));
+    }
 }

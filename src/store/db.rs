@@ -39,6 +39,9 @@ impl Conn {
     /// Takes over an open SQLite connection.
     pub(super) fn sqlite(connection: rusqlite::Connection) -> Result<Conn, StoreError> {
         rusqlite::vtab::array::load_module(&connection)?;
+        // Else SQLite plans a statement anew each time that a value is bound which its plan might
+        // depend on: more work than most statements are.
+        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
         Ok(Conn { engine: Engine::Sqlite(Sqlite { connection, dialect: HashMap::new() }), failed: None })
     }
@@ -201,6 +204,9 @@ impl Query {
                     break;
                 }
             }
+            drop(rows);
+            #[cfg(test)]
+            crate::store::plan::record_work(&statement);
             Ok(())
         })
     }

@@ -1,4 +1,5 @@
-//! Mailboxes (RFC 8621, 2). Their counters are kept by `counters`, never counted at reading.
+//! Mailboxes (RFC 8621, 2). Their counters are kept by `counters`, never counted at reading. All of a
+//! mailbox is the account's, but for the subscription, which is each login's own.
 
 use crate::store::db::{Conn, Query, sql};
 use crate::store::error::StoreError;
@@ -15,7 +16,17 @@ pub mod changed {
     pub const OTHER: i64 = 2;
 }
 
-/// A mailbox as it is stored.
+/// Through whose eyes mailboxes are read: each login has subscriptions of its own (RFC 8621, 2).
+#[derive(Clone, Copy, Debug)]
+pub struct Viewer {
+    /// The login; 0 for the program itself.
+    pub login_id: Id,
+    /// Whether the account is the login's own. An owner is subscribed to what is not said otherwise,
+    /// anybody else is not.
+    pub is_owner: bool,
+}
+
+/// A mailbox as a login sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mailbox {
     /// Its id.
@@ -28,7 +39,7 @@ pub struct Mailbox {
     pub role: Option<String>,
     /// Lower comes first.
     pub sort_order: i64,
-    /// Whether the user wants to see it.
+    /// Whether the login wants to see it.
     pub is_subscribed: bool,
     /// Kept by every transaction that moves mail.
     pub counts: Counts,
@@ -58,14 +69,15 @@ pub struct NewMailbox<'a> {
     pub role: Option<&'a str>,
     /// Lower comes first.
     pub sort_order: i64,
-    /// Whether the user wants to see it.
-    pub is_subscribed: bool,
 }
 
-fn select(filter: &'static str) -> Query {
-    let columns = "select id, parent_id, name, role, sort_order, is_subscribed, total_emails, unread_emails, \
-                   total_threads, unread_threads from mailbox where account_id = $1";
-    sql(format!("{columns}{filter}"))
+fn select(account: AccountId, viewer: Viewer, filter: &'static str) -> Query {
+    let columns = "select m.id, m.parent_id, m.name, m.role, m.sort_order, coalesce(s.is_subscribed, $3), \
+                   m.total_emails, m.unread_emails, m.total_threads, m.unread_threads from mailbox m \
+                   left join mailbox_subscription s \
+                   on s.account_id = m.account_id and s.mailbox_id = m.id and s.login_id = $2 \
+                   where m.account_id = $1";
+    sql(format!("{columns}{filter}")).bind(account).bind(viewer.login_id).bind(viewer.is_owner)
 }
 
 fn read_mailbox(row: &Row<'_>) -> Result<Mailbox, StoreError> {
@@ -86,13 +98,27 @@ fn read_mailbox(row: &Row<'_>) -> Result<Mailbox, StoreError> {
 }
 
 /// All mailboxes of the account; their number is limited.
-pub async fn all(conn: &mut Conn, account: AccountId) -> Result<Vec<Mailbox>, StoreError> {
-    select("").bind(account).all(conn, read_mailbox).await
+pub async fn all(conn: &mut Conn, account: AccountId, viewer: Viewer) -> Result<Vec<Mailbox>, StoreError> {
+    select(account, viewer, "").all(conn, read_mailbox).await
 }
 
 /// The mailboxes of these ids, as far as they exist, in no order.
-pub async fn by_ids(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Result<Vec<Mailbox>, StoreError> {
-    select(" and id = any($2)").bind(account).bind(ids).all(conn, read_mailbox).await
+pub async fn by_ids(
+    conn: &mut Conn,
+    account: AccountId,
+    viewer: Viewer,
+    ids: &[Id],
+) -> Result<Vec<Mailbox>, StoreError> {
+    select(account, viewer, " and m.id = any($4)").bind(ids).all(conn, read_mailbox).await
+}
+
+/// Those of these ids that are mailboxes, in no order.
+pub async fn existing(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Result<Vec<Id>, StoreError> {
+    sql("select id from mailbox where account_id = $1 and id = any($2)")
+        .bind(account)
+        .bind(ids)
+        .column(conn)
+        .await
 }
 
 /// The mailbox of a role.
@@ -122,24 +148,23 @@ pub async fn id_by_name(
 /// Makes a mailbox. The caller has checked its name, role and parent.
 pub async fn insert(tx: &mut Tx, new: &NewMailbox<'_>) -> Result<Id, StoreError> {
     let id = tx.new_id();
-    sql("insert into mailbox (account_id, id, parent_id, name, role, sort_order, is_subscribed) \
-         values ($1, $2, $3, $4, $5, $6, $7)")
+    sql("insert into mailbox (account_id, id, parent_id, name, role, sort_order) \
+         values ($1, $2, $3, $4, $5, $6)")
     .bind(tx.account())
     .bind(id)
     .bind(new.parent_id)
     .bind(new.name)
     .bind(new.role)
     .bind(new.sort_order)
-    .bind(new.is_subscribed)
     .run(tx)
     .await?;
     tx.created(ObjectType::Mailbox, id);
     Ok(id)
 }
 
-/// Writes all that a client can change of a mailbox.
+/// Writes all that a client can change of a mailbox, but for the subscription.
 pub async fn update(tx: &mut Tx, mailbox: &Mailbox) -> Result<(), StoreError> {
-    sql("update mailbox set parent_id = $3, name = $4, role = $5, sort_order = $6, is_subscribed = $7 \
+    sql("update mailbox set parent_id = $3, name = $4, role = $5, sort_order = $6 \
          where account_id = $1 and id = $2")
     .bind(tx.account())
     .bind(mailbox.id)
@@ -147,10 +172,25 @@ pub async fn update(tx: &mut Tx, mailbox: &Mailbox) -> Result<(), StoreError> {
     .bind(&mailbox.name)
     .bind(mailbox.role.as_deref())
     .bind(mailbox.sort_order)
-    .bind(mailbox.is_subscribed)
     .run(tx)
     .await?;
     tx.updated(ObjectType::Mailbox, mailbox.id, changed::OTHER);
+    Ok(())
+}
+
+/// Subscribes a login to a mailbox, or ends that. The state of mailboxes is one for all logins, so
+/// others read the mailbox again and find nothing changed.
+pub async fn subscribe(tx: &mut Tx, login_id: Id, id: Id, is_subscribed: bool) -> Result<(), StoreError> {
+    sql("insert into mailbox_subscription (account_id, mailbox_id, login_id, is_subscribed) \
+         values ($1, $2, $3, $4) \
+         on conflict (account_id, mailbox_id, login_id) do update set is_subscribed = excluded.is_subscribed")
+    .bind(tx.account())
+    .bind(id)
+    .bind(login_id)
+    .bind(is_subscribed)
+    .run(tx)
+    .await?;
+    tx.updated(ObjectType::Mailbox, id, changed::OTHER);
     Ok(())
 }
 
@@ -172,7 +212,13 @@ pub async fn vacate(tx: &mut Tx, ids: &[Id]) -> Result<(), StoreError> {
 
 /// Removes a mailbox that has neither mail nor children.
 pub async fn delete(tx: &mut Tx, id: Id) -> Result<(), StoreError> {
-    sql("delete from mailbox where account_id = $1 and id = $2").bind(tx.account()).bind(id).run(tx).await?;
+    let account = tx.account();
+    sql("delete from mailbox_subscription where account_id = $1 and mailbox_id = $2")
+        .bind(account)
+        .bind(id)
+        .run(tx)
+        .await?;
+    sql("delete from mailbox where account_id = $1 and id = $2").bind(account).bind(id).run(tx).await?;
     tx.destroyed(ObjectType::Mailbox, id);
     Ok(())
 }

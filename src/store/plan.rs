@@ -6,6 +6,8 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use rusqlite::StatementStatus;
+
 use crate::store::db::{Conn, to_sqlite};
 use crate::store::directory::fixture::Fixture;
 use crate::store::directory::{access, address, login, token};
@@ -13,6 +15,7 @@ use crate::store::email::query::{EmailQuery, Filter, Sort, SortBy, Start};
 use crate::store::email::read;
 use crate::store::error::StoreError;
 use crate::store::migrate::migrate_sqlite;
+use crate::store::testing::OWNER;
 use crate::store::{change, mailbox};
 use crate::types::address::Address;
 use crate::types::id::Id;
@@ -103,6 +106,36 @@ pub fn record(text: &str) {
             texts.push(text.to_owned());
         }
     });
+}
+
+thread_local! {
+    /// What this thread's reads have cost.
+    static WORK: std::cell::Cell<Work> = const { std::cell::Cell::new(Work { steps: 0, plans: 0 }) };
+}
+
+/// What statements cost, whatever the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Steps of SQLite's virtual machine: about ten for each row that is looked at.
+    pub steps: u64,
+    /// Prepared statements that SQLite has planned anew.
+    pub plans: u64,
+}
+
+/// Adds the work of a statement that has ended.
+pub fn record_work(statement: &rusqlite::Statement<'_>) {
+    let read = |status| u64::from(statement.reset_status(status).unsigned_abs());
+    let (steps, plans) = (read(StatementStatus::VmStep), read(StatementStatus::RePrepare));
+    let before = WORK.get();
+    WORK.set(Work { steps: before.steps + steps, plans: before.plans + plans });
+}
+
+/// What a read on this thread answers, and what its statements cost.
+pub async fn work_of<T>(read: impl Future<Output = T>) -> (T, Work) {
+    let before = WORK.get();
+    let answer = read.await;
+    let after = WORK.get();
+    (answer, Work { steps: after.steps - before.steps, plans: after.plans - before.plans })
 }
 
 /// The statements that a read runs. Writes run on a thread of their own and are not heard.
@@ -306,10 +339,40 @@ async fn a_list_view_is_one_range_read() {
                 limit: 50,
                 calculate_total: false,
             };
+            let query = query.prepare(&mut snapshot).await.unwrap();
             let texts = recorded(query.run(&mut snapshot)).await;
             assert_eq!(texts.len(), 1, "{texts:?}");
             let steps = assert_range_read(&texts[0]);
             assert!(steps.len() == 1 && steps[0].contains(index), "{}\n{steps:#?}", texts[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_statement_is_planned_once() {
+    let fixture = Fixture::new().await;
+    let alice = fixture.account("alice@example.test").await.account;
+    let bob = fixture.account("bob@example.test").await.account;
+    for (round, account) in [alice, bob, alice].into_iter().enumerate() {
+        for (filter, _) in list_views() {
+            let snapshot = &mut *fixture.store.read().await.unwrap();
+            let query = EmailQuery {
+                account,
+                filter,
+                sort: Vec::new(),
+                collapse_threads: false,
+                start: Start::Position(round as i64),
+                limit: 50 + round,
+                calculate_total: true,
+            };
+            let read = async {
+                change::state_of(snapshot, account, ObjectType::Email).await?;
+                let ids = query.prepare(snapshot).await?.run(snapshot).await?.unwrap().ids;
+                read::rows(snapshot, account, &ids).await
+            };
+            let (rows, work) = work_of(read).await;
+            rows.unwrap();
+            assert_eq!((work.plans, work.steps > 0), (0, true), "{work:?} in round {round}");
         }
     }
 }
@@ -322,8 +385,8 @@ async fn what_each_request_reads_is_a_range_read() {
     let mut snapshot = fixture.store.read().await.unwrap();
     let conn = &mut *snapshot;
     let mut texts = Vec::new();
-    texts.extend(recorded(mailbox::all(conn, account)).await);
-    texts.extend(recorded(mailbox::by_ids(conn, account, &[Id(5)])).await);
+    texts.extend(recorded(mailbox::all(conn, account, OWNER)).await);
+    texts.extend(recorded(mailbox::by_ids(conn, account, OWNER, &[Id(5)])).await);
     texts.extend(recorded(read::rows(conn, account, &[Id(5)])).await);
     texts.extend(recorded(read::structures(conn, account, &[Id(5)])).await);
     texts.extend(recorded(change::state_of(conn, account, ObjectType::Email)).await);

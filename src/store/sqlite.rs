@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,14 @@ const SLOW_UNIT: Duration = Duration::from_millis(50);
 const WAITING_UNITS: usize = 20_000;
 /// Readers kept open for re-use.
 const IDLE_READERS: usize = 64;
+/// How long a statement waits for a lock of SQLite's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(200);
+/// Pages in the write-ahead log (64 MiB of them) from which the writer is made to begin it anew.
+/// Under steady writes a passive checkpoint never catches up, and the log would grow for ever.
+const RESTART_PAGES: i64 = 16_384;
+/// How long beginning anew may wait for readers, and the writer with it.
+const RESTART_PATIENCE: Duration = Duration::from_millis(20);
 /// Page cache of a connection, in KiB; SQLite counts it negative.
 const CACHE_KIB: i64 = 16_384;
 
@@ -45,6 +53,8 @@ pub struct SqliteEngine {
 struct Jobs {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// The checkpoint thread asks the writer to begin the write-ahead log anew.
+    log_is_long: AtomicBool,
 }
 
 #[derive(Default)]
@@ -165,7 +175,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Conn, StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = rusqlite::Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     // The 250 of SMTP and the answer of a /set stand on this: a commit is on the disk.
     connection.pragma_update(None, "synchronous", "full")?;
@@ -191,13 +201,20 @@ fn checkpoint_loop(conn: &Conn, jobs: &Jobs) {
             jobs.changed.wait_timeout(waiting, CHECKPOINT_EVERY).unwrap_or_else(PoisonError::into_inner);
         drop(waiting);
         std::thread::sleep(CHECKPOINT_EVERY);
-        let done = conn.as_sqlite().query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()));
-        if let Err(error) = done {
-            tracing::warn!(%error, "the write-ahead log could not be checkpointed; it grows until this works");
+        match checkpoint(conn) {
+            Ok(pages) => jobs.log_is_long.store(pages > RESTART_PAGES, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log could not be checkpointed; it grows until this works");
+            }
         }
     }
     // The last one leaves a small log behind; nothing depends on it.
     let _ = conn.as_sqlite().query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
+}
+
+/// Copies what it can into the database file beside the writer; the pages that the log then has.
+fn checkpoint(conn: &Conn) -> Result<i64, rusqlite::Error> {
+    conn.as_sqlite().query_row("pragma wal_checkpoint(passive)", [], |row| row.get(1))
 }
 
 struct Writer {
@@ -209,7 +226,22 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         while let Some(first) = self.wait() {
+            if self.jobs.log_is_long.swap(false, Ordering::Relaxed) {
+                self.restart_log();
+            }
             self.batch(first);
+        }
+    }
+
+    /// Copies what the checkpoint thread left of the log, and begins it anew. Only the writer can:
+    /// anyone else would wait for a moment without a writer, which under load never comes.
+    fn restart_log(&self) {
+        let connection = self.tx.as_sqlite();
+        let restarted = connection
+            .busy_timeout(RESTART_PATIENCE)
+            .and_then(|()| connection.query_row("pragma wal_checkpoint(restart)", [], |_| Ok(())));
+        if let Err(error) = restarted.and_then(|()| connection.busy_timeout(BUSY_TIMEOUT)) {
+            tracing::warn!(%error, "the write-ahead log could not be begun anew; it grows until this works");
         }
     }
 
@@ -330,5 +362,47 @@ impl Writer {
             tracing::info!(took_ms = took.as_millis() as u64, unit = work.name(), "slow unit of work");
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::db::sql;
+    use crate::store::testing::{bare_account, store_in};
+    use crate::types::clock::Clock;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn steady_writes_do_not_make_the_log_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_in(folder.path(), Clock::system());
+        let account = bare_account(&store).await;
+        let log = folder.path().join("t.db-wal");
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for number in 0..400 {
+                        let unit = async move |tx: &mut Tx| {
+                            sql("insert into vacation_sent (account_id, address, sent_at) values ($1, $2, 0)")
+                                .bind(tx.account())
+                                .bind(&*format!("{writer} {number} {}", "x".repeat(200_000)))
+                                .run(tx)
+                                .await
+                        };
+                        store.write(account, unit).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let mut largest = 0;
+        while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+            largest = largest.max(std::fs::metadata(&log).unwrap().len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert!(largest < 200 << 20, "640 MB were written, and the log grew to {} MiB", largest >> 20);
     }
 }

@@ -5,10 +5,14 @@ use std::path::Path;
 use crate::bus::Bus;
 use crate::store::Store;
 use crate::store::db::sql;
+use crate::store::mailbox::Viewer;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::clock::Clock;
-use crate::types::id::AccountId;
+use crate::types::id::{AccountId, Id};
+
+/// Mailboxes as an owner sees them who has said nothing on subscriptions.
+pub const OWNER: Viewer = Viewer { login_id: Id(0), is_owner: true };
 
 /// A new store in a folder.
 pub fn store_in(folder: &Path, clock: Clock) -> Store {
@@ -28,3 +32,79 @@ pub async fn bare_account(store: &Store) -> AccountId {
     store.write_plain(Urgency::Interactive, unit).await.unwrap();
     AccountId(id)
 }
+
+/// From now on the database refuses something, such as `delete on outgoing`.
+pub async fn refuse(store: &Store, what: &'static str) {
+    let text = format!("create trigger refused before {what} begin select raise(abort, 'refused'); end");
+    let unit = async move |tx: &mut Tx| sql(text.clone()).run(tx).await;
+    store.write_plain(Urgency::Interactive, unit).await.unwrap();
+}
+
+/// Many Emails of one mailbox, made at once.
+#[derive(Clone, Copy)]
+pub struct Filling {
+    /// Where they are.
+    pub mailbox: Id,
+    /// How many; one is received each second.
+    pub emails: i64,
+    /// How many follow each other in a thread.
+    pub in_thread: i64,
+    /// The first, and then every so many, is unread.
+    pub unread_every: i64,
+}
+
+/// Fills an empty mailbox of an account without other mail; the ids, oldest first. Rows are made as
+/// `place` makes them, but for bodies, thread keys and the change log.
+pub async fn fill(store: &Store, account: AccountId, filling: Filling) -> Vec<Id> {
+    let first = store.ids().make().0;
+    let unit = async move |tx: &mut Tx| {
+        let Filling { mailbox, emails, in_thread, unread_every } = filling;
+        // Ids are as far from each other as if one was made each millisecond.
+        sql("insert into email (account_id, id, thread_id, blob_hash, size, received_at, sent_at, \
+             has_attachment, from_key, to_key, subject_key, list_properties) \
+             with recursive n (i) as (select 0 union all select i + 1 from n where i + 1 < $4) \
+             select $1, $2 + i * 4194304, $2 + (i / $3) * 4194304 + 1, zeroblob(32), 1000 + i % 1000, \
+             i * 1000, i * 1000, i % 10 = 0, 'alice', 'bob', 'subject ' || (i % 777), $5 from n")
+        .bind(account)
+        .bind(first)
+        .bind(in_thread)
+        .bind(emails)
+        .bind(LIST_PROPERTIES)
+        .run(tx)
+        .await?;
+        for mailbox in [Id(0), mailbox] {
+            sql("insert into membership (account_id, mailbox_id, received_at, email_id, thread_id, flags) \
+                 select account_id, $2, received_at, id, thread_id, (received_at / 1000) % $3 <> 0 \
+                 from email where account_id = $1")
+            .bind(account)
+            .bind(mailbox)
+            .bind(unread_every)
+            .run(tx)
+            .await?;
+            sql("insert into thread_mailbox (account_id, thread_id, mailbox_id, total, unread) \
+                 select account_id, thread_id, mailbox_id, count(*), sum(flags = 0) from membership \
+                 where account_id = $1 and mailbox_id = $2 group by thread_id")
+            .bind(account)
+            .bind(mailbox)
+            .run(tx)
+            .await?;
+        }
+        sql("update mailbox set (total_emails, unread_emails, total_threads, unread_threads) = \
+             (select sum(total), sum(unread), count(*), sum(unread > 0) from thread_mailbox \
+             where account_id = $1 and mailbox_id = $2) where account_id = $1 and id = $2")
+        .bind(account)
+        .bind(mailbox)
+        .run(tx)
+        .await?;
+        sql("update account set used_emails = $2, used_threads = ($2 + $3 - 1) / $3 where id = $1")
+            .bind(account)
+            .bind(emails)
+            .bind(in_thread)
+            .run(tx)
+            .await
+    };
+    store.write_plain(Urgency::Interactive, unit).await.unwrap();
+    (0..filling.emails).map(|number| Id(first + number * 4_194_304)).collect()
+}
+
+const LIST_PROPERTIES: &str = r#"{"messageId":["one-of-many@example.test"],"inReplyTo":null,"references":null,"sender":null,"from":[{"name":"Alice Example","email":"alice@example.test"}],"to":[{"name":"Bob Example","email":"bob@example.test"}],"cc":null,"bcc":null,"replyTo":null,"subject":"Minutes of the meeting and what is to be done until the next","sentAt":"2024-01-01T00:00:00Z","preview":"Dear all, thank you for coming. Here is what we have agreed on, and who does what until we meet again. Please tell me if I have forgotten anything, or if you cannot do your part in time."}"#;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::http::{Request, path_of};
-use crate::support::jmap::{BLOB, CORE};
+use crate::support::jmap::{BLOB, CORE, MAIL, strings};
 use crate::support::server::Server;
 
 #[test]
@@ -212,4 +212,130 @@ fn blobs_are_built_and_read_by_methods() {
     assert_eq!(list[1]["data:asText"], "GrWelt", "{list:?}");
     assert_eq!(answers[2].arguments["notFound"], json!(["bnobody"]));
     assert_eq!(answers[3].arguments["list"][0]["data:asText"], "We", "{answers:?}");
+}
+
+#[test]
+fn problems_of_downloads_have_details() {
+    let server = Server::shared();
+    let client = server.account();
+    let blob = client.upload("text/plain", "0123456789")["blobId"].as_str().expect("blobId").to_owned();
+    let path = client.download_path(&blob, "x", "text/plain");
+    let ask = |request: Request| server.request(client.signed(request));
+    for (request, status) in [
+        (Request::get(&path.replace(&blob, "bnobody")), 404),
+        (Request::get(&path).header("Range", "bytes=10-"), 416),
+        (Request::get(&path.replace(&client.account, "nobody")), 404),
+    ] {
+        let response = ask(request);
+        assert_eq!(response.status, status, "{response:?}");
+        let kind = response.header("content-type").unwrap_or_default();
+        assert!(kind.starts_with("application/problem+json"), "{response:?}");
+        let problem = response.json();
+        assert_eq!(problem["status"], json!(status), "{problem}");
+        assert!(problem["type"].is_string() && problem["detail"].is_string(), "{problem}");
+        // What is kept for ever is a blob, not the lack of one.
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{response:?}");
+    }
+}
+
+#[test]
+fn a_blob_outlives_the_call_that_destroyed_its_email() {
+    let client = Server::shared().account();
+    let inbox = client.mailbox("inbox");
+    let old = client.import(&inbox, "Subject: old\r\n\r\nthe only copy of these octets\r\n");
+    let blob = client.get("Email", &old, &["blobId"])["blobId"].clone();
+    // RFC 8620, 6: what a call destroys it may still refer to.
+    let answer = client.call(
+        "Email/set",
+        json!({
+            "create": { "new": { "mailboxIds": { &inbox: true }, "subject": "new",
+                "attachments": [{ "type": "message/rfc822", "blobId": blob }] } },
+            "destroy": [old],
+        }),
+    );
+    assert_eq!(answer["destroyed"], json!([old]), "{answer}");
+    let new = answer["created"]["new"]["id"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    let attachment = client.get("Email", new, &["attachments"])["attachments"][0]["blobId"].clone();
+    let octets = client.download(attachment.as_str().expect("blobId"));
+    assert!(String::from_utf8_lossy(&octets).contains("the only copy of these octets"));
+}
+
+#[test]
+fn the_limits_of_blobs_that_are_told_hold() {
+    let client = Server::shared().account();
+    assert_eq!(client.session["capabilities"][BLOB], json!({}));
+    let told = &client.session["accounts"][&client.account]["accountCapabilities"][BLOB];
+    let sources = told["maxDataSources"].as_u64().expect("maxDataSources") as usize;
+    assert!(sources >= 64, "{told}");
+    let size = told["maxSizeBlobSet"].as_u64().expect("maxSizeBlobSet");
+    assert_eq!(told["supportedTypeNames"], json!(["Mailbox", "Thread", "Email"]));
+    let digests = strings(&told["supportedDigestAlgorithms"]);
+    assert!(digests.contains(&"sha-256".to_owned()), "{told}");
+    let call = |method: &str, mut arguments: serde_json::Value| {
+        arguments["accountId"] = json!(client.account);
+        client.calls_using(&[CORE, BLOB, MAIL], json!([[method, arguments, "c"]])).remove(0).arguments
+    };
+    let of = |count: usize| json!(vec![json!({ "data:asText": "x" }); count]);
+    let answer = call(
+        "Blob/upload",
+        json!({ "create": { "most": { "data": of(sources) }, "more": { "data": of(sources + 1) } } }),
+    );
+    assert_eq!(answer["created"]["most"]["size"], json!(sources), "{answer}");
+    assert!(answer["notCreated"]["more"]["type"].is_string(), "{answer}");
+    let half = client.upload("text/plain", vec![b'x'; (size / 2 + 1) as usize])["blobId"].clone();
+    let twice = json!({ "create": { "k": { "data": [{ "blobId": half }, { "blobId": half }] } } });
+    assert_eq!(call("Blob/upload", twice)["notCreated"]["k"]["type"], "tooLarge");
+    let blob = &answer["created"]["most"]["id"];
+    for digest in &digests {
+        let property = format!("digest:{digest}");
+        let got = call("Blob/get", json!({ "ids": [blob], "properties": [property] }));
+        assert!(got["list"][0][&property].is_string(), "{digest}: {got}");
+        assert_eq!(*digest, digest.to_lowercase());
+    }
+    for name in strings(&told["supportedTypeNames"]) {
+        let found = call("Blob/lookup", json!({ "ids": [blob], "typeNames": [name] }));
+        assert_eq!(found["list"][0]["matchedIds"], json!({ &name: [] }), "{found}");
+    }
+}
+
+#[test]
+fn blob_methods_want_their_capability() {
+    let client = Server::shared().account();
+    for (method, arguments) in [
+        ("Blob/upload", json!({ "accountId": client.account, "create": {} })),
+        ("Blob/get", json!({ "accountId": client.account, "ids": [] })),
+        ("Blob/lookup", json!({ "accountId": client.account, "ids": [], "typeNames": [] })),
+    ] {
+        let ask = |using: &[&str]| client.calls_using(using, json!([[method, arguments, "c"]])).remove(0);
+        assert_eq!(ask(&[CORE, MAIL]).arguments["type"], "unknownMethod", "{method}");
+        assert_eq!(ask(&[CORE, BLOB]).name, method);
+    }
+}
+
+#[test]
+fn blobs_made_by_methods_are_uploads() {
+    let server = Server::shared();
+    let (owner, guest) = (server.account(), server.account());
+    server.cli(&["access", "grant", &guest.address, &owner.address]);
+    let guest = server.sign_in(&guest.address).in_account(&owner.account);
+    let make = json!([["Blob/upload", { "accountId": owner.account, "create": {
+        "k": { "data": [{ "data:asText": "seen by one" }] },
+    } }, "c"]]);
+    let made = guest.calls_using(&[CORE, BLOB], make)[0].arguments["created"]["k"]["id"].clone();
+    let id = made.as_str().expect("an id");
+    assert_eq!(guest.download(id), b"seen by one");
+    // RFC 8620, 6.1: to the other logins of the account it is not there until something refers to it.
+    let path = owner.download_path(id, "x", "text/plain");
+    assert_eq!(server.request(owner.signed(Request::get(&path))).status, 404);
+    let get = json!([["Blob/get", { "accountId": owner.account, "ids": [id] }, "c"]]);
+    assert_eq!(owner.calls_using(&[CORE, BLOB], get.clone())[0].arguments["notFound"], json!([id]));
+    let inbox = owner.mailbox("inbox");
+    guest.create(
+        "Email",
+        json!({ "mailboxIds": { &inbox: true }, "bodyStructure": { "type": "text/plain", "blobId": id } }),
+    );
+    let email = &owner
+        .call("Email/get", json!({ "ids": owner.query(json!(null)), "properties": ["textBody"] }))["list"][0];
+    let part = email["textBody"][0]["blobId"].as_str().expect("blobId").to_owned();
+    assert!(owner.download(&part).starts_with(b"seen by one"));
 }

@@ -134,3 +134,26 @@ fn the_table_of_settings_hides_passwords() {
     }
     assert!(!server.log().contains("geheim"));
 }
+
+#[test]
+fn a_command_in_the_wrong_folder_makes_no_store_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .env("POSTRIDER_DATA", "data")
+            .output()
+            .expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for arguments in [&["account", "list"][..], &["queue", "list", "--json"], &["account", "add", "a@b.test"]]
+    {
+        let (code, told) = run(arguments);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("no mail store in data") && told.contains("POSTRIDER_DATA"), "{told}");
+    }
+    assert!(!folder.path().join("data").exists());
+    assert_eq!(run(&["domain", "add", "example.org"]).0, Some(0));
+    assert_eq!(run(&["account", "list"]).0, Some(0));
+}

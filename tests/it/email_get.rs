@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::jmap::{Client, strings};
+use crate::support::jmap::{Client, names, strings};
 use crate::support::server::Server;
 
 /// Puts a message into the inbox.
@@ -17,8 +17,6 @@ fn default_properties_are_those_of_the_rfc() {
     let client = Server::shared().account();
     let id = import(&client, SIMPLE);
     let email = client.get_with("Email", &id, json!({}));
-    let mut names: Vec<&str> = email.as_object().expect("object").keys().map(String::as_str).collect();
-    names.sort_unstable();
     let mut expected = [
         "id",
         "blobId",
@@ -46,7 +44,7 @@ fn default_properties_are_those_of_the_rfc() {
         "attachments",
     ];
     expected.sort_unstable();
-    assert_eq!(names, expected);
+    assert_eq!(names(&email), expected);
     assert_eq!(email["bodyValues"], json!({}), "nothing was fetched");
     assert_eq!(email["subject"], "Grüße from here");
     assert_eq!(
@@ -66,10 +64,8 @@ fn default_properties_are_those_of_the_rfc() {
     assert_eq!(email["preview"], "The text.");
     assert_eq!(email["size"], json!(client.download(email["blobId"].as_str().expect("blobId")).len()));
     let part = &email["textBody"][0];
-    let mut names: Vec<&str> = part.as_object().expect("object").keys().map(String::as_str).collect();
-    names.sort_unstable();
     assert_eq!(
-        names,
+        names(part),
         ["blobId", "charset", "cid", "disposition", "language", "location", "name", "partId", "size", "type"]
     );
 }

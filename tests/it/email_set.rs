@@ -243,7 +243,7 @@ fn only_keywords_and_mailboxes_change() {
         json!({ format!("mailboxIds/{inbox}"): null }),
         json!({ "mailboxIds/nobody": true }),
         json!({ "keywords/a b": true }),
-        json!({ "keywords/x": false }),
+        json!({ "keywords/x": 0 }),
     ] {
         let error = client.update_error("Email", &id, patch.clone());
         assert!(error["type"] == "invalidProperties" || error["type"] == "invalidPatch", "{patch}: {error}");

@@ -1,14 +1,13 @@
-//! RFC 8621, sections 6 to 8: identities, submissions, vacation responses.
+//! RFC 8621, section 7: submissions, and how they leave.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::jmap::{Client, id_of, plain_email};
-use crate::support::message;
+use crate::support::eventually;
+use crate::support::jmap::{Client, SUBMISSION, VACATION, id_of, plain_email};
 use crate::support::server::Server;
 use crate::support::smtp_sink::{Sink, Stage, Step};
-use crate::support::{eventually, poll};
 
 /// A server whose outgoing mail goes to a sink.
 fn with_sink() -> (Server, Sink) {
@@ -46,42 +45,6 @@ fn wait_delivered(client: &Client, submission: &str, to: &str, delivered: &str) 
         let status = client.get("EmailSubmission", submission, &["deliveryStatus", "undoStatus"]);
         (status["deliveryStatus"][to]["delivered"] == delivered).then(|| status.clone())
     })
-}
-
-#[test]
-fn identities_follow_addresses_and_aliases() {
-    let server = Server::shared();
-    let client = server.account();
-    let list = |client: &Client| -> Vec<String> {
-        let answer = client.call("Identity/get", json!({ "ids": null }));
-        let list = answer["list"].as_array().expect("list");
-        list.iter().map(|identity| identity["email"].as_str().unwrap_or_default().to_owned()).collect()
-    };
-    assert_eq!(list(&client), [client.address.clone()]);
-    let state = client.state("Identity");
-    let alias = client.address.replace('@', "-alias@");
-    server.cli(&["alias", "add", &alias, &client.address]);
-    assert!(list(&client).contains(&alias));
-    assert_ne!(client.state("Identity"), state);
-    let id = identity(&client);
-    client.update("Identity", &id, json!({ "name": "Max Müller", "textSignature": "-- \nMax", "htmlSignature": "<b>Max</b>", "replyTo": [{ "email": "r@x.test" }], "bcc": null }));
-    let got = client.get_with("Identity", &id, json!({}));
-    assert_eq!((&got["name"], &got["textSignature"]), (&json!("Max Müller"), &json!("-- \nMax")));
-    assert!(got["mayDelete"].is_boolean());
-    let made = client.create("Identity", json!({ "name": "Other", "email": alias }));
-    client.destroy("Identity", &id_of(&made));
-    assert_eq!(
-        client.create_error("Identity", json!({ "name": "x", "email": "stranger@x.test" }))["type"],
-        "forbiddenFrom"
-    );
-    assert_eq!(client.create_error("Identity", json!({ "name": "x" }))["type"], "invalidProperties");
-    assert_eq!(
-        client.update_error("Identity", &id, json!({ "email": alias }))["type"],
-        "invalidProperties",
-        "immutable"
-    );
-    server.cli(&["alias", "remove", &alias]);
-    assert!(!list(&client).contains(&alias));
 }
 
 #[test]
@@ -315,63 +278,103 @@ fn the_relay_is_given_its_password() {
 }
 
 #[test]
-fn vacations_answer_once_and_never_to_machines() {
-    let (server, sink) = with_sink();
-    let client = server.account();
-    let get = client.call("VacationResponse/get", json!({ "ids": null }));
-    assert_eq!(get["list"][0]["id"], "singleton");
-    assert_eq!(get["list"][0]["isEnabled"], false);
-    assert_eq!(client.create_error("VacationResponse", json!({ "isEnabled": true }))["type"], "singleton");
-    let answer = client.call("VacationResponse/set", json!({ "destroy": ["singleton"] }));
-    assert_eq!(answer["notDestroyed"]["singleton"]["type"], "singleton");
-    client.update("VacationResponse", "singleton", json!({ "isEnabled": true, "subject": "Weg bis Märza", "textBody": "Ich bin weg.", "htmlBody": null, "fromDate": null, "toDate": null }));
-    let deliver = |from: &str, headers: &[(&str, &str)]| {
-        let subject = message::unique("vacation ");
-        let mut all = vec![("From", from), ("To", client.address.as_str()), ("Subject", subject.as_str())];
-        all.extend_from_slice(headers);
-        let envelope = if headers.iter().any(|(name, _)| *name == "X-Null") { "" } else { from };
-        server.deliver(envelope, &client.address, message::with_headers(&all, "hello"));
-        client.wait_for_subject(&subject);
-    };
-    deliver("list@elsewhere.test", &[("List-Id", "<l.elsewhere.test>")]);
-    deliver("bulk@elsewhere.test", &[("Precedence", "bulk")]);
-    deliver("robot@elsewhere.test", &[("Auto-Submitted", "auto-generated")]);
-    deliver("mailer-daemon@elsewhere.test", &[]);
-    deliver("owner-list@elsewhere.test", &[]);
-    deliver("null@elsewhere.test", &[("X-Null", "1")]);
-    deliver("friend@elsewhere.test", &[("Message-ID", "<q@elsewhere.test>")]);
-    deliver("friend@elsewhere.test", &[]);
-    let answer = sink.wait_for("friend@elsewhere.test");
-    assert_eq!(answer.from, "", "RFC 3834, 3.3 advises the null sender");
-    let text = answer.text();
-    assert!(text.to_ascii_lowercase().contains("auto-submitted: auto-replied"), "{text}");
-    assert!(text.contains("In-Reply-To: <q@elsewhere.test>"), "{text}");
-    assert!(text.contains("Ich bin weg."), "{text}");
-    // Nothing else is on its way: the next ordinary mail comes through.
-    submit(&client, &draft(&client, "last"), json!({}));
-    sink.wait_for("somebody@elsewhere.test");
-    let recipients: Vec<String> = sink.deliveries().into_iter().flat_map(|delivery| delivery.to).collect();
-    assert_eq!(recipients, ["friend@elsewhere.test", "somebody@elsewhere.test"]);
+fn the_session_tells_what_can_be_asked_for() {
+    let client = Server::shared().account();
+    for capability in [SUBMISSION, VACATION] {
+        assert_eq!(client.session["capabilities"][capability], json!({}), "{capability}");
+    }
+    let capabilities = &client.session["accounts"][&client.account]["accountCapabilities"];
+    assert_eq!(capabilities[VACATION], json!({}));
+    let submission = &capabilities[SUBMISSION];
+    assert!(submission["maxDelayedSend"].as_u64() >= Some(86_400), "{submission}");
+    let extensions = submission["submissionExtensions"].as_object().expect("an object");
+    for (name, arguments) in extensions {
+        assert!(arguments.as_array().is_some_and(|all| all.iter().all(Value::is_string)), "{name}");
+    }
+    for offered in ["FUTURERELEASE", "DSN", "SIZE", "8BITMIME", "SMTPUTF8"] {
+        assert!(extensions.contains_key(offered), "{offered}: {submission}");
+    }
+    for hidden in ["PIPELINING", "CHUNKING", "STARTTLS", "AUTH", "ENHANCEDSTATUSCODES"] {
+        assert!(!extensions.contains_key(hidden), "{hidden} is of the transport");
+    }
 }
 
 #[test]
-fn a_queue_that_cannot_be_emptied_can_be_seen_and_dropped() {
+fn replies_of_several_lines_become_one() {
     let (server, sink) = with_sink();
-    sink.fail(Stage::Mail, Step::Reply("451 4.3.0 later"), usize::MAX);
     let client = server.account();
-    let id = submit(&client, &draft(&client, "stuck"), json!({}));
-    sink.wait_for_line("MAIL FROM");
-    let listed = server.cli_json(&["queue", "list"]);
-    let row = listed.as_array().and_then(|rows| rows.first()).unwrap_or_else(|| panic!("{listed}")).clone();
-    let row_id = row["id"].as_str().unwrap_or_else(|| panic!("{row}"));
-    assert!(server.cli(&["queue", "show", row_id]).contains("somebody@elsewhere.test"));
-    server.cli(&["queue", "retry", row_id]);
-    server.cli(&["queue", "drop", row_id]);
-    assert_eq!(server.cli_json(&["queue", "list"]), json!([]));
-    let _ = poll(|| {
-        (client.get("EmailSubmission", &id, &["deliveryStatus"])["deliveryStatus"]["somebody@elsewhere.test"]
-            ["delivered"]
-            != "queued")
-            .then_some(())
-    });
+    let reply = "550-5.7.1 Our system has detected that this message is\r\n550 5.7.1 likely spam.";
+    sink.fail(Stage::Message, Step::Reply(reply), 1);
+    let id = submit(&client, &draft(&client, "spam"), json!({}));
+    let shown = wait_delivered(&client, &id, "somebody@elsewhere.test", "no");
+    assert_eq!(
+        shown["deliveryStatus"]["somebody@elsewhere.test"]["smtpReply"],
+        "550 5.7.1 Our system has detected that this message is likely spam."
+    );
+    assert_eq!(shown["undoStatus"], "final");
+}
+
+#[test]
+fn mail_that_is_no_draft_can_be_sent_again() {
+    let (server, sink) = with_sink();
+    let client = server.account();
+    let sent = draft(&client, "sent twice");
+    client.update("Email", &sent, json!({ "keywords/$draft": null, "keywords/$seen": true }));
+    submit(&client, &sent, envelope(&client, &["first@elsewhere.test"]));
+    submit(&client, &sent, envelope(&client, &["second@elsewhere.test"]));
+    let (first, second) = (sink.wait_for("first@elsewhere.test"), sink.wait_for("second@elsewhere.test"));
+    let body = |text: String| text[text.find("\r\nFrom:").expect("a From field")..].to_owned();
+    assert_eq!(body(first.text()), body(second.text()));
+}
+
+#[test]
+fn submissions_check_the_state_and_the_rights() {
+    let server = Server::shared();
+    let (owner, reader) = (server.account(), server.account());
+    let state = owner.state("EmailSubmission");
+    let submission = json!({ "emailId": draft(&owner, "checked"), "identityId": identity(&owner), "envelope": {
+        "mailFrom": { "email": owner.address }, "rcptTo": [{ "email": owner.address }] } });
+    owner.create("EmailSubmission", submission.clone());
+    let stale = json!({ "ifInState": state, "create": { "s": submission } });
+    assert_eq!(owner.error("EmailSubmission/set", stale), "stateMismatch");
+    server.cli(&["access", "grant", &reader.address, &owner.address, "--read-only"]);
+    let reader = server.sign_in(&reader.address).in_account(&owner.account);
+    for (method, create) in [
+        ("EmailSubmission/set", submission),
+        ("Identity/set", json!({ "email": owner.address })),
+        ("VacationResponse/set", json!({})),
+    ] {
+        assert_eq!(reader.error(method, json!({ "create": { "x": create } })), "accountReadOnly", "{method}");
+    }
+    assert_eq!(reader.get("Identity", &identity(&owner), &["mayDelete"])["mayDelete"], false);
+}
+
+#[test]
+fn submissions_are_sorted_by_each_property() {
+    let client = Server::shared().account();
+    let hold = |seconds: &str| {
+        let mut more = envelope(&client, &["later@elsewhere.test"]);
+        more["envelope"]["mailFrom"]["parameters"] = json!({ "HOLDFOR": seconds });
+        let id = submit(&client, &draft(&client, &format!("held for {seconds}")), more);
+        let got = client.get("EmailSubmission", &id, &["emailId", "threadId", "sendAt"]);
+        let text = |name: &str| got[name].as_str().unwrap_or_default().to_owned();
+        (id.clone(), text("emailId"), text("threadId"), text("sendAt"))
+    };
+    let mut made = [hold("7200"), hold("3600"), hold("10800")];
+    for (property, key) in [
+        ("emailId", (|it: &(String, String, String, String)| it.1.clone()) as fn(&_) -> String),
+        ("threadId", |it| it.2.clone()),
+        ("sentAt", |it| it.3.clone()),
+    ] {
+        for is_ascending in [true, false] {
+            made.sort_by_key(key);
+            if !is_ascending {
+                made.reverse();
+            }
+            let sort = json!([{ "property": property, "isAscending": is_ascending }]);
+            let found = client.call("EmailSubmission/query", json!({ "sort": sort }));
+            let wanted: Vec<&String> = made.iter().map(|it| &it.0).collect();
+            assert_eq!(found["ids"], json!(wanted), "{property} {is_ascending}");
+        }
+    }
 }

@@ -153,9 +153,9 @@ async fn mailbox_of_path(tx: &mut Tx, path: &[String]) -> Result<Option<Id>, Sto
         };
         parent_id = match found {
             Some(id) => id,
-            None if mailbox::all(tx, account).await?.len() >= MAX_MAILBOXES => return Ok(None),
+            None if mailbox::ids(tx, account).await?.len() >= MAX_MAILBOXES => return Ok(None),
             None => {
-                let new = NewMailbox { parent_id, name, role, sort_order: 10, is_subscribed: true };
+                let new = NewMailbox { parent_id, name, role, sort_order: 10 };
                 mailbox::insert(tx, &new).await?
             }
         };
@@ -169,6 +169,7 @@ mod tests {
 
     use crate::cli::admin::tests::Fixture;
     use crate::cli::request::{AdminRequest, AdminResponse, ImportItem, ImportOutcome, Quota};
+    use crate::store::testing::OWNER;
     use crate::store::{email, mailbox};
 
     fn item(key: &str, mailbox: &[&str], raw: &'static str) -> ImportItem {
@@ -213,7 +214,7 @@ mod tests {
         );
 
         let mut snapshot = fixture.store.read().await.unwrap();
-        let mailboxes = mailbox::all(&mut snapshot, fixture.account).await.unwrap();
+        let mailboxes = mailbox::all(&mut snapshot, fixture.account, OWNER).await.unwrap();
         let find = |name: &str| mailboxes.iter().find(|mailbox| mailbox.name == name).unwrap();
         assert_eq!(find("Inbox").counts.total_emails, 1);
         assert_eq!((find("2005").parent_id, find("2005").counts.total_emails), (find("Work").id, 1));
@@ -235,7 +236,7 @@ mod tests {
         let answer = fixture.office.answer(request).await;
         assert!(matches!(answer, Ok(AdminResponse::Known(known)) if known == [false, true]));
         let mailboxes =
-            mailbox::all(&mut fixture.store.read().await.unwrap(), fixture.account).await.unwrap();
+            mailbox::all(&mut fixture.store.read().await.unwrap(), fixture.account, OWNER).await.unwrap();
         let sent = mailboxes.iter().find(|mailbox| mailbox.role.as_deref() == Some("sent")).unwrap();
         assert_eq!(sent.counts.total_emails, 1, "a name of a role means the mailbox of the role");
     }

@@ -63,6 +63,7 @@ fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
     };
     QueueRow {
         id: entry.id.to_string(),
+        message: entry.message,
         queue,
         state: state.to_owned(),
         sender: entry.sender,
@@ -75,7 +76,8 @@ fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
     }
 }
 
-/// The queue, lane and entry of an id.
+/// The queue and entry of an id: that of the entry, or that of its message when it is the only one of
+/// it that is left.
 async fn find(office: &Office, text: &str) -> Result<(QueueName, QueueEntry), AdminError> {
     let none = || AdminError::new(format!("{text} is in no queue; `postrider queue list` shows what is"));
     let id: Id = text.parse().map_err(|_| none())?;
@@ -83,8 +85,37 @@ async fn find(office: &Office, text: &str) -> Result<(QueueName, QueueEntry), Ad
     if let Some(entry) = cluster::incoming_entry(&mut snapshot, id).await? {
         return Ok((QueueName::Incoming, entry));
     }
-    let entry = cluster::outgoing_entry(&mut snapshot, id).await?;
-    entry.map(|entry| (QueueName::Outgoing, entry)).ok_or_else(none)
+    if let Some(entry) = cluster::outgoing_entry(&mut snapshot, id).await? {
+        return Ok((QueueName::Outgoing, entry));
+    }
+    std::mem::drop(snapshot);
+    let mut found = of_message(office, text).await?;
+    match (found.pop(), found.is_empty()) {
+        (None, _) => Err(none()),
+        (Some(only), true) => Ok(only),
+        (Some((_, last)), false) => {
+            let ids = found.iter().map(|(_, entry)| entry.id.to_string());
+            let ids: Vec<String> = ids.chain([last.id.to_string()]).collect();
+            Err(AdminError::new(format!("{text} is a message with several entries: {}", ids.join(", "))))
+        }
+    }
+}
+
+/// The entries of a message, found by looking at all.
+async fn of_message(office: &Office, message: &str) -> Result<Vec<(QueueName, QueueEntry)>, AdminError> {
+    let mut found = Vec::new();
+    for queue in [QueueName::Incoming, QueueName::Outgoing] {
+        let mut after = (-1, Id(0));
+        loop {
+            let page = page(office, queue, after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = (last.lane, last.id);
+            found.extend(
+                page.into_iter().filter(|entry| entry.message == message).map(|entry| (queue, entry)),
+            );
+        }
+    }
+    Ok(found)
 }
 
 pub async fn show(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {

@@ -84,6 +84,7 @@ mod tests {
     use super::*;
     use crate::cli::admin::tests::Fixture;
     use crate::store::mailbox;
+    use crate::store::testing::OWNER;
 
     #[tokio::test]
     async fn the_second_start_keeps_what_is_there() {
@@ -99,7 +100,8 @@ mod tests {
             .find(|(address, _)| address.starts_with("bob"));
         let bob = bob.unwrap().1.parse().unwrap();
         let totals = async |account| -> i64 {
-            let mailboxes = mailbox::all(&mut fixture.store.read().await.unwrap(), account).await.unwrap();
+            let mailboxes =
+                mailbox::all(&mut fixture.store.read().await.unwrap(), account, OWNER).await.unwrap();
             mailboxes.iter().map(|mailbox| mailbox.counts.total_emails).sum()
         };
         assert_eq!((totals(fixture.account).await, totals(bob).await), (0, 6));

@@ -13,6 +13,7 @@ use crate::jmap::blob::BlobReader;
 use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::email::create::run_parsing;
 use crate::jmap::error::MethodError;
+use crate::jmap::i_json;
 use crate::jmap::limits::MAX_SIZE_RESPONSE;
 use crate::jmap::request::push_json;
 use crate::jmap::standard::get::check_count;
@@ -212,7 +213,8 @@ async fn select(
 
 /// The object as clients see it.
 fn object(wanted: &Wanted, id: &BlobId, selected: &Selected) -> Map<String, Value> {
-    let text = std::str::from_utf8(&selected.octets).ok();
+    // A noncharacter cannot stand in a text of the answer, which is I-JSON.
+    let text = std::str::from_utf8(&selected.octets).ok().filter(|text| i_json::is_text(text));
     let mut object = Map::from_iter([("id".to_owned(), json!(id))]);
     let mut put = |name: &str, value: Value| {
         object.insert(name.to_owned(), value);
@@ -293,6 +295,9 @@ mod tests {
         let not_text = get(&[&binary], json!({"properties": ["data:asText", "id"]})).await;
         let wanted = json!({"id": binary, "data:asText": null, "isEncodingProblem": true});
         assert_eq!(not_text["list"][0], wanted);
+        let odd = user.upload("\u{ffff}".as_bytes()).await;
+        let wanted = json!({"id": odd, "data:asBase64": "77+/", "isEncodingProblem": true, "size": 3});
+        assert_eq!(get(&[&odd], json!({})).await["list"][0], wanted);
         let large = user.upload(&[b'a'; 200_000]).await;
         let range = get(&[&large], json!({"properties": ["data", "size"], "offset": 199_998})).await;
         assert_eq!(range["list"][0], json!({"id": large, "data:asText": "aa", "size": 200_000}));

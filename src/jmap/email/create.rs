@@ -217,7 +217,7 @@ pub async fn insert_prepared(
         }
     }
     let account_id = tx.account();
-    if mailbox::by_ids(tx, account_id, &mailboxes).await?.len() < distinct(&mailboxes) {
+    if mailbox::existing(tx, account_id, &mailboxes).await?.len() < distinct(&mailboxes) {
         return Ok(Err(no_such_mailbox()));
     }
     if !account::has_room(tx, prepared.email.size).await? {

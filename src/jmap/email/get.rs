@@ -132,7 +132,9 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
     Ok(Body::Text(out))
 }
 
-fn write_email(
+/// Writes a stored Email at the end of `out`. `placed` and `raw` are needed where what is wanted
+/// needs them.
+pub(super) fn write_email(
     out: &mut String,
     wanted: &Wanted,
     row: &EmailRow,

@@ -13,7 +13,7 @@ use crate::jmap::email::create::{GivenPlace, PreparedEmail, prepare_raw};
 use crate::jmap::email::set::{PreparedSet, commit};
 use crate::jmap::error::{MethodError, SetError};
 use crate::jmap::standard::set::{SetRequest, required_objects};
-use crate::mail::fields::fields;
+use crate::mail::fields::{fields, line_end};
 use crate::mail::headers::date::as_date;
 
 /// The properties of an EmailImport.
@@ -21,6 +21,9 @@ const PROPERTIES: [&str; 4] = ["blobId", "mailboxIds", "keywords", "receivedAt"]
 
 /// Pieces of a Received field, from its end, in which its date is looked for.
 const DATE_PIECES: usize = 3;
+
+/// Lines in which the first header field is looked for.
+const LINES_ABOVE: usize = 100;
 
 /// Email/import.
 pub async fn import(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
@@ -59,8 +62,9 @@ async fn prepare(
     };
     let Some(blob_id) = call.resolve_blob_id(given) else { return Ok(Err(no_blob())) };
     let Some(raw) = reader.read(&blob_id).await? else { return Ok(Err(no_blob())) };
-    if raw.is_empty() {
-        return Ok(Err(SetError::new("invalidEmail").because("the blob is empty")));
+    if !is_message(&raw) {
+        let text = "the blob is no message: nothing at its beginning is a header field";
+        return Ok(Err(SetError::new("invalidEmail").because(text)));
     }
     if raw.len() > call.jmap.max_upload {
         let text = format!("a message has at most {} octets", call.jmap.max_upload);
@@ -70,9 +74,21 @@ async fn prepare(
     Ok(Ok(prepare_raw(call, raw, place).await?))
 }
 
-/// Whether octets are a message: they begin with a header field (RFC 5322, 2.2).
+/// Whether octets are a message: before the first empty line stands a header field (RFC 5322, 2.2).
+/// A byte order mark, or a line that was left there, may stand above it.
 pub fn is_message(raw: &[u8]) -> bool {
-    fields(raw).next().is_some()
+    let mut at = 0;
+    for _ in 0..LINES_ABOVE {
+        let line = &raw[at..line_end(raw, at)];
+        if fields(line).next().is_some() {
+            return true;
+        }
+        if matches!(line, b"" | b"\n" | b"\r\n") {
+            return false;
+        }
+        at += line.len();
+    }
+    false
 }
 
 /// The time in the Received field that was added last, which is the topmost (RFC 5321, 4.4).
@@ -117,7 +133,9 @@ mod tests {
             "nowhere": {"blobId": blob, "mailboxIds": {}},
             "else": {"blobId": blob, "mailboxIds": {"#none": true}},
             "odd": {"blobId": blob, "mailboxIds": place, "subject": "mine"},
-            "text": {"blobId": user.upload(b"").await, "mailboxIds": place},
+            "empty": {"blobId": user.upload(b"").await, "mailboxIds": place},
+            "text": {"blobId": user.upload(b"Dear all, this is no message.\r\n").await, "mailboxIds": place},
+            "image": {"blobId": user.upload(b"\x89PNG\r\n\x1a\n\0\0").await, "mailboxIds": place},
         }});
         let answer = user.call("Email/import", import).await;
         let created = &answer["created"]["one"];
@@ -129,7 +147,9 @@ mod tests {
             ("nowhere", "invalidProperties", json!(["mailboxIds"])),
             ("else", "invalidProperties", json!(["mailboxIds"])),
             ("odd", "invalidProperties", json!(["subject"])),
+            ("empty", "invalidEmail", Value::Null),
             ("text", "invalidEmail", Value::Null),
+            ("image", "invalidEmail", Value::Null),
         ] {
             let error = &answer["notCreated"][key];
             assert_eq!((&error["type"], &error["properties"]), (&json!(kind), &property), "{answer}");

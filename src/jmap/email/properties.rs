@@ -3,8 +3,8 @@
 use crate::jmap::arguments::Arguments;
 use crate::jmap::error::MethodError;
 use crate::mail::body_part::{BodyPartProperty, default_properties};
-use crate::mail::headers::HeaderProperty;
-use crate::mail::list_properties;
+use crate::mail::headers::{CONVENIENT, HeaderProperty};
+use crate::mail::list_properties::stored_name;
 
 /// Where the value of a property comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,54 +29,16 @@ const ROW: [&str; 6] = ["id", "blobId", "threadId", "size", "receivedAt", "hasAt
 const PLACE: [&str; 2] = ["mailboxIds", "keywords"];
 const STRUCTURE: [&str; 4] = ["bodyStructure", "textBody", "htmlBody", "attachments"];
 
-/// The default of Email/get (RFC 8621, 4.2).
-const DEFAULT: [&str; 24] = [
-    "id",
-    "blobId",
-    "threadId",
-    "mailboxIds",
-    "keywords",
-    "size",
-    "receivedAt",
-    "messageId",
-    "inReplyTo",
-    "references",
-    "sender",
-    "from",
-    "to",
-    "cc",
-    "bcc",
-    "replyTo",
-    "subject",
-    "sentAt",
-    "hasAttachment",
-    "preview",
-    "bodyValues",
-    "textBody",
-    "htmlBody",
-    "attachments",
-];
+/// What the default of Email/get has beside that of Email/parse (RFC 8621, 4.2).
+const METADATA: [&str; 7] = ["id", "blobId", "threadId", "mailboxIds", "keywords", "size", "receivedAt"];
 
-/// The default of Email/parse (RFC 8621, 4.9).
-const PARSE_DEFAULT: [&str; 17] = [
-    "messageId",
-    "inReplyTo",
-    "references",
-    "sender",
-    "from",
-    "to",
-    "cc",
-    "bcc",
-    "replyTo",
-    "subject",
-    "sentAt",
-    "hasAttachment",
-    "preview",
-    "bodyValues",
-    "textBody",
-    "htmlBody",
-    "attachments",
-];
+/// What the default of Email/parse (RFC 8621, 4.9) has beside the header fields.
+const BODY: [&str; 6] = ["hasAttachment", "preview", "bodyValues", "textBody", "htmlBody", "attachments"];
+
+/// The default of Email/parse.
+fn parse_default() -> impl Iterator<Item = &'static str> {
+    CONVENIENT.iter().map(|(name, _, _)| *name).chain(BODY)
+}
 
 impl Property {
     fn read(name: &str) -> Option<Property> {
@@ -84,7 +46,7 @@ impl Property {
         among(&ROW)
             .map(Property::Row)
             .or_else(|| among(&PLACE).map(Property::Place))
-            .or_else(|| among(&list_properties::NAMES).map(Property::List))
+            .or_else(|| stored_name(name).map(Property::List))
             .or_else(|| among(&STRUCTURE).map(Property::Structure))
             .or_else(|| (name == "bodyValues").then_some(Property::BodyValues))
             .or_else(|| (name == "headers").then_some(Property::Headers))
@@ -112,7 +74,7 @@ pub struct Wanted {
 impl Wanted {
     /// Takes the arguments of Email/get.
     pub fn of_get(properties: Option<Vec<String>>, arguments: &mut Arguments) -> Result<Wanted, MethodError> {
-        Wanted::read(properties, &DEFAULT, arguments)
+        Wanted::read(properties, METADATA.into_iter().chain(parse_default()), arguments)
     }
 
     /// Takes the arguments of Email/parse.
@@ -120,17 +82,17 @@ impl Wanted {
         properties: Option<Vec<String>>,
         arguments: &mut Arguments,
     ) -> Result<Wanted, MethodError> {
-        Wanted::read(properties, &PARSE_DEFAULT, arguments)
+        Wanted::read(properties, parse_default(), arguments)
     }
 
     fn read(
         properties: Option<Vec<String>>,
-        default: &[&str],
+        default: impl Iterator<Item = &'static str>,
         arguments: &mut Arguments,
     ) -> Result<Wanted, MethodError> {
         let properties = match &properties {
             Some(names) => read_properties(names.iter().map(String::as_str))?,
-            None => read_properties(default.iter().copied())?,
+            None => read_properties(default)?,
         };
         let body_properties = match arguments.strings("bodyProperties")? {
             None => default_properties(),

@@ -14,6 +14,7 @@ use crate::jmap::standard::query::{Comparator, Filter, QueryChangesRequest, Quer
 use crate::store::change::{ChangesSince, changes_since, changes_up_to_now, state_of};
 use crate::store::db::Conn;
 use crate::store::email::query as stored;
+use crate::store::email::query::places::{in_touched_threads, threads_of};
 use crate::store::email::query::{EmailQuery, Sort, SortBy, Start};
 use crate::store::snapshot::Snapshot;
 use crate::types::date::parse_date;
@@ -21,6 +22,9 @@ use crate::types::id::{AccountId, Id};
 use crate::types::keyword::normalize_keyword;
 use crate::types::object_type::ObjectType;
 use crate::types::state::State;
+
+/// Entries of the change log that queryChanges reads: an Email that has changed many times is one.
+const MAX_LOG_ENTRIES: usize = 10 * MAX_QUERY_CHANGES;
 
 /// A leaf of the filter: one the store decides, or a text that the index does.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +59,7 @@ pub async fn query(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResul
         limit: request.limit,
         calculate_total: request.calculate_total,
     };
+    let query = query.prepare(&mut snapshot).await?;
     let window = if query.is_short() {
         query.run(&mut snapshot).await?
     } else {
@@ -91,12 +96,15 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
         || sort.iter().any(|sort| matches!(sort.by, SortBy::AllInThread(_) | SortBy::SomeInThread(_)));
     let mut snapshot = call.jmap.store.read().await?;
     let since =
-        changes_since(&mut snapshot, account, ObjectType::Email, request.since, MAX_QUERY_CHANGES).await?;
+        changes_since(&mut snapshot, account, ObjectType::Email, request.since, MAX_LOG_ENTRIES).await?;
     let (changes, new_state) = match since {
         ChangesSince::CannotCalculate => return Err(MethodError::CannotCalculateChanges),
         ChangesSince::Known { has_more: true, .. } => return Err(MethodError::TooManyChanges),
         ChangesSince::Known { changes, new_state, .. } => (changes, new_state),
     };
+    if changes.created.len() + changes.updated.len() + changes.destroyed.len() > MAX_QUERY_CHANGES {
+        return Err(MethodError::TooManyChanges);
+    }
     let thread_changes = if depends_on_threads {
         updated_threads(&mut snapshot, account, request.since).await?
     } else {
@@ -108,8 +116,8 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
         sort,
         collapse_threads,
         start: Start::Position(0),
-        limit: usize::MAX >> 1,
-        calculate_total: true,
+        limit: 0,
+        calculate_total: request.calculate_total,
     };
     // RFC 8620, 5.6: ignored where an Email can move without being another.
     let is_immutable = !collapse_threads
@@ -126,10 +134,9 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
             if depends_on_threads {
                 // Threads of which an Email was destroyed are told by their own changes.
                 let changed: Vec<Id> = candidates.iter().copied().collect();
-                let mut threads = stored::threads_of(snapshot, account, &changed).await?;
+                let mut threads = threads_of(snapshot, account, &changed).await?;
                 threads.extend(thread_changes);
-                let touched =
-                    stored::in_touched_threads(snapshot, account, &threads, MAX_QUERY_CHANGES).await?;
+                let touched = in_touched_threads(snapshot, account, &threads, MAX_QUERY_CHANGES).await?;
                 let Some(touched) = touched else { return Ok(None) };
                 for id in touched {
                     if candidates.insert(id) {
@@ -137,12 +144,12 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
                     }
                 }
             }
-            let listed = query.places(snapshot, &candidates, up_to_id).await?;
+            let listed = query.prepare(snapshot).await?.places(snapshot, &candidates, up_to_id).await?;
             Ok(Some((removed, listed)))
         })
         .await?;
     let Some((removed, listed)) = found else { return Err(MethodError::TooManyChanges) };
-    let mut answer = request.answer(new_state, &removed, &listed.places, Some(listed.total))?;
+    let mut answer = request.answer(new_state, &removed, &listed.places, listed.total)?;
     tell_collapse_threads(&mut answer, collapse_threads);
     Ok(answer)
 }
@@ -152,9 +159,12 @@ async fn updated_threads(conn: &mut Conn, account: AccountId, since: State) -> R
     // Within a cut transaction, all of it counts: what is told twice does no harm.
     let since = State { modseq: since.modseq - i64::from(since.within != State::ALL), ..since };
     let since = State::at(since.epoch, since.modseq);
-    match changes_up_to_now(conn, account, ObjectType::Thread, since, MAX_QUERY_CHANGES).await? {
+    match changes_up_to_now(conn, account, ObjectType::Thread, since, MAX_LOG_ENTRIES).await? {
         ChangesSince::CannotCalculate => Err(MethodError::CannotCalculateChanges),
         ChangesSince::Known { has_more: true, .. } => Err(MethodError::TooManyChanges),
+        ChangesSince::Known { changes, .. } if changes.updated.len() > MAX_QUERY_CHANGES => {
+            Err(MethodError::TooManyChanges)
+        }
         ChangesSince::Known { changes, .. } => Ok(changes.updated),
     }
 }
@@ -405,5 +415,21 @@ mod tests {
         assert_eq!(user.call("Email/queryChanges", asked).await["type"], "tooManyChanges");
         let asked = json!({"sinceQueryState": "x"});
         assert_eq!(user.call("Email/queryChanges", asked).await["type"], "cannotCalculateChanges");
+    }
+
+    #[tokio::test]
+    async fn an_email_that_changed_often_is_one_change() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let ids = ten(&user).await;
+        let state = user.call("Email/query", json!({})).await["queryState"].clone();
+        for round in 0..1_001 {
+            let patch = json!({"keywords/$flagged": if round % 2 == 0 { json!(true) } else { Value::Null }});
+            user.call("Email/set", json!({"update": {&ids[3]: patch}})).await;
+        }
+        let asked = json!({"sinceQueryState": state, "sort": by_date()});
+        let answer = user.call("Email/queryChanges", asked).await;
+        assert_eq!(answer["removed"], json!([ids[3]]));
+        assert_eq!(answer["added"], json!([{"id": ids[3], "index": 3}]));
     }
 }

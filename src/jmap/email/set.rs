@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::jmap::arguments::Arguments;
 use crate::jmap::blob::BlobReader;
@@ -15,6 +15,8 @@ use crate::jmap::email::create::{
     PreparedEmail, created_properties, insert_prepared, no_such_mailbox, prepare_draft, read_keywords,
     read_mailbox_ids, too_many_keywords,
 };
+use crate::jmap::email::get::write_email;
+use crate::jmap::email::properties::Wanted;
 use crate::jmap::error::{MethodError, SetError};
 use crate::jmap::limits;
 use crate::jmap::standard::patch;
@@ -25,8 +27,6 @@ use crate::store::email::read;
 use crate::store::error::StoreError;
 use crate::store::mailbox;
 use crate::store::tx::Tx;
-use crate::types::blob_id::BlobId;
-use crate::types::date::utc_date;
 use crate::types::id::{AccountId, Id};
 use crate::types::keyword::normalize_keyword;
 use crate::types::object_type::ObjectType;
@@ -191,23 +191,26 @@ async fn immutable_properties(
 ) -> Result<Map<String, Value>, StoreError> {
     let is_mutable =
         |name: &str| name.split('/').next().is_some_and(|top| ["keywords", "mailboxIds"].contains(&top));
-    let mut values = Map::new();
-    if object.keys().all(|name| is_mutable(name)) {
-        return Ok(values);
+    let mut properties = Vec::new();
+    for name in object.keys().filter(|name| !is_mutable(name)) {
+        // What must be read from the message itself is not compared.
+        let wanted = Wanted::of_get(Some(vec![name.clone()]), &mut Arguments::new(Map::new()));
+        properties.extend(wanted.ok().filter(|wanted| !wanted.needs_octets()).map(|_| name.clone()));
     }
-    let account = tx.account();
-    values.insert("id".to_owned(), json!(placed.email_id));
-    values.insert("threadId".to_owned(), json!(placed.thread_id));
-    values.insert("receivedAt".to_owned(), json!(utc_date(placed.received_at)));
-    for row in read::rows(tx, account, &[placed.email_id]).await? {
-        values.insert("blobId".to_owned(), json!(BlobId::whole(row.blob_hash)));
-        values.insert("size".to_owned(), json!(row.size));
-        values.insert("hasAttachment".to_owned(), json!(row.has_attachment));
-        if let Ok(Value::Object(list)) = serde_json::from_str(&row.list_properties) {
-            values.extend(list);
-        }
+    let Ok(wanted) = Wanted::of_get(Some(properties), &mut Arguments::new(Map::new())) else {
+        return Ok(Map::new());
+    };
+    if wanted.properties.is_empty() {
+        return Ok(Map::new());
     }
-    Ok(values)
+    let (account, id) = (tx.account(), placed.email_id);
+    let structures =
+        if wanted.needs_structure() { read::structures(tx, account, &[id]).await? } else { HashMap::new() };
+    let mut text = String::new();
+    for row in read::rows(tx, account, &[id]).await? {
+        write_email(&mut text, &wanted, &row, structures.get(&id).map(String::as_str), None, None)?;
+    }
+    Ok(serde_json::from_str(&text).unwrap_or_default())
 }
 
 /// The Email after a patch of its keywords and mailboxes.
@@ -251,7 +254,14 @@ fn apply_patch(
                 }
             }
             [name] if immutable.get(*name) == Some(value) => {}
-            _ => return Err(SetError::invalid(pointer.clone(), "this property cannot be changed")),
+            [name] | ["bodyStructure" | "bodyValues", .., name] if !name.is_empty() => {
+                return Err(SetError::invalid(pointer.clone(), "this property cannot be changed"));
+            }
+            // RFC 8620, 5.3: through a value, into an array, or through what is not there.
+            _ => {
+                let text = format!("{pointer}: the pointer leads nowhere");
+                return Err(SetError::new("invalidPatch").because(text));
+            }
         }
     }
     if after.mailboxes.is_empty() {
@@ -269,10 +279,11 @@ fn apply_patch(
     Ok(after)
 }
 
-/// True sets a member, null removes it; there is nothing else.
+/// True sets a member, null removes it (RFC 8620, 5.3). Some clients remove with false, which can
+/// mean nothing else.
 fn set_or_removed(pointer: &str, value: &Value) -> Result<bool, SetError> {
     match value {
-        Value::Bool(true) => Ok(true),
+        Value::Bool(set) => Ok(*set),
         Value::Null => Ok(false),
         _ => Err(SetError::invalid(pointer, "true or null is wanted")),
     }
@@ -304,6 +315,8 @@ mod tests {
         assert_eq!(now["mailboxIds"], json!({&inbox: true, &archive: true}));
         // What is sent back unchanged is no change.
         let state = answer["newState"].clone();
+        let removed = set(json!({"keywords/never": false})).await;
+        assert_eq!((&removed["updated"], &removed["newState"]), (&json!({&email: null}), &state));
         let same = json!({"id": email, "threadId": now["threadId"], "size": now["size"], "subject": "hello",
                           "receivedAt": now["receivedAt"], "mailboxIds": now["mailboxIds"]});
         assert_eq!(set(same).await["newState"], state);
@@ -314,7 +327,7 @@ mod tests {
             (json!({"mailboxIds": {&inbox: false}}), "invalidProperties", json!(["mailboxIds"])),
             (json!({"mailboxIds/none": true}), "invalidProperties", json!(["mailboxIds"])),
             (json!({"keywords": {"a b": true}}), "invalidProperties", json!(["keywords"])),
-            (json!({"keywords/x": false}), "invalidProperties", json!(["keywords/x"])),
+            (json!({"keywords/x": 0}), "invalidProperties", json!(["keywords/x"])),
             (json!({"keywords": {}, "keywords/x": true}), "invalidPatch", Value::Null),
         ] {
             let error = set(patch.clone()).await["notUpdated"][&email].clone();

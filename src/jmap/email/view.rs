@@ -82,7 +82,9 @@ pub fn write(out: &mut String, wanted: &Wanted, source: &Source<'_>) {
                 push_json(out, &fields.map_or(Value::Null, email_headers));
             }
             Property::Header(header) => {
-                write_name(out, &header.to_string(), &mut is_first);
+                write_comma(out, &mut is_first);
+                push_json(out, &header.to_string());
+                out.push(':');
                 let fields = source.structure.map(|structure| structure.header_fields(source.raw));
                 push_json(out, &fields.map_or(Value::Null, |fields| header.value(fields)));
             }
@@ -91,12 +93,18 @@ pub fn write(out: &mut String, wanted: &Wanted, source: &Source<'_>) {
     out.push('}');
 }
 
+/// Writes the name of a property or a keyword: neither has anything that JSON escapes.
 fn write_name(out: &mut String, name: &str, is_first: &mut bool) {
+    write_comma(out, is_first);
+    out.push('"');
+    out.push_str(name);
+    out.push_str("\":");
+}
+
+fn write_comma(out: &mut String, is_first: &mut bool) {
     if !std::mem::take(is_first) {
         out.push(',');
     }
-    push_json(out, name);
-    out.push(':');
 }
 
 fn write_id(out: &mut String, id: Id) {
@@ -128,9 +136,7 @@ fn write_place(out: &mut String, name: &str, placed: Option<&Placed>) {
     let mut is_first = true;
     if name == "mailboxIds" {
         for id in &placed.mailboxes {
-            if !std::mem::take(&mut is_first) {
-                out.push(',');
-            }
+            write_comma(out, &mut is_first);
             write_id(out, *id);
             out.push_str(":true");
         }

@@ -46,8 +46,8 @@ impl standard::get::Get for MailboxType {
         ids: Option<&[Id]>,
     ) -> Result<Vec<(Id, Map<String, Value>)>, StoreError> {
         let mailboxes = match ids {
-            Some(ids) => mailbox::by_ids(conn, account.id, ids).await?,
-            None => mailbox::all(conn, account.id).await?,
+            Some(ids) => mailbox::by_ids(conn, account.id, account.viewer(), ids).await?,
+            None => mailbox::all(conn, account.id, account.viewer()).await?,
         };
         Ok(mailboxes.iter().map(|mailbox| (mailbox.id, to_json(mailbox, account))).collect())
     }

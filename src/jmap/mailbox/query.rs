@@ -38,7 +38,7 @@ pub async fn query(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResul
     check_sort(&request.sort)?;
     let mut snapshot = call.jmap.store.read().await?;
     let state = state_of(&mut snapshot, request.account.id, ObjectType::Mailbox).await?;
-    let mailboxes = mailbox::all(&mut snapshot, request.account.id).await?;
+    let mailboxes = mailbox::all(&mut snapshot, request.account.id, request.account.viewer()).await?;
     drop(snapshot);
     let ids = list(mailboxes, filter.as_ref(), &request.sort, sort_as_tree, filter_as_tree);
     let window = request.window(&ids)?;
@@ -63,7 +63,7 @@ pub async fn query_changes(call: &mut Call<'_>, mut arguments: Arguments) -> Met
     let ChangesSince::Known { changes, new_state, has_more: false } = since else {
         return Err(MethodError::CannotCalculateChanges);
     };
-    let mailboxes = mailbox::all(&mut snapshot, account).await?;
+    let mailboxes = mailbox::all(&mut snapshot, account, request.account.viewer()).await?;
     drop(snapshot);
     let ids = list(mailboxes, filter.as_ref(), &request.sort, false, false);
     request.answer_in_memory(new_state, &changes, &ids)

@@ -12,10 +12,10 @@ use crate::jmap::mailbox::outcome::{Asked, Change, Outcome, is_provisional};
 use crate::jmap::mailbox::to_json;
 use crate::jmap::standard::set::{Creations, SetOutcome, SetRequest, check_state};
 use crate::store::change::state_of;
-use crate::store::email::counters;
 use crate::store::email::delete::remove_from_mailbox;
+use crate::store::email::trash;
 use crate::store::error::StoreError;
-use crate::store::mailbox::{self, Mailbox, NewMailbox};
+use crate::store::mailbox::{self, Mailbox, NewMailbox, Viewer};
 use crate::store::tx::Tx;
 use crate::types::id::Id;
 use crate::types::object_type::ObjectType;
@@ -39,10 +39,13 @@ impl Wanted {
 
 /// Mailbox/set.
 pub async fn set(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
-    let account = call.writable_account(&mut arguments)?;
+    let account = call.account(&mut arguments)?;
     let request = SetRequest::read(&mut arguments)?;
     let removes_emails = arguments.boolean("onDestroyRemoveEmails")?;
     arguments.finish()?;
+    if account.is_read_only && !only_subscribes(&request) {
+        return Err(MethodError::AccountReadOnly);
+    }
     let mut wanted = Wanted { account, request, removes_emails };
     if removes_emails && !wanted.request.destroy.is_empty() {
         empty_large_mailboxes(call, &mut wanted).await?;
@@ -52,8 +55,22 @@ pub async fn set(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
     let creations = Creations(call.created_ids.clone());
     let unit = async move |tx: &mut Tx| write(tx, &wanted, creations).await;
     let (outcome, creations) = call.jmap.store.write(account, unit).await??;
+    if let Err(error) = trash::finish_recount(&call.jmap.store, account).await {
+        // What was asked is done; the next change of mail, or the sweep, counts on.
+        tracing::warn!(%error, "a recount after a change of the trash was cut short");
+    }
     *call.created_ids = creations.0;
     Ok(Body::Json(outcome.to_json(account)))
+}
+
+/// Whether a call changes nothing but subscriptions, which are the caller's own in any account that
+/// the caller can see (RFC 8621, 2).
+fn only_subscribes(request: &SetRequest) -> bool {
+    let SetRequest { if_in_state: _, create, update, destroy } = request;
+    create.is_empty()
+        && destroy.is_empty()
+        && !update.is_empty()
+        && update.iter().all(|(_, patch)| patch.keys().all(|name| name == "isSubscribed"))
 }
 
 /// Removes the mail of large mailboxes about to be destroyed by the thousand, so that no
@@ -61,7 +78,7 @@ pub async fn set(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
 async fn empty_large_mailboxes(call: &Call<'_>, wanted: &mut Wanted) -> Result<(), MethodError> {
     let (store, account) = (&call.jmap.store, wanted.account.id);
     let mut snapshot = store.read().await?;
-    let all = mailbox::all(&mut snapshot, account).await?;
+    let all = mailbox::all(&mut snapshot, account, wanted.account.viewer()).await?;
     let state = state_of(&mut snapshot, account, ObjectType::Mailbox).await?;
     drop(snapshot);
     let outcome = wanted.outcome(&all, &Creations(call.created_ids.clone()));
@@ -93,8 +110,8 @@ async fn write(
         Err(error) => return Ok(Err(error)),
     };
     let mut told = SetOutcome::new(old_state);
-    let account = tx.account();
-    let all = mailbox::all(tx, account).await?;
+    let (account, viewer) = (tx.account(), wanted.account.viewer());
+    let all = mailbox::all(tx, account, viewer).await?;
     let Outcome { created, updated, destroyed, trash } = wanted.outcome(&all, &creations);
     // First, while roles and counters still are as they were.
     let gone = destroyed.iter().filter_map(|(_, destroyed)| destroyed.as_ref().ok());
@@ -118,7 +135,7 @@ async fn write(
             Ok(mut new) => {
                 let provisional = new.id;
                 new.parent_id = real(&ids, new.parent_id);
-                new.id = insert(tx, &new).await?;
+                new.id = insert(tx, viewer, &new).await?;
                 ids.insert(provisional, new.id);
                 creations.0.insert(key.clone(), new.id.to_string());
                 let given = wanted.request.create.iter().find(|(known, _)| *known == key);
@@ -138,10 +155,15 @@ async fn write(
         let shown = creations.resolve(&given).map_or_else(|| given.clone(), |id| id.to_string());
         match changed {
             Ok(Change { before, mut after }) => {
-                if before != after {
-                    after.id = real(&ids, after.id);
-                    after.parent_id = real(&ids, after.parent_id);
+                let is_subscribed = after.is_subscribed;
+                let is_changed = Mailbox { is_subscribed, ..before.clone() } != after;
+                after.id = real(&ids, after.id);
+                after.parent_id = real(&ids, after.parent_id);
+                if is_changed {
                     mailbox::update(tx, &after).await?;
+                }
+                if before.is_subscribed != is_subscribed {
+                    mailbox::subscribe(tx, viewer.login_id, after.id, is_subscribed).await?;
                 }
                 let patch = wanted.request.update.iter().find(|(known, _)| *known == given);
                 let name = patch.and_then(|(_, patch)| patch.get("name"));
@@ -155,9 +177,8 @@ async fn write(
         }
     }
     let old_trash = all.iter().find(|mailbox| mailbox.role.as_deref() == Some("trash")).map(|trash| trash.id);
-    let trash = trash.map(|id| real(&ids, id));
-    if old_trash != trash {
-        counters::trash_changed(tx, old_trash, trash).await?;
+    if old_trash != trash.map(|id| real(&ids, id)) {
+        trash::changed(tx, old_trash).await?;
     }
     for (shown, gone) in destroyed {
         match gone {
@@ -175,15 +196,13 @@ async fn write(
     Ok(Ok((told, creations)))
 }
 
-async fn insert(tx: &mut Tx, new: &Mailbox) -> Result<Id, StoreError> {
-    let new = NewMailbox {
-        parent_id: new.parent_id,
-        name: &new.name,
-        role: new.role.as_deref(),
-        sort_order: new.sort_order,
-        is_subscribed: new.is_subscribed,
-    };
-    mailbox::insert(tx, &new).await
+async fn insert(tx: &mut Tx, viewer: Viewer, new: &Mailbox) -> Result<Id, StoreError> {
+    let Mailbox { parent_id, ref name, ref role, sort_order, is_subscribed, .. } = *new;
+    let id = mailbox::insert(tx, &NewMailbox { parent_id, name, role: role.as_deref(), sort_order }).await?;
+    if is_subscribed != viewer.is_owner {
+        mailbox::subscribe(tx, viewer.login_id, id, is_subscribed).await?;
+    }
+    Ok(id)
 }
 
 #[cfg(test)]
@@ -191,6 +210,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::jmap::fixture::{Fixture, User};
+    use crate::jmap::mailbox::set::REMOVED_AT_ONCE;
+    use crate::types::state::State;
 
     async fn make(user: &User<'_>, create: Value) -> Value {
         let answer = user.call("Mailbox/set", json!({"create": create})).await;
@@ -357,6 +378,32 @@ mod tests {
         assert_eq!(got["list"][0]["mailboxIds"], json!({&inbox: true}));
         let counts = get(&user, &json!(inbox)).await;
         assert_eq!((&counts["totalEmails"], &counts["unreadThreads"]), (&json!(1), &json!(1)));
+    }
+
+    #[tokio::test]
+    async fn many_small_mailboxes_are_emptied_in_steps() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let blob = user.upload(b"Subject: small\r\n\r\n").await;
+        let names = (0..6).map(|number| (format!("m{number}"), json!({"name": format!("small {number}")})));
+        let made = make(&user, names.collect()).await;
+        let ids: Vec<&Value> = made.as_object().unwrap().values().map(|mailbox| &mailbox["id"]).collect();
+        let emails = (0..REMOVED_AT_ONCE + 2).map(|number| {
+            let mailbox = ids[number % ids.len()].as_str().unwrap();
+            (format!("e{number}"), json!({"blobId": blob, "mailboxIds": {mailbox: true}}))
+        });
+        let emails: Value = emails.collect();
+        let answer = user.call("Email/import", json!({"emails": emails})).await;
+        assert_eq!(answer["notCreated"], Value::Null);
+        let modseq = |state: &Value| state.as_str().unwrap().parse::<State>().unwrap().modseq;
+        let before = modseq(&answer["newState"]);
+        let destroy = json!({"destroy": ids, "onDestroyRemoveEmails": true});
+        let answer = user.call("Mailbox/set", destroy).await;
+        assert_eq!(answer["notDestroyed"], Value::Null, "{answer}");
+        // Each transaction takes a number: one for each mailbox, and the last for all of them.
+        assert_eq!(modseq(&answer["newState"]) - before, ids.len() as i64 + 1);
+        let left = user.call("Email/get", json!({"ids": null, "properties": ["id"]})).await;
+        assert_eq!(left["list"], json!([]));
     }
 
     #[tokio::test]

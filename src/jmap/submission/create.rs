@@ -22,6 +22,7 @@ use crate::store::identity::{self, Identity};
 use crate::store::queue::outgoing::{self as queue, NewOutgoing};
 use crate::store::submission::{self, NewSubmission};
 use crate::store::tx::Tx;
+use crate::types::address::Address;
 use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
 use crate::types::id::Id;
 
@@ -149,6 +150,11 @@ impl<'a, 'b> Preparing<'a, 'b> {
             return Ok(Err(not_there("identityId")));
         };
         let identity_email = identity.email.clone();
+        // Its address may have gone since the identity was made.
+        if !Address::parse(&identity_email).is_ok_and(|address| self.own.has(&address)) {
+            let text = "the address of this identity is not yours any more";
+            return Ok(Err(SetError::new("forbiddenFrom").because(text)));
+        }
         let message = match self.message(given.email_id).await? {
             Ok(message) => message,
             Err(error) => return Ok(Err(error)),

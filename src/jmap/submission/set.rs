@@ -67,6 +67,10 @@ async fn run(
     let creations = Creations(call.created_ids.clone());
     let unit = async move |tx: &mut Tx| write(tx, &prepared, creations).await;
     let outcome = call.jmap.store.write(account.id, unit).await??;
+    for (_, submission) in outcome.submissions.created.iter() {
+        // The id by which the queue, the logs of delivery and reports know the message.
+        tracing::info!(message = submission["id"].as_str(), account = %account.id, "queued");
+    }
     *call.created_ids = outcome.creations.0;
     if let Some(emails) = outcome.emails {
         call.implicit.push(("Email/set", Body::Json(emails.to_json(account.id))));

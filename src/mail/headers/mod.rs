@@ -46,9 +46,33 @@ pub struct HeaderProperty {
     pub names_raw: bool,
 }
 
-/// The text is no property `header:…`, or asks for a form that its field may not have.
+/// Why a text is no header property.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NotAHeaderProperty;
+pub enum NotAHeaderProperty {
+    /// It does not begin with `header:`.
+    Other,
+    /// What follows is no field name.
+    Name,
+    /// What follows the name is not a form, `:all` or both in this order.
+    Suffix,
+    /// The field may not have the form.
+    Form,
+}
+
+/// Properties that stand for a field in a form (RFC 8621, 4.1.3), in the RFC's order.
+pub const CONVENIENT: [(&str, &str, Form); 11] = [
+    ("messageId", "Message-ID", Form::MessageIds),
+    ("inReplyTo", "In-Reply-To", Form::MessageIds),
+    ("references", "References", Form::MessageIds),
+    ("sender", "Sender", Form::Addresses),
+    ("from", "From", Form::Addresses),
+    ("to", "To", Form::Addresses),
+    ("cc", "Cc", Form::Addresses),
+    ("bcc", "Bcc", Form::Addresses),
+    ("replyTo", "Reply-To", Form::Addresses),
+    ("subject", "Subject", Form::Text),
+    ("sentAt", "Date", Form::Date),
+];
 
 /// Fields that RFC 5322 and RFC 2369 define, and the one parsed form that each may have besides
 /// Raw; grouped addresses go with addresses. Any other field may have every form.
@@ -131,6 +155,12 @@ impl Form {
 }
 
 impl HeaderProperty {
+    /// What a property of section 4.1.3 stands for.
+    pub fn of_convenience(property: &str) -> Option<HeaderProperty> {
+        let (_, name, form) = CONVENIENT.iter().find(|(known, _, _)| *known == property)?;
+        Some(HeaderProperty { name: (*name).to_owned(), form: *form, all: false, names_raw: false })
+    }
+
     /// The property's value for these header fields: null, or an empty list with `:all`, when the
     /// field is absent (RFC 8621, 4.1.3).
     pub fn value<'a>(&self, fields: impl IntoIterator<Item = Field<'a>>) -> Value {
@@ -154,10 +184,10 @@ impl FromStr for HeaderProperty {
     type Err = NotAHeaderProperty;
 
     fn from_str(text: &str) -> Result<HeaderProperty, NotAHeaderProperty> {
-        let mut pieces = text.strip_prefix("header:").ok_or(NotAHeaderProperty)?.split(':');
+        let mut pieces = text.strip_prefix("header:").ok_or(NotAHeaderProperty::Other)?.split(':');
         let name = pieces.next().unwrap_or_default();
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(NotAHeaderProperty);
+            return Err(NotAHeaderProperty::Name);
         }
         let mut property =
             HeaderProperty { name: name.to_owned(), form: Form::Raw, all: false, names_raw: false };
@@ -172,10 +202,10 @@ impl FromStr for HeaderProperty {
             property.all = true;
             suffix = pieces.next();
         }
-        if suffix.is_some() || !property.form.is_legal_for(name) {
-            return Err(NotAHeaderProperty);
+        if suffix.is_some() {
+            return Err(NotAHeaderProperty::Suffix);
         }
-        Ok(property)
+        if property.form.is_legal_for(name) { Ok(property) } else { Err(NotAHeaderProperty::Form) }
     }
 }
 
@@ -201,20 +231,22 @@ mod tests {
         for text in ["header:X:asRaw:all", "header:x", "header:To:asGroupedAddresses"] {
             assert_eq!(property(text).map(|property| property.to_string()).as_deref(), Ok(text));
         }
-        for text in [
-            "",
-            "header:",
-            "header::asText",
-            "header:a b",
-            "header:é",
-            "header:Subject:",
-            "header:Subject:all:asText",
-            "header:Subject:asText:all:all",
-            "header:Subject:astext",
-            "header:Subject:asFoo",
-            "subject",
+        for (text, why) in [
+            ("", NotAHeaderProperty::Other),
+            ("subject", NotAHeaderProperty::Other),
+            ("Header:Subject", NotAHeaderProperty::Other),
+            ("header:", NotAHeaderProperty::Name),
+            ("header::asText", NotAHeaderProperty::Name),
+            ("header:a b", NotAHeaderProperty::Name),
+            ("header:é", NotAHeaderProperty::Name),
+            ("header:Subject:", NotAHeaderProperty::Suffix),
+            ("header:Subject:all:asText", NotAHeaderProperty::Suffix),
+            ("header:Subject:asText:all:all", NotAHeaderProperty::Suffix),
+            ("header:Subject:astext", NotAHeaderProperty::Suffix),
+            ("header:Subject:asFoo", NotAHeaderProperty::Suffix),
+            ("header:Subject:asAddresses", NotAHeaderProperty::Form),
         ] {
-            assert_eq!(property(text), Err(NotAHeaderProperty), "{text}");
+            assert_eq!(property(text), Err(why), "{text}");
         }
     }
 

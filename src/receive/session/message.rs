@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::mail::reencode::remove_return_path;
 use crate::receive::received::{Trace, received_fields};
 use crate::receive::session::greeting::Greeting;
 use crate::receive::session::sign_in::SignedIn;
@@ -203,7 +204,8 @@ impl Session {
                 let return_path = format!("Return-Path: <{}>\r\n", transaction.from.as_str());
                 out.extend_from_slice(return_path.as_bytes());
                 out.extend_from_slice(trace.field().as_bytes());
-                out.extend_from_slice(message);
+                // Those of other servers would stand beside it.
+                out.extend_from_slice(&remove_return_path(message));
             }
         }
         let send_at_ms = match transaction.parameters.hold {

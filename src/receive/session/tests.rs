@@ -154,6 +154,17 @@ fn a_message_comes_in_within_one_packet() {
 }
 
 #[test]
+fn there_is_one_return_path() {
+    let seen = mx("EHLO a\r\nMAIL FROM:<bob@sender.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n\
+                   Return-Path: <forged@x.test>\r\nSubject: x\r\nreturn-path:\r\n <again@x.test>\r\n\r\n\
+                   Return-Path: <body@x.test>\r\n.\r\n");
+    let message = String::from_utf8_lossy(&seen.accepted[0].message).into_owned();
+    assert!(message.starts_with("Return-Path: <bob@sender.test>\r\nReceived:"), "{message}");
+    assert!(message.ends_with("\r\nSubject: x\r\n\r\nReturn-Path: <body@x.test>\r\n"), "{message}");
+    assert!(!message.contains("forged") && !message.contains("again"), "{message}");
+}
+
+#[test]
 fn what_is_offered_depends_on_the_port_and_on_encryption() {
     let seen = mx("EHLO a\r\n");
     assert_eq!(

@@ -42,8 +42,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let MaybeTls::Plain(stream) = self.stream else { return Ok(self) };
         let connector = TlsConnector::from(settings.config.clone());
         let handshake = connector.connect(settings.server_name.clone(), stream);
-        let stream =
-            within(timeout, handshake).await?.map_err(|error| ClientError::new(ErrorKind::Tls(error)))?;
+        // One that hangs has failed as well: whoever may do without encryption tries that.
+        let stream = within(timeout, handshake)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| ClientError::new(ErrorKind::Tls(error)))?;
         Ok(Connection {
             stream: MaybeTls::Tls(Box::new(stream.into())),
             input: BytesMut::new(),

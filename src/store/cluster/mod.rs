@@ -208,6 +208,9 @@ pub struct QueueEntry {
     pub lane: i64,
     /// Its id.
     pub id: Id,
+    /// The id that its message was given when it was accepted: told in the reply, the Received field and
+    /// the logs. Rows of one message share it.
+    pub message: String,
     /// In milliseconds since 1970.
     pub created_at: i64,
     /// When it will be tried next or its lease ends, in milliseconds since 1970.
@@ -243,13 +246,14 @@ const FROM_INCOMING: &str = "select lane, id, created_at, due, tries, is_leased,
 fn read_incoming(row: &Row<'_>) -> Result<QueueEntry, StoreError> {
     // A list shows rows that cannot be read, too: they are the ones that somebody looks for.
     let envelope: Option<IncomingEnvelope> = serde_json::from_str(row.text(11)?).ok();
-    let (sender, recipients) = match envelope {
-        Some(envelope) => (envelope.mail_from, envelope.recipients),
+    let (message, sender, recipients) = match envelope {
+        Some(envelope) => (envelope.delivery_id, envelope.mail_from, envelope.recipients),
         None => Default::default(),
     };
     Ok(QueueEntry {
         lane: row.get(0)?,
         id: row.get(1)?,
+        message,
         created_at: row.get(2)?,
         due: row.get(3)?,
         tries: row.get(4)?,
@@ -273,9 +277,14 @@ const FROM_OUTGOING: &str = "select lane, id, created_at, due, tries, is_leased,
 fn read_outgoing(row: &Row<'_>) -> Result<QueueEntry, StoreError> {
     let envelope: Option<OutgoingEnvelope> = serde_json::from_str(row.text(12)?).ok();
     let recipients: Vec<OutgoingRecipient> = serde_json::from_str(row.text(13)?).unwrap_or_default();
+    let (message, sender) = match envelope {
+        Some(envelope) => (envelope.delivery_id, envelope.mail_from),
+        None => Default::default(),
+    };
     Ok(QueueEntry {
         lane: row.get(0)?,
         id: row.get(1)?,
+        message,
         created_at: row.get(2)?,
         due: row.get(3)?,
         tries: row.get(4)?,
@@ -287,7 +296,7 @@ fn read_outgoing(row: &Row<'_>) -> Result<QueueEntry, StoreError> {
         is_staged: false,
         account: Some(row.get(10)?),
         destination: Some(row.get(11)?),
-        sender: envelope.map(|envelope| envelope.mail_from).unwrap_or_default(),
+        sender,
         recipients: recipients.into_iter().map(|recipient| recipient.address).collect(),
     })
 }

@@ -138,6 +138,11 @@ pub async fn revoke(store: &Store, login: Id, account: AccountId) -> Result<(), 
                 .bind(account)
                 .run(tx)
                 .await?;
+            sql("delete from mailbox_subscription where account_id = $1 and login_id = $2")
+                .bind(account)
+                .bind(login)
+                .run(tx)
+                .await?;
             tx.publish_after_commit(Event::LoginChanged { login });
             Ok(Ok(()))
         })

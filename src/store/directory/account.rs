@@ -103,13 +103,7 @@ pub async fn create(store: &Store, new: NewAccount) -> Result<Created, Directory
 
 async fn insert_default_mailboxes(tx: &mut Tx) -> Result<(), StoreError> {
     for (place, (name, role)) in (1..).zip(DEFAULT_MAILBOXES) {
-        let new = NewMailbox {
-            parent_id: Id::default(),
-            name,
-            role: Some(role),
-            sort_order: place,
-            is_subscribed: true,
-        };
+        let new = NewMailbox { parent_id: Id::default(), name, role: Some(role), sort_order: place };
         mailbox::insert(tx, &new).await?;
     }
     Ok(())
@@ -192,13 +186,14 @@ mod tests {
     use super::*;
     use crate::store::change::state_of;
     use crate::store::directory::fixture::Fixture;
+    use crate::store::testing::OWNER;
 
     #[tokio::test]
     async fn a_new_account_has_all_that_it_needs() {
         let fixture = Fixture::new().await;
         let created = fixture.account("Alice@Example.TEST").await;
         let mut snapshot = fixture.store.read().await.unwrap();
-        let mut mailboxes = mailbox::all(&mut snapshot, created.account).await.unwrap();
+        let mut mailboxes = mailbox::all(&mut snapshot, created.account, OWNER).await.unwrap();
         mailboxes.sort_by_key(|mailbox| mailbox.sort_order);
         let roles: Vec<_> = mailboxes.iter().filter_map(|mailbox| mailbox.role.as_deref()).collect();
         assert_eq!(roles, ["inbox", "drafts", "sent", "archive", "junk", "trash"]);

@@ -238,18 +238,54 @@ pub async fn alias_remove(store: &Store, alias: Address, account: AccountId) -> 
             if touched == 0 {
                 return Ok(Err(DirectoryError::NoSuchAlias));
             }
-            let identities = sql("delete from identity where account_id = $1 and email = $2 \
-                                  and is_own_address = 1 returning id")
-            .bind(account)
-            .bind(alias.to_string())
-            .column::<Id>(tx)
-            .await?;
-            for identity in identities {
-                tx.destroyed(ObjectType::Identity, identity);
-            }
+            identities_remove(tx, &alias).await?;
             Ok(Ok(()))
         })
         .await?
+}
+
+/// Takes away what an account could send as with an address that it has no more: the Identity of the
+/// address, and those that clients have made of it, with a tag or without.
+async fn identities_remove(tx: &mut Tx, alias: &Address) -> Result<(), StoreError> {
+    let account = tx.account();
+    let is_alias = |email: &str| {
+        let Ok(address) = Address::parse(email) else { return false };
+        address == *alias || address.without_tag().as_ref() == Some(alias)
+    };
+    let all = sql("select id, email, is_own_address from identity where account_id = $1")
+        .bind(account)
+        .all(tx, |row| Ok((row.get::<Id>(0)?, row.text(1)?.to_owned(), row.get::<bool>(2)?)))
+        .await?;
+    let own_left: Vec<Address> = all
+        .iter()
+        .filter(|(_, email, is_own)| *is_own && *email != alias.to_string())
+        .filter_map(|(_, email, _)| Address::parse(email).ok())
+        .collect();
+    // `a+b@x` may be an alias of its own, or `a@x` stay when it goes.
+    let is_covered = |email: &str| {
+        let address = Address::parse(email).ok();
+        address.is_some_and(|address| {
+            own_left.iter().any(|own| address == *own || address.without_tag().as_ref() == Some(own))
+        })
+    };
+    let gone: Vec<Id> = all
+        .iter()
+        .filter(
+            |(_, email, is_own)| {
+                if *is_own { *email == alias.to_string() } else { is_alias(email) && !is_covered(email) }
+            },
+        )
+        .map(|(id, ..)| *id)
+        .collect();
+    sql("delete from identity where account_id = $1 and id = any($2)")
+        .bind(account)
+        .bind(&gone)
+        .run(tx)
+        .await?;
+    for identity in gone {
+        tx.destroyed(ObjectType::Identity, identity);
+    }
+    Ok(())
 }
 
 /// The accounts that have this alias.
@@ -266,6 +302,7 @@ mod tests {
     use crate::store::change::{ChangesSince, changes_since, state_of};
     use crate::store::directory::fixture::Fixture;
     use crate::store::directory::{access, account};
+    use crate::store::identity::{self, Identity};
 
     fn parse(text: &str) -> Address {
         Address::parse(text).unwrap()
@@ -352,6 +389,25 @@ mod tests {
         let before = state_of(&mut snapshot, alice.account, ObjectType::Identity).await.unwrap();
         drop(snapshot);
         alias_add(store, alias.clone(), alice.account).await.unwrap();
+        let made = ["team@example.test", "Team+x@Example.test", "alice+team@example.test"];
+        let unit = async move |tx: &mut Tx| {
+            let mut ids = Vec::new();
+            for email in made {
+                let new = Identity {
+                    id: Id(0),
+                    name: "made".to_owned(),
+                    email: email.to_owned(),
+                    reply_to: None,
+                    bcc: None,
+                    text_signature: String::new(),
+                    html_signature: String::new(),
+                    is_own_address: false,
+                };
+                ids.push(identity::insert(tx, &new).await?);
+            }
+            Ok(ids)
+        };
+        let made = store.write(alice.account, unit).await.unwrap();
         let mut snapshot = store.read().await.unwrap();
         assert_eq!(
             addresses_of_login(&mut snapshot, alice.login).await.unwrap(),
@@ -365,13 +421,17 @@ mod tests {
         else {
             panic!("the state is known");
         };
-        assert_eq!(changes.created.len(), 1);
+        assert_eq!(changes.created.len(), 4);
         drop(snapshot);
         alias_remove(store, alias.clone(), alice.account).await.unwrap();
         let mut snapshot = store.read().await.unwrap();
         let since = changes_since(&mut snapshot, alice.account, ObjectType::Identity, new_state, 10).await;
         let Ok(ChangesSince::Known { changes: after, .. }) = since else { panic!("the state is known") };
-        assert_eq!(after.destroyed, changes.created);
+        let mut destroyed = after.destroyed;
+        destroyed.sort();
+        let mut expected: Vec<Id> = changes.created.into_iter().filter(|id| *id != made[2]).collect();
+        expected.sort();
+        assert_eq!(destroyed, expected, "what was made of the alias goes with it");
         assert!(accounts_of_alias(&mut snapshot, &alias).await.unwrap().is_empty());
         drop(snapshot);
         let again = alias_remove(store, alias, alice.account).await;

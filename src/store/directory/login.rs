@@ -89,9 +89,14 @@ pub async fn set_password(store: &Store, login: Id, password_hash: String) -> Re
         .await?
 }
 
-/// Deletes logins with their tokens and what they may reach.
+/// Deletes logins with their tokens, what they may reach and their subscriptions there.
 pub(super) async fn delete(tx: &mut Tx, logins: &[Id]) -> Result<(), StoreError> {
     sql("delete from token where login_id = any($1)").bind(logins).run(tx).await?;
+    sql("delete from mailbox_subscription where login_id = any($1) and account_id in \
+         (select account_id from access where login_id = any($1))")
+    .bind(logins)
+    .run(tx)
+    .await?;
     sql("delete from access where login_id = any($1)").bind(logins).run(tx).await?;
     sql("delete from login where id = any($1)").bind(logins).run(tx).await?;
     for login in logins {

@@ -17,7 +17,7 @@ use crate::types::id::{AccountId, Id};
 const BATCH: usize = 1_000;
 
 /// The tables of which an account may have any number of rows.
-const LARGE_TABLES: usize = 13;
+const LARGE_TABLES: usize = 14;
 
 /// Removes an account, the login that owns it, and all that it has.
 pub async fn remove(store: &Store, account: AccountId) -> Result<(), DirectoryError> {
@@ -90,6 +90,8 @@ fn delete_from(table: usize) -> Option<Query> {
                    (select id from submission where account_id = $1 limit $2)"),
         12 => sql("delete from vacation_sent where account_id = $1 and address in \
                    (select address from vacation_sent where account_id = $1 limit $2)"),
+        13 => sql("delete from mailbox_subscription where account_id = $1 and (mailbox_id, login_id) in \
+                   (select mailbox_id, login_id from mailbox_subscription where account_id = $1 limit $2)"),
         _ => return None,
     })
 }
@@ -103,6 +105,7 @@ async fn finish(tx: &mut Tx) -> Result<bool, StoreError> {
     }
     let account = tx.account();
     sql("delete from mailbox where account_id = $1").bind(account).run(tx).await?;
+    sql("delete from trash_recount where account_id = $1").bind(account).run(tx).await?;
     sql("delete from identity where account_id = $1").bind(account).run(tx).await?;
     sql("delete from vacation where account_id = $1").bind(account).run(tx).await?;
     sql("delete from type_state where account_id = $1").bind(account).run(tx).await?;
@@ -119,6 +122,7 @@ mod tests {
     use crate::store::directory::address;
     use crate::store::directory::fixture::Fixture;
     use crate::store::directory::{access, account};
+    use crate::store::mailbox;
     use crate::types::address::Address;
 
     /// The tables with rows of this account.
@@ -160,6 +164,7 @@ mod tests {
                 .bind(tx.account())
                 .run(tx)
                 .await?;
+                mailbox::subscribe(tx, bob.login, Id(1), true).await?;
                 index::enqueue(tx, &[Id(3)], false).await
             })
             .await

@@ -3,12 +3,13 @@
 //! `thread_mailbox` says how many Emails of a thread are in a mailbox and how many of them are
 //! unread. Its rows of mailbox 0 count the Emails that are somewhere else than in the trash alone:
 //! by them a thread is unread in every mailbox but the trash, which looks at its own Emails only
-//! (RFC 8621, 2, unreadThreads).
+//! (RFC 8621, 2, unreadThreads). Which mailbox is the trash of a thread is told by `trash`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::store::db::{Conn, sql};
 use crate::store::email::place::Placed;
+use crate::store::email::trash::{self, Trash};
 use crate::store::error::StoreError;
 use crate::store::mailbox::{self, Counts};
 use crate::store::tx::Tx;
@@ -17,8 +18,6 @@ use crate::types::object_type::ObjectType;
 
 /// The pseudo-mailbox of a thread's Emails that are not in the trash alone.
 const OUTSIDE_TRASH: Id = Id(0);
-/// Threads recounted in one go when the trash changes.
-const RECOUNT_THREADS: usize = 1_000;
 
 /// How many Emails of a thread, and how many of them unread.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -43,12 +42,18 @@ pub type Move<'a> = (Option<&'a Placed>, Option<&'a Placed>);
 /// Brings thread counts and mailbox counters up to date with moves of Emails.
 pub async fn apply(tx: &mut Tx, moves: &[Move<'_>]) -> Result<ThreadFates, StoreError> {
     let account = tx.account();
-    let trash = mailbox::id_by_role(tx, account, "trash").await?;
+    let mut trash = Trash::load(tx, account).await?;
+    if trash.is_changing() {
+        // A recount that was cut short goes on with the next change of mail.
+        trash::recount_step(tx).await?;
+        trash = Trash::load(tx, account).await?;
+    }
     let mut deltas: BTreeMap<Id, ThreadTallies> = BTreeMap::new();
     for (before, after) in moves {
         for (placed, sign) in [(before, -1), (after, 1)] {
             if let Some(placed) = placed {
-                add(deltas.entry(placed.thread_id).or_default(), placed, trash, sign);
+                let tallies = deltas.entry(placed.thread_id).or_default();
+                add(tallies, placed, trash.of(placed.thread_id), sign);
             }
         }
     }
@@ -72,41 +77,43 @@ pub async fn apply(tx: &mut Tx, moves: &[Move<'_>]) -> Result<ThreadFates, Store
             _ => {}
         }
         writes.difference(account, thread_id, &before, &after);
+        let trash = trash.of(thread_id);
         counters.difference(&before, trash, &after, trash);
     }
     writes.run(tx).await?;
     counters.write(tx).await?;
+    let more_threads = fates.created.len() as i64 - fates.destroyed.len() as i64;
+    if more_threads != 0 {
+        sql("update account set used_threads = used_threads + $2 where id = $1")
+            .bind(account)
+            .bind(more_threads)
+            .run(tx)
+            .await?;
+    }
     Ok(fates)
 }
 
-/// Recounts everything that depends on which mailbox is the trash, after the role has moved.
-pub async fn trash_changed(tx: &mut Tx, old: Option<Id>, new: Option<Id>) -> Result<(), StoreError> {
+/// Counts threads anew, of which another mailbox was the trash when they were last counted.
+pub(super) async fn recount(
+    tx: &mut Tx,
+    threads: &[Id],
+    old_trash: Option<Id>,
+    trash: Option<Id>,
+) -> Result<(), StoreError> {
     let account = tx.account();
-    let touched: Vec<i64> = old.into_iter().chain(new).map(|id| id.0).collect();
-    let threads: BTreeSet<Id> = sql("select thread_id from thread_mailbox \
-                                     where account_id = $1 and mailbox_id = any($2)")
-    .bind(account)
-    .bind(touched)
-    .column::<Id>(tx)
-    .await?
-    .into_iter()
-    .collect();
-    let threads: Vec<Id> = threads.into_iter().collect();
     let mut counters = Counters::default();
     let mut writes = Writes::default();
-    for chunk in threads.chunks(RECOUNT_THREADS) {
-        let mut tallies = load(tx, account, chunk).await?;
-        let mut outside = outside_trash(tx, account, chunk, new).await?;
-        for thread_id in chunk {
-            let before = tallies.remove(thread_id).unwrap_or_default();
-            let mut after = before.clone();
-            match outside.remove(thread_id) {
-                Some(tally) => after.insert(OUTSIDE_TRASH, tally),
-                None => after.remove(&OUTSIDE_TRASH),
-            };
-            writes.difference(account, *thread_id, &before, &after);
-            counters.difference(&before, old, &after, new);
-        }
+    let mut tallies = load(tx, account, threads).await?;
+    let mut outside = outside_trash(tx, account, threads, trash).await?;
+    for thread_id in threads {
+        let before = tallies.remove(thread_id).unwrap_or_default();
+        let mut after = before.clone();
+        match outside.remove(thread_id) {
+            Some(tally) => after.insert(OUTSIDE_TRASH, tally),
+            None => after.remove(&OUTSIDE_TRASH),
+        };
+        writes.difference(account, *thread_id, &before, &after);
+        counters.difference(&before, old_trash, &after, trash);
     }
     writes.run(tx).await?;
     counters.write(tx).await

@@ -10,3 +10,4 @@ pub mod insert;
 pub mod place;
 pub mod query;
 pub mod read;
+pub mod trash;

@@ -1,6 +1,6 @@
 //! Where Emails are and which keywords they have: the one way to change it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::store::db::{Conn, sql};
 use crate::store::email::counters;
@@ -74,7 +74,7 @@ impl Placed {
 
 /// Where the Emails of these ids are, as far as they exist, in id order.
 pub async fn placements(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Result<Vec<Placed>, StoreError> {
-    let mut out: BTreeMap<Id, Placed> = BTreeMap::new();
+    let mut out: Vec<Placed> = Vec::with_capacity(ids.len());
     sql("select email_id, mailbox_id, received_at, thread_id, flags from membership \
          where account_id = $1 and email_id = any($2) order by email_id, mailbox_id")
     .bind(account)
@@ -82,39 +82,42 @@ pub async fn placements(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Resu
     .each(conn, |row| {
         let email_id = row.get(0)?;
         let mailbox_id: Id = row.get(1)?;
-        let placed = match out.entry(email_id) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Placed {
+        if out.last().is_none_or(|placed| placed.email_id != email_id) {
+            out.push(Placed {
                 email_id,
                 thread_id: row.get(3)?,
                 received_at: row.get(2)?,
                 mailboxes: Vec::with_capacity(2),
                 flags: Flags(row.get(4)?),
                 keywords: Vec::new(),
-            }),
-        };
-        if mailbox_id != ALL_MAIL {
+            });
+        }
+        if let Some(placed) = out.last_mut().filter(|_| mailbox_id != ALL_MAIL) {
             placed.mailboxes.push(mailbox_id);
         }
         Ok(true)
     })
     .await?;
-    let with_others: Vec<Id> =
-        out.values().filter(|placed| placed.flags.contains(Flags::HAS_OTHERS)).map(|p| p.email_id).collect();
+    let with_others: Vec<Id> = out
+        .iter()
+        .filter(|placed| placed.flags.contains(Flags::HAS_OTHERS))
+        .map(|placed| placed.email_id)
+        .collect();
     if !with_others.is_empty() {
         sql("select email_id, keyword from keyword where account_id = $1 and email_id = any($2) \
              order by email_id, keyword")
         .bind(account)
         .bind(&with_others)
         .each(conn, |row| {
-            if let Some(placed) = out.get_mut(&row.get(0)?) {
-                placed.keywords.push(row.get(1)?);
+            let email_id: Id = row.get(0)?;
+            if let Ok(place) = out.binary_search_by_key(&email_id, |placed| placed.email_id) {
+                out[place].keywords.push(row.get(1)?);
             }
             Ok(true)
         })
         .await?;
     }
-    Ok(out.into_values().collect())
+    Ok(out)
 }
 
 /// One Email before and after; `None` before it exists and after it is gone.

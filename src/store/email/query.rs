@@ -1,17 +1,24 @@
 //! Email/query in SQL (RFC 8621, 4.4): any filter over membership rows, any sort.
 //!
-//! A query is driven by the membership rows of one mailbox, or of mailbox 0 for all mail. Text
-//! conditions come in as sets of ids. The usual list (one mailbox, perhaps unread or flagged only,
-//! newest first) is a range read on a covering index.
+//! A query is first prepared: its filter is brought into a flat form (`simplify`), and what drives it
+//! is chosen (`driver`): the membership rows of one mailbox, or of mailbox 0 for all mail, or fewer
+//! rows than those where something narrower is known. Text conditions come in as sets of ids. The
+//! usual list (one mailbox, perhaps unread or flagged only, newest first) is a range read on a
+//! covering index; the place of an anchor in it is a count on the same index.
 
-use std::collections::HashSet;
+pub mod driver;
+pub mod places;
+mod simplify;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod threads;
 
-use crate::store::db::{Conn, Query, sql};
-use crate::store::email::place::ALL_MAIL;
+use crate::store::db::{Conn, sql};
+use crate::store::email::query::statement::Statement;
+use crate::store::email::query::threads::ThreadSet;
 use crate::store::error::StoreError;
-use crate::store::value::Value;
 use crate::types::id::{AccountId, Id};
-use crate::types::keyword::{Flags, flag_of};
 
 /// A filter; the leaves speak of stored columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,387 +142,232 @@ pub struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnchorNotFound;
 
+/// Positions up to this one are near the front.
+const NEAR_FRONT: i64 = 1_000;
+
 impl EmailQuery {
-    /// Whether the query is a short range read, to be run in place, or a scan or sort that belongs
-    /// on a thread of its own.
+    /// Works out how the query is best run. Cheap: a few point reads at the most.
+    pub async fn prepare(self, conn: &mut Conn) -> Result<Prepared, StoreError> {
+        let parts = simplify::conjunction(self.filter.as_ref());
+        let chosen = driver::choose(conn, &self, &parts).await?;
+        let statement = Statement::new(self.account, chosen.driver, &chosen.rest, &self.sort);
+        Ok(Prepared { query: self, parts, rest: chosen.rest, statement })
+    }
+
+    /// Whether the list is in the order of the received dates, which the indexes have too.
+    fn is_by_date(&self) -> bool {
+        matches!(self.sort.as_slice(), [] | [Sort { by: SortBy::ReceivedAt, .. }])
+    }
+}
+
+/// A query that is ready to run in the snapshot in which it was prepared.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    query: EmailQuery,
+    /// The filter: all of these.
+    parts: Vec<Filter>,
+    /// What of it the driving rows do not decide.
+    rest: Vec<Filter>,
+    statement: Statement,
+}
+
+impl Prepared {
+    /// Whether the query is a short range read, to be run in place, or a count, scan or sort that
+    /// belongs on a thread of its own.
     pub fn is_short(&self) -> bool {
-        let is_range = match &self.filter {
-            None | Some(Filter::InMailbox(_)) => true,
-            Some(Filter::And(parts)) => {
-                let has_mailbox = parts.iter().any(|part| matches!(part, Filter::InMailbox(_)));
-                has_mailbox
-                    && parts.len() == 2
-                    && parts.iter().all(|part| match part {
-                        Filter::InMailbox(_) => true,
-                        Filter::Keyword(keyword, on) => {
-                            (keyword == "$seen" && !on) || (keyword == "$flagged" && *on)
-                        }
-                        _ => false,
-                    })
-            }
-            Some(_) => false,
-        };
-        let is_newest_first = matches!(self.sort.as_slice(), [] | [Sort { by: SortBy::ReceivedAt, .. }]);
-        is_range && is_newest_first && matches!(self.start, Start::Position(0..=1_000))
+        let is_dense = self.rest.iter().all(|part| match part {
+            Filter::Keyword(keyword, on) => is_indexed_flag(keyword, *on),
+            Filter::Before(_) | Filter::After(_) => true,
+            _ => false,
+        });
+        let is_counted = !self.query.calculate_total || self.has_kept_total();
+        let is_near_front = matches!(self.query.start, Start::Position(0..=NEAR_FRONT));
+        is_dense && is_counted && is_near_front && self.query.is_by_date()
     }
 
     /// Runs the query.
     pub async fn run(&self, conn: &mut Conn) -> Result<Result<Window, AnchorNotFound>, StoreError> {
-        let mut plan = Plan::of(self);
-        if self.collapse_threads {
-            return self.run_collapsed(conn, &mut plan).await;
+        if self.query.collapse_threads {
+            return self.run_collapsed(conn).await;
         }
-        let mut total = None;
-        if self.calculate_total || matches!(self.start, Start::Position(..0)) {
-            total = Some(self.total(conn, &plan).await?);
-        }
-        let position = match self.start {
-            Start::Position(position @ 0..) => position,
-            Start::Position(from_end) => (total.unwrap_or(0) + from_end).max(0),
-            Start::Anchor { id, offset } => match self.rank(conn, &plan, id).await? {
-                Some(rank) => (rank + offset).max(0),
+        let total = match self.query.start {
+            _ if self.query.calculate_total => Some(self.total(conn).await?),
+            Start::Position(..0) => Some(self.total(conn).await?),
+            // Known for nothing, it lets a deep page be read from the nearer end.
+            Start::Position(position) if position > NEAR_FRONT => self.kept_total(conn).await?,
+            _ => None,
+        };
+        let (position, ids) = match self.query.start {
+            Start::Position(position) => {
+                let length = total.unwrap_or(i64::MAX);
+                let position = if position < 0 { (length.saturating_add(position)).max(0) } else { position };
+                (position, self.page(conn, position, total).await?)
+            }
+            Start::Anchor { id, offset } => match self.page_at(conn, id, offset).await? {
+                Some(page) => page,
                 None => return Ok(Err(AnchorNotFound)),
             },
         };
-        let limit = plan.bind(Value::Int(self.limit as i64));
-        let offset = plan.bind(Value::Int(position));
-        let ids = plan.select("m.email_id", &format!(" limit {limit} offset {offset}")).column(conn).await?;
-        Ok(Ok(Window { ids, position, total: total.filter(|_| self.calculate_total) }))
+        Ok(Ok(Window { ids, position, total: total.filter(|_| self.query.calculate_total) }))
     }
 
-    /// The places in the whole list of those candidates that are in it, none after `up_to_id`.
-    pub async fn places(
+    /// The ids from a position on, read from the nearer end when the length of the list is known.
+    async fn page(&self, conn: &mut Conn, position: i64, total: Option<i64>) -> Result<Vec<Id>, StoreError> {
+        let limit = i64::try_from(self.query.limit).unwrap_or(i64::MAX);
+        let left = total.map_or(i64::MAX, |total| total - position);
+        if left <= 0 {
+            return Ok(Vec::new());
+        }
+        if left >= position {
+            return self.statement.rows(limit, position).column(conn).await;
+        }
+        let limit = limit.min(left);
+        let mut ids: Vec<Id> = self.statement.reversed().rows(limit, left - limit).column(conn).await?;
+        ids.reverse();
+        Ok(ids)
+    }
+
+    /// The ids from an anchor on, moved by an offset, and the position of the first; `None` when the
+    /// anchor is not in the list.
+    async fn page_at(
         &self,
         conn: &mut Conn,
-        candidates: &HashSet<Id>,
-        up_to_id: Option<Id>,
-    ) -> Result<Places, StoreError> {
-        let mut out = Places { places: Vec::new(), total: 0 };
-        let mut threads = HashSet::new();
-        let mut is_past_end = false;
-        Plan::of(self)
-            .select("m.email_id, m.thread_id", "")
-            .each(conn, |row| {
-                let id = row.get::<Id>(0)?;
-                if self.collapse_threads && !threads.insert(row.get::<Id>(1)?) {
-                    return Ok(true);
-                }
-                if candidates.contains(&id) && !is_past_end {
-                    out.places.push((out.total, id));
-                }
-                is_past_end |= up_to_id == Some(id);
-                out.total += 1;
-                Ok(true)
-            })
-            .await?;
-        Ok(out)
+        anchor: Id,
+        offset: i64,
+    ) -> Result<Option<(i64, Vec<Id>)>, StoreError> {
+        let Some(key) = self.statement.key_of(conn, anchor).await? else { return Ok(None) };
+        let rank = self.statement.count_before(&key).value::<i64>(conn).await?.unwrap_or(0);
+        let position = rank.saturating_add(offset).max(0);
+        let limit = i64::try_from(self.query.limit).unwrap_or(i64::MAX);
+        if !self.query.is_by_date() {
+            return Ok(Some((position, self.statement.rows(limit, position).column(conn).await?)));
+        }
+        // From the anchor itself, in both directions: what is far from it is not read.
+        let ahead = (rank - position).max(0);
+        if position < ahead {
+            return Ok(Some((position, self.page(conn, position, None).await?)));
+        }
+        let mut ids: Vec<Id> = Vec::new();
+        if ahead > 0 {
+            let wanted = limit.min(ahead);
+            ids = self.statement.before(&key).reversed().rows(wanted, ahead - wanted).column(conn).await?;
+            ids.reverse();
+        }
+        let wanted = limit - ids.len() as i64;
+        if wanted > 0 {
+            let skipped = (position - rank).max(0);
+            ids.extend(self.statement.from(&key).rows(wanted, skipped).column::<Id>(conn).await?);
+        }
+        Ok(Some((position, ids)))
     }
 
-    /// How many Emails are before this one.
-    async fn rank(&self, conn: &mut Conn, plan: &Plan, id: Id) -> Result<Option<i64>, StoreError> {
-        let mut rank = 0;
-        let mut found = false;
-        plan.clone()
-            .select("m.email_id", "")
-            .each(conn, |row| {
-                found = row.get::<Id>(0)? == id;
-                rank += i64::from(!found);
-                Ok(!found)
-            })
-            .await?;
-        Ok(found.then_some(rank))
-    }
-
-    async fn run_collapsed(
-        &self,
-        conn: &mut Conn,
-        plan: &mut Plan,
-    ) -> Result<Result<Window, AnchorNotFound>, StoreError> {
-        // From the front with a known window, reading stops at its end; else all is read.
-        let known_end = match self.start {
-            Start::Position(position @ 0..) => Some(position as usize + self.limit),
+    async fn run_collapsed(&self, conn: &mut Conn) -> Result<Result<Window, AnchorNotFound>, StoreError> {
+        // Reading stops at the end of the window as soon as that is known.
+        let mut end = match self.query.start {
+            Start::Position(position @ 0..) => Some(self.end_of(position)),
             _ => None,
         };
-        let mut seen = HashSet::new();
+        let mut total = match end {
+            Some(_) if self.query.calculate_total => Some(self.total(conn).await?),
+            _ => None,
+        };
+        let mut start = match self.query.start {
+            Start::Position(position @ 0..) => Some(position),
+            _ => None,
+        };
+        let end_at_most = total.and_then(|total| usize::try_from(total).ok());
+        let mut seen = ThreadSet::default();
         let mut ids: Vec<Id> = Vec::new();
-        plan.clone()
-            .select("m.email_id, m.thread_id", "")
+        self.statement
+            .all_rows()
             .each(conn, |row| {
-                let is_full = known_end.is_some_and(|end| ids.len() >= end);
-                if !is_full && seen.insert(row.get::<Id>(1)?) {
-                    ids.push(row.get(0)?);
+                let is_full = end.is_some_and(|end| ids.len() >= end)
+                    || end_at_most.is_some_and(|length| ids.len() >= length);
+                if !is_full && seen.insert(row.get(1)?) {
+                    let id: Id = row.get(0)?;
+                    if let Start::Anchor { id: anchor, offset } = self.query.start
+                        && anchor == id
+                    {
+                        let position = (ids.len() as i64).saturating_add(offset).max(0);
+                        start = Some(position);
+                        end = Some(self.end_of(position));
+                    }
+                    ids.push(id);
                 }
                 Ok(!is_full)
             })
             .await?;
-        let position = match self.start {
-            Start::Position(position @ 0..) => position,
-            Start::Position(from_end) => (ids.len() as i64 + from_end).max(0),
+        let position = match (start, self.query.start) {
+            (Some(position), _) => position,
+            (None, Start::Position(from_end)) => (ids.len() as i64).saturating_add(from_end).max(0),
             // The anchor may stand for its thread only if it is the one that is listed.
-            Start::Anchor { id, offset } => match ids.iter().position(|listed| *listed == id) {
-                Some(rank) => (rank as i64 + offset).max(0),
-                None => return Ok(Err(AnchorNotFound)),
-            },
+            (None, Start::Anchor { .. }) => return Ok(Err(AnchorNotFound)),
         };
-        let total = match (self.calculate_total, known_end) {
-            (false, _) => None,
-            (true, None) => Some(ids.len() as i64),
-            (true, Some(end)) if ids.len() < end => Some(ids.len() as i64),
-            (true, Some(_)) => Some(self.total(conn, plan).await?),
-        };
-        let ids = ids.into_iter().skip(position as usize).take(self.limit).collect();
+        if self.query.calculate_total && total.is_none() {
+            total = Some(match self.query.start {
+                Start::Position(_) => ids.len() as i64,
+                Start::Anchor { .. } => self.total(conn).await?,
+            });
+        }
+        let skipped = usize::try_from(position).unwrap_or(usize::MAX);
+        let ids = ids.into_iter().skip(skipped).take(self.query.limit).collect();
         Ok(Ok(Window { ids, position, total }))
     }
 
-    /// The length of the whole list: a counter where one is kept.
-    async fn total(&self, conn: &mut Conn, plan: &Plan) -> Result<i64, StoreError> {
-        let counted = match &self.filter {
-            None if !self.collapse_threads => {
-                sql("select used_emails from account where id = $1").bind(self.account).value(conn).await?
+    fn end_of(&self, position: i64) -> usize {
+        usize::try_from(position).unwrap_or(usize::MAX).saturating_add(self.query.limit)
+    }
+
+    /// Whether a counter has the length of the list.
+    fn has_kept_total(&self) -> bool {
+        matches!(self.parts.as_slice(), [] | [Filter::InMailbox(_)])
+    }
+
+    /// The length of the list, where a counter has it.
+    async fn kept_total(&self, conn: &mut Conn) -> Result<Option<i64>, StoreError> {
+        let collapses = self.query.collapse_threads;
+        let (column, table) = match self.parts.as_slice() {
+            [] => (if collapses { "used_threads" } else { "used_emails" }, "account where id = $1"),
+            [Filter::InMailbox(_)] => {
+                let column = if collapses { "total_threads" } else { "total_emails" };
+                (column, "mailbox where account_id = $1 and id = $2")
             }
-            Some(Filter::InMailbox(id)) => {
-                let column = if self.collapse_threads { "total_threads" } else { "total_emails" };
-                sql(format!("select {column} from mailbox where account_id = $1 and id = $2"))
-                    .bind(self.account)
-                    .bind(*id)
-                    .value(conn)
-                    .await?
-            }
-            _ => None,
+            _ => return Ok(None),
         };
-        if let Some(total) = counted {
+        let mut query = sql(format!("select {column} from {table}")).bind(self.query.account);
+        if let [Filter::InMailbox(id)] = self.parts.as_slice() {
+            query = query.bind(*id);
+        }
+        // A mailbox that is not there is empty.
+        Ok(Some(query.value(conn).await?.unwrap_or(0)))
+    }
+
+    /// The length of the list: a counter where one is kept.
+    async fn total(&self, conn: &mut Conn) -> Result<i64, StoreError> {
+        if let Some(total) = self.kept_total(conn).await? {
             return Ok(total);
         }
-        let what = if self.collapse_threads { "count(distinct m.thread_id)" } else { "count(*)" };
-        Ok(plan.clone().unsorted(what).value(conn).await?.unwrap_or(0))
+        if let ([Filter::InMailboxOtherThan(ids)], false) =
+            (self.parts.as_slice(), self.query.collapse_threads)
+        {
+            return driver::count_elsewhere(conn, self.query.account, ids).await;
+        }
+        if !self.query.collapse_threads {
+            return Ok(self.statement.count().value(conn).await?.unwrap_or(0));
+        }
+        let mut seen = ThreadSet::default();
+        self.statement
+            .threads()
+            .each(conn, |row| {
+                seen.insert(row.get(0)?);
+                Ok(true)
+            })
+            .await?;
+        Ok(seen.len() as i64)
     }
 }
 
-/// Where Emails stand in a list.
-#[derive(Debug)]
-pub struct Places {
-    /// Place and Email, in the order of the list.
-    pub places: Vec<(i64, Id)>,
-    /// The length of the list.
-    pub total: i64,
-}
-
-/// The Emails of every thread that an Email changed in; `None` when they are more than `limit`.
-/// Destroyed Emails have left their rows, but not their thread's other Emails: those are found by
-/// the change of the thread itself.
-pub async fn in_touched_threads(
-    conn: &mut Conn,
-    account: AccountId,
-    threads: &[Id],
-    limit: usize,
-) -> Result<Option<Vec<Id>>, StoreError> {
-    let ids: Vec<Id> = sql("select id from email where account_id = $1 and thread_id = any($2) limit $3")
-        .bind(account)
-        .bind(threads)
-        .bind(limit as i64 + 1)
-        .column(conn)
-        .await?;
-    Ok((ids.len() <= limit).then_some(ids))
-}
-
-/// The threads of these Emails, as far as they exist.
-pub async fn threads_of(conn: &mut Conn, account: AccountId, emails: &[Id]) -> Result<Vec<Id>, StoreError> {
-    sql("select distinct thread_id from email where account_id = $1 and id = any($2)")
-        .bind(account)
-        .bind(emails)
-        .column(conn)
-        .await
-}
-
-/// The pieces of the statement.
-#[derive(Clone)]
-struct Plan {
-    values: Vec<Value>,
-    conditions: Vec<String>,
-    order: String,
-    needs_email: bool,
-}
-
-impl Plan {
-    fn of(query: &EmailQuery) -> Plan {
-        let mut plan = Plan {
-            values: vec![query.account.into()],
-            conditions: Vec::new(),
-            order: String::new(),
-            needs_email: false,
-        };
-        // One InMailbox that everything must satisfy chooses the rows that are read.
-        let mut driver = ALL_MAIL;
-        let mut rest = None;
-        match &query.filter {
-            Some(Filter::InMailbox(id)) => driver = *id,
-            Some(Filter::And(parts)) => {
-                let at = parts.iter().position(|part| matches!(part, Filter::InMailbox(_)));
-                let mut parts = parts.clone();
-                if let Some(at) = at
-                    && let Filter::InMailbox(id) = parts.remove(at)
-                {
-                    driver = id;
-                }
-                rest = Some(Filter::And(parts));
-            }
-            other => rest = other.clone(),
-        }
-        let driver = plan.bind(driver.into());
-        plan.condition(&format!("m.mailbox_id = {driver}"));
-        match rest {
-            Some(Filter::And(parts)) => {
-                for part in &parts {
-                    let text = plan.filter(part);
-                    plan.condition(&text);
-                }
-            }
-            Some(filter) => {
-                let text = plan.filter(&filter);
-                plan.condition(&text);
-            }
-            None => {}
-        }
-        plan.order = plan.order_of(&query.sort);
-        plan
-    }
-
-    /// Binds a value; its placeholder.
-    fn bind(&mut self, value: Value) -> String {
-        self.values.push(value);
-        format!("${}", self.values.len())
-    }
-
-    fn condition(&mut self, text: &str) {
-        self.conditions.push(text.to_owned());
-    }
-
-    fn filter(&mut self, filter: &Filter) -> String {
-        match filter {
-            Filter::And(parts) => self.join(parts, " and ", "1 = 1"),
-            Filter::Or(parts) => self.join(parts, " or ", "1 = 0"),
-            Filter::Not(parts) => format!("not {}", self.join(parts, " or ", "1 = 0")),
-            Filter::InMailbox(id) => {
-                let mailbox = self.bind((*id).into());
-                format!("exists ({OTHER_ROWS} and x.mailbox_id = {mailbox})")
-            }
-            Filter::InMailboxOtherThan(ids) => {
-                let list = self.bind(Value::from(ids));
-                format!("exists ({OTHER_ROWS} and x.mailbox_id <> 0 and not (x.mailbox_id = any({list})))")
-            }
-            Filter::Before(ms) => format!("m.received_at < {}", self.bind((*ms).into())),
-            Filter::After(ms) => format!("m.received_at >= {}", self.bind((*ms).into())),
-            Filter::MinSize(size) => {
-                self.needs_email = true;
-                format!("e.size >= {}", self.bind((*size).into()))
-            }
-            Filter::MaxSize(size) => {
-                self.needs_email = true;
-                format!("e.size < {}", self.bind((*size).into()))
-            }
-            Filter::Keyword(keyword, on) => self.keyword("m", keyword, *on),
-            Filter::AllInThread(keyword) => {
-                let lacks = self.keyword("a", keyword, false);
-                format!("not exists ({THREAD_ROWS} and {lacks})")
-            }
-            Filter::SomeInThread(keyword) => {
-                let has = self.keyword("a", keyword, true);
-                format!("exists ({THREAD_ROWS} and {has})")
-            }
-            Filter::HasAttachment(has) => {
-                self.needs_email = true;
-                format!("e.has_attachment = {}", i64::from(*has))
-            }
-            Filter::Ids(ids) => {
-                let list = self.bind(Value::from(ids));
-                format!("m.email_id = any({list})")
-            }
-        }
-    }
-
-    fn join(&mut self, parts: &[Filter], operator: &str, empty: &str) -> String {
-        let texts: Vec<String> = parts.iter().map(|part| self.filter(part)).collect();
-        if texts.is_empty() { format!("({empty})") } else { format!("({})", texts.join(operator)) }
-    }
-
-    /// Whether the membership row `alias` has a keyword. The two literal forms of the partial
-    /// indexes come out of here for `$seen` absent and `$flagged` present.
-    fn keyword(&mut self, alias: &str, keyword: &str, on: bool) -> String {
-        if let Some(Flags(bit)) = flag_of(keyword) {
-            let wanted = if on { bit } else { 0 };
-            return format!("{alias}.flags & {bit} = {wanted}");
-        }
-        let keyword = self.bind(keyword.into());
-        let not = if on { "" } else { "not " };
-        format!(
-            "{not}exists (select 1 from keyword k where k.account_id = $1 and k.keyword = {keyword} \
-             and k.received_at = {alias}.received_at and k.email_id = {alias}.email_id)"
-        )
-    }
-
-    fn order_of(&mut self, sort: &[Sort]) -> String {
-        let mut terms = Vec::new();
-        for Sort { by, is_ascending } in sort {
-            let column = match by {
-                SortBy::ReceivedAt => "m.received_at".to_owned(),
-                SortBy::SentAt => self.email_column("sent_at"),
-                SortBy::Size => self.email_column("size"),
-                SortBy::From => self.email_column("from_key"),
-                SortBy::To => self.email_column("to_key"),
-                SortBy::Subject => self.email_column("subject_key"),
-                SortBy::Keyword(keyword) => as_number(&self.keyword("m", keyword, true)),
-                SortBy::AllInThread(keyword) => {
-                    as_number(&self.filter(&Filter::AllInThread(keyword.clone())))
-                }
-                SortBy::SomeInThread(keyword) => {
-                    as_number(&self.filter(&Filter::SomeInThread(keyword.clone())))
-                }
-            };
-            terms.push(format!("{column}{}", if *is_ascending { "" } else { " desc" }));
-        }
-        // The order must be total, and the same in every query: newest first where the client does
-        // not say, by id last, in the direction of the received date so that an index serves both.
-        let received = sort.iter().find(|sort| sort.by == SortBy::ReceivedAt);
-        if received.is_none() {
-            terms.push("m.received_at desc".to_owned());
-        }
-        let is_ascending = received.is_some_and(|sort| sort.is_ascending);
-        terms.push(format!("m.email_id{}", if is_ascending { "" } else { " desc" }));
-        terms.join(", ")
-    }
-
-    fn email_column(&mut self, column: &str) -> String {
-        self.needs_email = true;
-        format!("e.{column}")
-    }
-
-    fn select(self, what: &str, tail: &str) -> Query {
-        let order = self.order.clone();
-        let (text, values) = self.text(what);
-        sql(format!("{text} order by {order}{tail}")).bind_all(values)
-    }
-
-    fn unsorted(self, what: &str) -> Query {
-        let (text, values) = self.text(what);
-        sql(text).bind_all(values)
-    }
-
-    fn text(self, what: &str) -> (String, Vec<Value>) {
-        let join =
-            if self.needs_email { " join email e on e.account_id = $1 and e.id = m.email_id" } else { "" };
-        let conditions = self.conditions.join(" and ");
-        let text = format!("select {what} from membership m{join} where m.account_id = $1 and {conditions}");
-        (text, self.values)
-    }
-}
-
-/// The other membership rows of the Email in hand.
-const OTHER_ROWS: &str = "select 1 from membership x where x.account_id = $1 and x.email_id = m.email_id";
-/// The all-mail rows of the thread in hand.
-const THREAD_ROWS: &str = "select 1 from email t join membership a on a.account_id = $1 and a.mailbox_id = 0 \
-                           and a.received_at = t.received_at and a.email_id = t.id \
-                           where t.account_id = $1 and t.thread_id = m.thread_id";
-
-fn as_number(condition: &str) -> String {
-    format!("case when {condition} then 1 else 0 end")
+/// Whether a partial index holds the Emails of which this is true.
+fn is_indexed_flag(keyword: &str, on: bool) -> bool {
+    (keyword == "$seen" && !on) || (keyword == "$flagged" && on)
 }

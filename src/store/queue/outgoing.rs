@@ -13,11 +13,12 @@ use crate::store::db::sql;
 use crate::store::error::StoreError;
 use crate::store::queue::NEVER;
 use crate::store::queue::claim::{self, Claim};
+use crate::store::submission::{self, result::Delivered};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::store::value::Value;
 use crate::types::blob_id::BlobHash;
-use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
+use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient, RecipientStatus};
 use crate::types::id::{AccountId, Id};
 
 /// A message to be sent to the recipients of one domain.
@@ -268,8 +269,8 @@ pub async fn cancel(tx: &mut Tx, submission: Id) -> Result<bool, StoreError> {
     Ok(!references.is_empty())
 }
 
-/// Drops a row as an operator asks: its pending recipients do not get the message. False when there
-/// is no such row.
+/// Drops a row as an operator asks: its pending recipients do not get the message, and its submission
+/// says so. False when there is no such row.
 pub async fn discard(store: &Store, lane: i64, id: Id) -> Result<bool, StoreError> {
     let mut snapshot = store.read().await?;
     let account = sql("select account_id from outgoing where lane = $1 and id = $2")
@@ -281,13 +282,29 @@ pub async fn discard(store: &Store, lane: i64, id: Id) -> Result<bool, StoreErro
     let Some(account) = account else { return Ok(false) };
     store
         .write(account, async move |tx: &mut Tx| {
-            let gone = sql("delete from outgoing where lane = $1 and id = $2 returning body_hash")
-                .bind(lane)
-                .bind(id)
-                .value::<BlobHash>(tx)
-                .await?;
-            let Some(hash) = gone else { return Ok(false) };
+            let gone = sql("delete from outgoing where lane = $1 and id = $2 \
+                            returning body_hash, submission_id, recipients, is_leased, due")
+            .bind(lane)
+            .bind(id)
+            .first(tx, |row| {
+                // A row that cannot be read is dropped all the same: nobody is told of anybody.
+                let recipients: Vec<OutgoingRecipient> =
+                    serde_json::from_str(row.text(2)?).unwrap_or_default();
+                let lease: (bool, i64) = (row.get(3)?, row.get(4)?);
+                Ok((row.get::<BlobHash>(0)?, row.get::<Id>(1)?, recipients, lease))
+            })
+            .await?;
+            let Some((hash, submission, recipients, (is_leased, due))) = gone else { return Ok(false) };
             blob::reference_remove(tx, BlobSource::Submission, &[(hash, id)]).await?;
+            // Whoever has it in hand may be past the point of no return.
+            let (reply, delivered) = if is_leased && due > tx.now_ms() {
+                ("554 5.0.0 Dropped by an operator while it was being sent", Delivered::Unknown)
+            } else {
+                ("554 5.0.0 Dropped by an operator", Delivered::No)
+            };
+            let pending = recipients.iter().filter(|each| each.status == RecipientStatus::Pending);
+            let results: Vec<_> = pending.map(|each| (each.address.as_str(), reply, delivered)).collect();
+            submission::record_results(tx, submission, &results).await?;
             Ok(true)
         })
         .await

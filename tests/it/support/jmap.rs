@@ -368,3 +368,12 @@ pub fn strings(list: &Value) -> Vec<String> {
     let list = list.as_array().unwrap_or_else(|| panic!("no list: {list}"));
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
+
+/// The names of an object's members, sorted.
+#[track_caller]
+pub fn names(object: &Value) -> Vec<&str> {
+    let members = object.as_object().unwrap_or_else(|| panic!("no object: {object}"));
+    let mut names: Vec<&str> = members.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}

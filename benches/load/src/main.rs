@@ -1,0 +1,83 @@
+//! Measures a running server over real sockets: what a client waits for, and how many it serves.
+//!
+//! Each scenario runs for a while on several connections, one request in flight on each, and prints
+//! a row: requests a second and the times that 50 and 99 of 100 requests took. The generator takes
+//! its share of the processor; on one machine compare ratios.
+
+mod fill;
+mod http;
+mod scenario;
+mod smtp;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Measures a running Postrider
+#[derive(Parser)]
+#[command(after_help = "Example:\n  postrider-load mbox 1000000 /tmp/million.mbox\n  \
+                  postrider import alice@example.test /tmp/million.mbox\n  \
+                  postrider-load run --login alice@example.test --password alice-password")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write an mbox file of made-up mails, to be imported
+    Mbox {
+        /// How many mails
+        count: usize,
+        /// The file
+        path: PathBuf,
+    },
+    /// Run the scenarios
+    Run(RunArgs),
+}
+
+#[derive(clap::Args)]
+struct RunArgs {
+    /// Where HTTP listens
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    http: SocketAddr,
+    /// Where SMTP listens
+    #[arg(long, default_value = "127.0.0.1:2525")]
+    smtp: SocketAddr,
+    /// The address to sign in with; it must have mail
+    #[arg(long)]
+    login: String,
+    /// Its password
+    #[arg(long)]
+    password: String,
+    /// Read this mailbox instead of the inbox
+    #[arg(long)]
+    mailbox: Option<String>,
+    /// Connections at a time
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+    /// How long each scenario runs, in seconds
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Only the scenarios whose names begin so
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+fn main() {
+    match Arguments::parse().command {
+        Command::Mbox { count, path } => fill::write_mbox(count, &path),
+        Command::Run(args) => scenario::run_all(&scenario::Target {
+            http: args.http,
+            smtp: args.smtp,
+            login: args.login,
+            password: args.password,
+            mailbox: args.mailbox,
+            connections: args.connections.max(1),
+            time: Duration::from_secs(args.seconds.max(1)),
+            only: args.only,
+        }),
+    }
+}
