@@ -73,7 +73,7 @@ pub async fn changed(tx: &mut Tx, old: Option<Id>) -> Result<(), StoreError> {
 
 /// Brings a recount to its end, if one is under way, with other work in between.
 pub async fn finish_recount(store: &Store, account: AccountId) -> Result<(), StoreError> {
-    let trash = Trash::load(&mut store.read().await?, account).await?;
+    let trash = Trash::load(&mut *store.read().await?, account).await?;
     if trash.is_changing() {
         let step = async move |tx: &mut Tx| recount_step(tx).await;
         while store.write_in_background(account, step).await? {}
