@@ -142,6 +142,6 @@ mod tests {
         for text in ["", "null", "{}", &"null\n".repeat(12), &vec!["null"; 13].join("\n")] {
             assert!(StoredProperties::read(text).is_none(), "{text:?}");
         }
-        assert!(StoredProperties::read(&vec!["null"; 12].join("\n")).is_some());
+        assert!(StoredProperties::read(&["null"; 12].join("\n")).is_some());
     }
 }
