@@ -8,7 +8,7 @@ use crate::cache::{Cache, Space};
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::email::properties::Wanted;
-use crate::jmap::email::view::{Metadata, Source, write};
+use crate::jmap::email::view::{Metadata, Source, TooCostly, write};
 use crate::jmap::error::MethodError;
 use crate::jmap::limits::{MAX_OBJECTS_IN_GET, MAX_SIZE_RESPONSE};
 use crate::jmap::request::push_json;
@@ -121,7 +121,7 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
                 out.push(',');
             }
             let structure = structures.get(&row.id).map(String::as_str);
-            write_email(&mut out, &wanted, row, structure, places.get(&row.id), raw)?;
+            write_email(&mut out, &wanted, row, structure, places.get(&row.id), raw)??;
             if out.len() > MAX_SIZE_RESPONSE {
                 let text = "the Emails are too large for one response; ask for fewer ids".to_owned();
                 return Err(MethodError::RequestTooLarge(text));
@@ -172,7 +172,7 @@ pub(super) fn write_email(
     structure: Option<&str>,
     placed: Option<&Placed>,
     raw: Option<&Bytes>,
-) -> Result<(), MethodError> {
+) -> Result<Result<(), TooCostly>, StoreError> {
     let corrupt = |what: &str, error: &dyn std::fmt::Display| {
         StoreError::corrupt_value(&format!("{what} of Email {}", row.id), error)
     };
@@ -194,7 +194,7 @@ pub(super) fn write_email(
             placed,
         }),
     };
-    Ok(write(out, wanted, &source)?)
+    Ok(write(out, wanted, &source))
 }
 
 /// Email/changes.

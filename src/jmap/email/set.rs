@@ -208,7 +208,10 @@ async fn immutable_properties(
         if wanted.needs_structure() { read::structures(tx, account, &[id]).await? } else { HashMap::new() };
     let mut text = String::new();
     for row in read::rows(tx, account, &[id]).await? {
-        write_email(&mut text, &wanted, &row, structures.get(&id).map(String::as_str), None, None)?;
+        let structure = structures.get(&id).map(String::as_str);
+        if write_email(&mut text, &wanted, &row, structure, None, None)?.is_err() {
+            return Ok(Map::new());
+        }
     }
     Ok(serde_json::from_str(&text).unwrap_or_default())
 }
