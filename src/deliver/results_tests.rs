@@ -90,7 +90,8 @@ async fn the_results_of_a_bulk_sender_are_one_transaction() {
             next: Next::Done,
         };
         let (said, incoming) = (Vec::new(), Vec::new());
-        let finished = Finished { account: row.account, submission: Id(0), outcome, said, incoming };
+        let message = "m".to_owned();
+        let finished = Finished { account: row.account, submission: Id(0), message, outcome, said, incoming };
         sender.send(finished).await.unwrap();
     }
     drop(sender);

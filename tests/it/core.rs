@@ -117,11 +117,21 @@ fn the_session_state_is_that_of_responses_and_changes_with_the_accounts() {
 
 #[test]
 fn the_session_url_follows_the_forwarded_host_of_a_trusted_proxy_only() {
-    let server = Server::shared();
-    let client = server.account();
-    let forwarded = Request::get("/.well-known/jmap").header("X-Forwarded-Host", "evil.test");
-    let session = client.signed(forwarded).send(server.http()).json();
-    assert!(!session.to_string().contains("evil.test"), "{session}");
+    for (proxies, is_trusted) in [("192.0.2.0/24", false), ("127.0.0.0/8", true)] {
+        // Without a URL of its own the server tells the one by which it was asked.
+        let server = Server::builder()
+            .env("POSTRIDER_PUBLIC_URL", "")
+            .env("POSTRIDER_TRUSTED_PROXIES", proxies)
+            .start();
+        let client = server.account();
+        let forwarded = Request::get("/.well-known/jmap")
+            .header("X-Forwarded-Host", "mail.proxy.test")
+            .header("X-Forwarded-Proto", "https");
+        let session = client.signed(forwarded).send(server.http()).json();
+        let url = session["apiUrl"].as_str().expect("apiUrl");
+        assert_eq!(url.starts_with("https://mail.proxy.test/"), is_trusted, "{proxies}: {session}");
+        assert_eq!(session.to_string().contains("proxy.test"), is_trusted, "{proxies}: {session}");
+    }
 }
 
 #[test]
