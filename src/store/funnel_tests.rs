@@ -500,6 +500,14 @@ async fn an_account_that_is_gone_refuses_units() {
 #[tokio::test]
 async fn a_failure_is_told_after_the_commit_as_well() {
     let bench = Bench::new().await;
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = commits.clone();
+    bench
+        .on_commit(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            false
+        })
+        .await;
     let release = bench.block().await;
     let failing =
         submit(bench.store.write(bench.account, async move |_: &mut Tx| Err::<(), _>(StoreError::Conflict)))
@@ -515,14 +523,21 @@ async fn a_failure_is_told_after_the_commit_as_well() {
         note(tx, "slow").await
     }))
     .await;
+    let before = commits.load(Ordering::SeqCst);
     drop(release);
     has_started.recv().unwrap();
+    // On a busy machine time may end the batch before the slow unit: then there was a commit between.
+    let is_committed = commits.load(Ordering::SeqCst) > before + 1;
     let mut failing = Box::pin(failing);
     let early = tokio::time::timeout(Duration::from_millis(50), &mut failing).await;
     // What made it fail may itself be undone: a reader would not see it yet.
-    assert!(early.is_err(), "told before the commit");
+    assert!(early.is_err() || is_committed, "told before the commit");
     drop(go_on);
-    assert!(matches!(failing.await, Err(StoreError::Conflict)));
+    let told = match early {
+        Ok(told) => told,
+        Err(_) => failing.await,
+    };
+    assert!(matches!(told, Err(StoreError::Conflict)));
     slow.await.unwrap();
 }
 
