@@ -168,6 +168,9 @@ impl TokenStream for MailTokens<'_> {
         };
         self.token.text.push_str(&token.text);
         self.token.position = token.position as usize;
+        // A gram of two characters reaches over the next position, at which there may be no token:
+        // the value that follows must not begin there.
+        self.token.position_length = 2;
         true
     }
 

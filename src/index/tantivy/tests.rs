@@ -53,6 +53,17 @@ fn changes_are_found_at_once_and_may_be_repeated() {
 }
 
 #[test]
+fn a_phrase_does_not_go_on_in_the_next_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = open(folder.path());
+    let attachment_names = vec!["日本café".into(), "ที่".into(), "x".into()];
+    apply(&index, vec![put(ANNA, 1, SearchText { attachment_names, ..SearchText::default() })]);
+    assert_eq!(found(&index, ANNA, "本café"), [1]);
+    assert_eq!(found(&index, ANNA, "caféที่"), [0; 0]);
+    assert_eq!(found(&index, ANNA, "\"ที่ x\""), [0; 0]);
+}
+
+#[test]
 fn accounts_are_apart() {
     let folder = tempfile::tempdir().unwrap();
     let index = open(folder.path());
