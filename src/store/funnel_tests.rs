@@ -569,37 +569,3 @@ async fn a_batch_does_not_go_on_gathering() {
     let commits = commits.load(Ordering::SeqCst) - before;
     assert!(commits >= 10, "{commits} commits for 80 ms of work: the first caller waited for the last");
 }
-
-/// Where a child of these tests works.
-const CHILD_TEST: &str = "store::funnel_tests::child_with_a_slow_unit";
-
-#[test]
-#[ignore = "a child of the test below"]
-fn child_with_a_slow_unit() {
-    if std::env::var(crate::blob::testing::CHILD_FOLDER).is_err() {
-        return;
-    }
-    tracing_subscriber::fmt().with_writer(std::io::stdout).with_ansi(false).init();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let bench = Bench::new().await;
-        for (name, milliseconds) in [("quick", 1), ("slow", 80)] {
-            let unit = async move |tx: &mut Tx| {
-                std::thread::sleep(Duration::from_millis(milliseconds));
-                note(tx, name).await
-            };
-            bench.store.write(bench.account, unit).await.unwrap();
-            println!("done: {name}");
-        }
-    });
-}
-
-#[test]
-fn a_slow_unit_is_logged() {
-    let folder = tempfile::tempdir().unwrap();
-    // The log is the process's own: a child has one for itself.
-    let told = crate::blob::testing::child(&[], CHILD_TEST, folder.path()).unwrap();
-    let (before, after) = told.split_once("done: quick").unwrap_or_else(|| panic!("{told}"));
-    assert!(!before.contains("slow unit of work"), "{told}");
-    assert!(after.contains("slow unit of work") && after.contains("took_ms="), "{told}");
-}

@@ -126,3 +126,39 @@ async fn what_is_no_state_of_jmap_leaves_the_account_row_alone() {
     store.write(alice, async move |_: &mut Tx| Ok(())).await.unwrap();
     assert_eq!(modseq(alice).await.unwrap().unwrap(), before.unwrap() + 1);
 }
+
+/// The test that runs as a process of its own below.
+const SLOW_CHILD: &str = "store::sqlite_tests::child_with_a_slow_unit";
+
+#[test]
+#[ignore = "a child of the test below"]
+fn child_with_a_slow_unit() {
+    if std::env::var(CHILD_FOLDER).is_err() {
+        return;
+    }
+    tracing_subscriber::fmt().with_writer(std::io::stdout).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_in(folder.path(), Clock::system());
+        let account = bare_account(&store).await;
+        for (name, milliseconds) in [("quick", 1), ("slow", 80)] {
+            let unit = async move |tx: &mut Tx| {
+                std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+                sql("update account set name = $2 where id = $1").bind(tx.account()).bind(name).run(tx).await
+            };
+            store.write(account, unit).await.unwrap();
+            println!("done: {name}");
+        }
+    });
+}
+
+#[test]
+fn a_slow_unit_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    // The log is the process's own: a child has one for itself.
+    let told = child(&[], SLOW_CHILD, folder.path()).unwrap();
+    let (before, after) = told.split_once("done: quick").unwrap_or_else(|| panic!("{told}"));
+    assert!(!before.contains("slow unit of work"), "{told}");
+    assert!(after.contains("slow unit of work") && after.contains("took_ms="), "{told}");
+}
