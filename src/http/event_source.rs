@@ -47,6 +47,8 @@ pub async fn get(
     };
     let accounts: Vec<AccountId> = caller.accounts.iter().map(|account| account.id).collect();
     let mut listener = http.hub.listen(caller.login_id, &accounts, types);
+    // A credential that went between the check and the listening was told to nobody: look again.
+    by_header_or_ticket(&mut parts, &http, &Purpose::EventSource).await?;
     let last_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
     match last_id.filter(|id| !id.is_empty()) {
         Some(id) => listener.assume_told(read_event_id(id)),

@@ -21,6 +21,7 @@ use crate::smtp::sasl::Credentials;
 use crate::store::Store;
 use crate::store::blob::{BlobSource, INLINE_MAX};
 use crate::store::directory::address::{Resolved, addresses_of_login, resolve, resolve_bare_postmaster};
+use crate::store::directory::login;
 use crate::store::directory::sign_in::{SignIn, SignInError};
 use crate::store::error::StoreError;
 use crate::store::queue::incoming::{self, NewIncoming};
@@ -71,9 +72,12 @@ impl Intake {
             }
         };
         match self.addresses_of(login.id).await {
-            Ok(addresses) => {
-                SignInAnswer::SignedIn(SignedIn { login: login.id, name: login.name, addresses })
-            }
+            Ok(addresses) => SignInAnswer::SignedIn(SignedIn {
+                login: login.id,
+                version: login.version,
+                name: login.name,
+                addresses,
+            }),
             Err(error) => {
                 tracing::error!(%error, "cannot read the addresses of a login");
                 SignInAnswer::Unavailable
@@ -123,17 +127,22 @@ impl Intake {
         let (from, recipients) = (accepted.from.as_str().to_owned(), accepted.recipients.len());
         let queued = match (accepted.role, accepted.signed_in.clone()) {
             (Role::Submission, Some(who)) => {
-                let account = sending_account(&accepted.from, &who);
-                if let Some(account) = account
-                    && !self.may_send(account, recipients as u64).await
-                {
+                let account = match self.sending_account(&accepted.from, &who).await {
+                    Ok(Some(account)) => account,
+                    Ok(None) => {
+                        tracing::info!(login = who.name, "the sign-in of a submission is void");
+                        return QueueAnswer::SignInAgain;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "cannot check a login again");
+                        return QueueAnswer::Unavailable;
+                    }
+                };
+                if !self.may_send(account, recipients as u64).await {
                     tracing::warn!(login = who.name, "too many recipients within the hour");
                     return QueueAnswer::RateExceeded;
                 }
-                match account {
-                    Some(account) => self.queue_outgoing(accepted, &who, account).await,
-                    None => Err(BlobError::Store(StoreError::NoSuchAccount)),
-                }
+                self.queue_outgoing(accepted, &who, account).await
             }
             _ => self.queue_incoming(accepted).await,
         };
@@ -148,6 +157,26 @@ impl Intake {
                 if matches!(error, BlobError::Full) { QueueAnswer::Full } else { QueueAnswer::Unavailable }
             }
         }
+    }
+
+    /// The account that sends as `from`, as things are now: a session may outlive a password, or the
+    /// right to an account.
+    async fn sending_account(
+        &self,
+        from: &ReversePath,
+        who: &SignedIn,
+    ) -> Result<Option<AccountId>, StoreError> {
+        let login = login::by_id(&mut *self.store.read().await?, who.login).await?;
+        if login.is_none_or(|login| login.version != who.version) {
+            return Ok(None);
+        }
+        let addresses = self.addresses_of(who.login).await?;
+        let is_theirs = match from {
+            ReversePath::Mailbox(mailbox) => owner(mailbox.address(), &addresses).is_some(),
+            ReversePath::Null => true,
+        };
+        let now = SignedIn { addresses, ..who.clone() };
+        Ok(is_theirs.then(|| sending_account(from, &now)).flatten())
     }
 
     async fn may_send(&self, account: AccountId, recipients: u64) -> bool {

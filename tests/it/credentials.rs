@@ -43,6 +43,31 @@ fn an_open_stream_ends_with_the_password() {
 }
 
 #[test]
+fn a_submission_session_ends_with_its_password_or_its_right_to_an_account() {
+    let server = Server::start();
+    let (client, other) = (server.account(), server.account());
+    server.cli(&["access", "grant", &client.address, &other.address]);
+    let open = |password: &str| {
+        let mut session = Smtp::connect(server.submission());
+        session.ehlo();
+        session.auth_plain(&client.address, password).expect(235);
+        session
+    };
+    let send = |session: &mut Smtp, from: &str| {
+        let mail = message::text(from, &client.address, "x", "y");
+        session.try_send(from, &[&client.address], mail.as_bytes()).expect("a reply")
+    };
+    let mut session = open(PASSWORD);
+    send(&mut session, &other.address).expect(250);
+    server.cli(&["access", "revoke", &client.address, &other.address]);
+    send(&mut session, &other.address).expect_enhanced(550, "5.7.1");
+    send(&mut session, &client.address).expect(250);
+    server.cli(&["account", "password", &client.address, "--password", "another one"]);
+    send(&mut session, &client.address).expect_enhanced(550, "5.7.1");
+    send(&mut open("another one"), &client.address).expect(250);
+}
+
+#[test]
 fn no_secret_and_no_text_of_a_message_is_logged() {
     let server = Server::builder().env("RUST_LOG", "debug").start();
     let client = server.account();

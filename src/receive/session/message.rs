@@ -52,6 +52,8 @@ pub struct AcceptedMessage {
 pub enum QueueAnswer {
     /// It is on disk.
     Queued(Id),
+    /// The password, or the right to the sender's address, has changed since the sign-in.
+    SignInAgain,
     /// The login has sent to too many recipients within the hour.
     RateExceeded,
     /// There is no room for it.
@@ -237,6 +239,11 @@ impl Session {
                 self.commands = 0;
                 Reply::new(250, EnhancedCode(2, 0, 0), format!("Queued as {id}"))
             }
+            QueueAnswer::SignInAgain => Reply::new(
+                550,
+                EnhancedCode(5, 7, 1),
+                "The password or the right to this address has changed; sign in again",
+            ),
             QueueAnswer::RateExceeded => {
                 Reply::new(450, EnhancedCode(4, 7, 1), "Too many recipients in an hour, try again later")
             }

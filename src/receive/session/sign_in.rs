@@ -12,6 +12,8 @@ use crate::types::id::{AccountId, Id};
 pub struct SignedIn {
     /// The login.
     pub login: Id,
+    /// What its credentials were; another version voids the sign-in.
+    pub version: i64,
     /// Its name.
     pub name: String,
     /// The addresses that it may write as, each with its account.

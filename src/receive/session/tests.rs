@@ -78,6 +78,7 @@ fn where_mail_goes(path: &ForwardPath) -> RecipientAnswer {
 fn who_signs_in(login: &str, password: &str) -> SignInAnswer {
     match (login, password) {
         ("alice", "secret") => SignInAnswer::SignedIn(SignedIn {
+            version: 1,
             login: Id(7),
             name: "alice".to_owned(),
             addresses: vec![(Address::parse("alice@example.test").expect("address"), AccountId(Id(1)))],
