@@ -1,6 +1,6 @@
 //! `postrider domain`: the domains whose mail is accepted here.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::cli::argument;
 use crate::cli::connection::Admin;
@@ -64,7 +64,7 @@ pub struct AddArgs {
 
 /// `domain set`.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = true, args = ["postmaster", "catch_all"])]
+#[command(group = ArgGroup::new("changes").required(true).multiple(true).args(["postmaster", "catch_all"]))]
 pub struct SetArgs {
     /// Such as example.org
     #[arg(value_parser = argument::domain)]

@@ -157,3 +157,42 @@ fn a_command_in_the_wrong_folder_makes_no_store_there() {
     assert_eq!(run(&["domain", "add", "example.org"]).0, Some(0));
     assert_eq!(run(&["account", "list"]).0, Some(0));
 }
+
+#[test]
+fn domains_and_aliases_are_changed_afterwards() {
+    let server = Server::start();
+    for name in ["alice", "bob"] {
+        server.cli(&["account", "add", &format!("{name}@example.test"), "--password", PASSWORD]);
+    }
+    let set = |arguments: &[&str]| server.try_cli(&[&["domain", "set"], arguments].concat(), "");
+    assert_eq!(set(&["example.test"]).status.code(), Some(2), "nothing is to be changed");
+    assert_eq!(set(&["other.test", "--catch-all", "none"]).status.code(), Some(1));
+    let to_bob = ["example.test", "--postmaster", "bob@example.test", "--catch-all", "bob@example.test"];
+    assert!(set(&to_bob).status.success());
+    let domain = &listing(&server, &["domain", "list"])[0];
+    assert_eq!(
+        (&domain["postmaster"], &domain["catchAll"]),
+        (&json!("bob@example.test"), &json!("bob@example.test"))
+    );
+    assert!(set(&["example.test", "--catch-all", "none"]).status.success());
+    assert_eq!(listing(&server, &["domain", "list"])[0]["catchAll"], Value::Null);
+
+    server.cli(&["alias", "add", "team@example.test", "alice@example.test"]);
+    let told = server.cli(&["alias", "add", "team@example.test", "bob@example.test"]);
+    assert!(told.contains("goes to alice@example.test, bob@example.test"), "{told}");
+    server.cli(&["alias", "remove", "team@example.test", "alice@example.test"]);
+    let team = json!([{ "alias": "team@example.test", "accounts": ["bob@example.test"] }]);
+    assert_eq!(listing(&server, &["alias", "list"]), team);
+}
+
+#[test]
+fn the_demo_keeps_out_of_a_folder_with_other_domains() {
+    let server = Server::start();
+    server.cli(&["domain", "add", "real.test"]);
+    server.cli(&["domain", "remove", "example.test"]);
+    server.terminate();
+    let output = server.try_cli(&["demo"], "");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("real.test") && told.contains("POSTRIDER_DATA"), "{told}");
+}
