@@ -113,9 +113,12 @@ impl Server {
         stages.spawn(hub.clone().run());
         let router = http::router(HttpState::new(app.clone(), hub, metrics.clone()));
         if let Some((listener, tls)) = https {
-            stages.spawn(http::server::serve(listener, Some(tls), router.clone(), stop.clone()));
+            let proxies = config.trusted_proxies.clone();
+            let serving = http::server::serve(listener, Some(tls), router.clone(), proxies, stop.clone());
+            stages.spawn(serving);
         }
-        stages.spawn(http::server::serve(http, None, router, stop.clone()));
+        let proxies = config.trusted_proxies.clone();
+        stages.spawn(http::server::serve(http, None, router, proxies, stop.clone()));
         let address_of = |role: Role| {
             let mut of_role = receivers.iter().filter(|receiver| receiver.role() == role);
             of_role.next().and_then(|receiver| receiver.address().ok())

@@ -18,9 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::http::origin::Peer;
+use crate::types::connections::Connections;
+use crate::types::network::Network;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 50_000;
+/// Connections of one address at a time. Trusted proxies are not counted: they speak for many.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 10_000;
 /// For the head of a request.
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// An HTTP/2 connection whose other end does not answer a ping in time is closed.
@@ -37,9 +41,11 @@ pub async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
+    trusted_proxies: Vec<Network>,
     closing: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let of_addresses = Connections::default();
     let connections = tokio_util::task::TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -58,10 +64,16 @@ pub async fn serve(
             tracing::warn!(limit = MAX_CONNECTIONS, "a connection was closed: there are too many");
             continue;
         };
+        let is_proxy = trusted_proxies.iter().any(|network| network.contains(address.ip()));
+        let most = if is_proxy { MAX_CONNECTIONS } else { MAX_CONNECTIONS_PER_ADDRESS };
+        let Some(counted) = of_addresses.enter(address.ip(), most) else {
+            tracing::warn!(client = %address.ip(), limit = most, "a connection was closed: the client has too many");
+            continue;
+        };
         let (router, tls, closing) = (router.clone(), tls.clone(), closing.clone());
         let peer = Peer { address, is_tls: tls.is_some() };
         connections.spawn(async move {
-            let _place = place;
+            let _counted = (place, counted);
             connection(stream, tls, peer, router, &closing).await;
         });
     }
@@ -146,7 +158,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "here" }));
         let closing = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, None, router, closing.clone()));
+        let serving = tokio::spawn(serve(listener, None, router, Vec::new(), closing.clone()));
         for said in [
             "",
             "G",

@@ -1,10 +1,9 @@
 //! Accepts connections, up to so many and so many of one address, and ends them when the server
 //! stops.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +15,7 @@ use tracing::Instrument;
 use crate::receive::connection::{Shared, serve};
 use crate::receive::proxy::{FIXED_LEN, Header, SIGNATURE};
 use crate::receive::session::Role;
+use crate::types::connections::Connections;
 use crate::types::network::Network;
 
 /// How long a trusted proxy's header is waited for. A client on the same machine that sends none
@@ -29,7 +29,7 @@ pub struct Listener {
     socket: TcpListener,
     shared: Arc<Shared>,
     trusted_proxies: Arc<[Network]>,
-    addresses: Addresses,
+    connections: Connections,
 }
 
 impl Listener {
@@ -39,7 +39,7 @@ impl Listener {
             socket,
             shared: Arc::new(shared),
             trusted_proxies: trusted_proxies.into(),
-            addresses: Addresses::default(),
+            connections: Connections::default(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Listener {
     ) -> impl Future<Output = ()> + Send + 'static {
         let shared = Arc::clone(&self.shared);
         let proxies = Arc::clone(&self.trusted_proxies);
-        let addresses = self.addresses.clone();
+        let connections = self.connections.clone();
         let role = shared.settings.role;
         let connection = shared.settings.ids.make();
         async move {
@@ -103,7 +103,7 @@ impl Listener {
                 }
             }
             let most = shared.settings.policy.connections_per_address;
-            let Some(_place) = addresses.enter(peer, most) else {
+            let Some(_place) = connections.enter(peer, most) else {
                 metrics::counter!("postrider_smtp_refused_connections_total").increment(1);
                 let _ = timeout(Duration::from_secs(1), stream.write_all(BUSY)).await;
                 return;
@@ -124,50 +124,6 @@ fn turn_away(stream: TcpStream) {
     // A fresh socket has room for a line; the runtime does not know yet, so it is not asked.
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.write(BUSY);
-    }
-}
-
-/// How many connections each address has. An IPv6 client is its /64: it can have any address in it.
-#[derive(Clone, Default)]
-struct Addresses {
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Addresses {
-    fn enter(&self, address: IpAddr, most: usize) -> Option<Place> {
-        let key = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from(u128::from(six) >> 64 << 64)),
-        };
-        let mut counts = self.lock();
-        let count = counts.entry(key).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Place { addresses: self.clone(), key })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One connection counted; no more when dropped.
-struct Place {
-    addresses: Addresses,
-    key: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.addresses.lock();
-        if let Some(count) = counts.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.key);
-            }
-        }
     }
 }
 

@@ -40,6 +40,19 @@ pub async fn refuse(store: &Store, what: &'static str) {
     store.write_plain(Urgency::Interactive, unit).await.unwrap();
 }
 
+/// Puts another text in the place of an Email's structure, such as an older program's.
+pub async fn replace_structure(store: &Store, account: AccountId, email: Id, text: &'static str) {
+    let unit = async move |tx: &mut Tx| {
+        sql("update email_structure set structure = $3 where account_id = $1 and email_id = $2")
+            .bind(account)
+            .bind(email)
+            .bind(text)
+            .run(tx)
+            .await
+    };
+    store.write(account, unit).await.unwrap();
+}
+
 /// Many Emails of one mailbox, made at once.
 #[derive(Clone, Copy)]
 pub struct Filling {

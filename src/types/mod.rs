@@ -4,6 +4,7 @@
 pub mod address;
 pub mod blob_id;
 pub mod clock;
+pub mod connections;
 pub mod date;
 pub mod duration;
 pub mod envelope;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::cache::{Cache, Space};
 use crate::jmap::arguments::Arguments;
-use crate::jmap::call::{Body, Call, MethodResult};
+use crate::jmap::call::{Body, Call, Jmap, MethodResult};
 use crate::jmap::email::properties::Wanted;
 use crate::jmap::email::view::{Metadata, Source, TooCostly, write};
 use crate::jmap::error::MethodError;
@@ -15,7 +15,8 @@ use crate::jmap::request::push_json;
 use crate::jmap::standard;
 use crate::jmap::standard::get::{GetRequest, too_many};
 use crate::mail::list_properties::StoredProperties;
-use crate::mail::structure::Structure;
+use crate::mail::scan::scan;
+use crate::mail::structure::{PARSER_VERSION, Structure};
 use crate::store::blob::Reader;
 use crate::store::change::state_of;
 use crate::store::db::Conn;
@@ -30,6 +31,9 @@ use crate::types::object_type::ObjectType;
 const MESSAGES_AT_ONCE: usize = 16;
 /// Octets of messages in memory at a time; a larger message is read alone.
 const OCTETS_AT_ONCE: i64 = 32 << 20;
+
+/// Emails whose structures are in memory at a time, at the most.
+const STRUCTURES_AT_ONCE: usize = 64;
 
 /// Emails that one call puts into the cache, at the most.
 const REMEMBERED_AT_ONCE: usize = 256;
@@ -75,11 +79,6 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
     let places: HashMap<Id, Placed> = placed.into_iter().map(|placed| (placed.email_id, placed)).collect();
     let rows = remembered_rows(&call.jmap.cache, &mut snapshot, account, &there).await?;
     let mut by_id: HashMap<Id, EmailRow> = rows.into_iter().map(|row| (row.id, row)).collect();
-    let structures = if wanted.needs_structure() {
-        read::structures(&mut snapshot, account, &ids).await?
-    } else {
-        HashMap::new()
-    };
     drop(snapshot);
 
     let mut out = String::with_capacity(256 + by_id.len() * 768);
@@ -103,28 +102,31 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
     let needs_octets = wanted.needs_octets();
     let mut is_first = true;
     let mut gone = Vec::new();
-    for rows in runs(&order) {
-        let octets = if needs_octets {
-            let hashes: Vec<BlobHash> = rows.iter().map(|row| row.blob_hash).collect();
-            call.jmap.blobs.read_many(reader, &hashes).await?
-        } else {
-            HashMap::new()
-        };
-        for row in rows {
-            let raw = octets.get(&row.blob_hash);
-            if needs_octets && raw.is_none() {
-                // Destroyed since the snapshot.
-                gone.push(row.id.to_string());
-                continue;
-            }
-            if !std::mem::take(&mut is_first) {
-                out.push(',');
-            }
-            let structure = structures.get(&row.id).map(String::as_str);
-            write_email(&mut out, &wanted, row, structure, places.get(&row.id), raw)??;
-            if out.len() > MAX_SIZE_RESPONSE {
-                let text = "the Emails are too large for one response; ask for fewer ids".to_owned();
-                return Err(MethodError::RequestTooLarge(text));
+    for rows in order.chunks(STRUCTURES_AT_ONCE) {
+        // Read when their turn comes: like messages, structures can be large.
+        let structures = structures_of(call.jmap, &wanted, reader, account, rows).await?;
+        for rows in runs(rows) {
+            let octets = if needs_octets {
+                let hashes: Vec<BlobHash> = rows.iter().map(|row| row.blob_hash).collect();
+                call.jmap.blobs.read_many(reader, &hashes).await?
+            } else {
+                HashMap::new()
+            };
+            for row in rows {
+                let (structure, raw) = (structures.get(&row.id), octets.get(&row.blob_hash));
+                if (needs_octets && raw.is_none()) || (wanted.needs_structure() && structure.is_none()) {
+                    // Destroyed since the snapshot.
+                    gone.push(row.id.to_string());
+                    continue;
+                }
+                if !std::mem::take(&mut is_first) {
+                    out.push(',');
+                }
+                write_email(&mut out, &wanted, row, structure, places.get(&row.id), raw)??;
+                if out.len() > MAX_SIZE_RESPONSE {
+                    let text = "the Emails are too large for one response; ask for fewer ids".to_owned();
+                    return Err(MethodError::RequestTooLarge(text));
+                }
             }
         }
     }
@@ -163,27 +165,59 @@ async fn remembered_rows(
     Ok(rows)
 }
 
+/// The structures of Emails, if they are wanted. One that another version of the parser made is made
+/// anew from its message: ids of parts stand in the octets, so that they stay what they were.
+async fn structures_of(
+    jmap: &Jmap,
+    wanted: &Wanted,
+    reader: Reader,
+    account: AccountId,
+    rows: &[EmailRow],
+) -> Result<HashMap<Id, Structure>, MethodError> {
+    if !wanted.needs_structure() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<Id> = rows.iter().map(|row| row.id).collect();
+    let stored = read::structures(&mut *jmap.store.read().await?, account, &ids).await?;
+    let mut structures = HashMap::with_capacity(stored.len());
+    for (id, text) in stored {
+        structures.extend(current_structure(&text).map(|structure| (id, structure)));
+    }
+    let old: Vec<EmailRow> = rows.iter().filter(|row| !structures.contains_key(&row.id)).cloned().collect();
+    for rows in runs(&old) {
+        let hashes: Vec<BlobHash> = rows.iter().map(|row| row.blob_hash).collect();
+        let octets = jmap.blobs.read_many(reader, &hashes).await?;
+        for row in rows {
+            structures.extend(octets.get(&row.blob_hash).map(|raw| (row.id, scan(raw))));
+        }
+    }
+    Ok(structures)
+}
+
+/// A stored structure, when this version of the parser made it.
+pub(super) fn current_structure(text: &str) -> Option<Structure> {
+    Structure::from_json(text).ok().filter(|structure| structure.version == PARSER_VERSION)
+}
+
 /// Writes a stored Email at the end of `out`. `placed` and `raw` are needed where what is wanted
 /// needs them.
 pub(super) fn write_email(
     out: &mut String,
     wanted: &Wanted,
     row: &EmailRow,
-    structure: Option<&str>,
+    structure: Option<&Structure>,
     placed: Option<&Placed>,
     raw: Option<&Bytes>,
 ) -> Result<Result<(), TooCostly>, StoreError> {
     let corrupt = |what: &str, error: &dyn std::fmt::Display| {
         StoreError::corrupt_value(&format!("{what} of Email {}", row.id), error)
     };
-    let structure =
-        structure.map(Structure::from_json).transpose().map_err(|error| corrupt("structure", &error))?;
     let list = StoredProperties::read(&row.list_properties)
         .ok_or_else(|| corrupt("list_properties", &"its lines"))?;
     let source = Source {
         blob_id: &BlobId::whole(row.blob_hash),
         raw: raw.map_or(&[], |raw| raw.as_ref()),
-        structure: structure.as_ref(),
+        structure,
         list: &list,
         size: row.size,
         has_attachment: row.has_attachment,
@@ -210,6 +244,7 @@ mod tests {
     use crate::cache::Space;
     use crate::jmap::fixture::Fixture;
     use crate::store::email::read::EmailRow;
+    use crate::store::testing::replace_structure;
     use crate::types::id::Id;
 
     #[tokio::test]
@@ -239,5 +274,25 @@ mod tests {
         );
         user.call("Email/set", json!({"destroy": [shown]})).await;
         assert_eq!(get().await["notFound"], json!([shown]));
+    }
+
+    #[tokio::test]
+    async fn a_structure_of_another_version_is_made_anew() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\ntext\r\n--b\r\n\
+                    Content-Type: image/png\r\n\r\nx\r\n--b--\r\n";
+        let shown = user.email(raw, json!({})).await;
+        let get = async || {
+            let wanted = ["bodyStructure", "textBody", "attachments", "hasAttachment"];
+            user.call("Email/get", json!({"ids": [shown], "properties": wanted})).await["list"][0].clone()
+        };
+        let before = get().await;
+        assert_eq!(before["attachments"][0]["type"], "image/png");
+        let (account, id) = (user.caller.accounts[0].id, shown.parse().unwrap());
+        for old in [r#"{"v":0,"p":[]}"#, r#"{"v":200,"parts":"another form"}"#] {
+            replace_structure(&fixture.jmap.store, account, id, old).await;
+            assert_eq!(get().await, before, "{old}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::jmap::email::create::{
     PreparedEmail, created_properties, insert_prepared, no_such_mailbox, prepare_draft, read_keywords,
     read_mailbox_ids, too_many_keywords,
 };
-use crate::jmap::email::get::write_email;
+use crate::jmap::email::get::{current_structure, write_email};
 use crate::jmap::email::properties::Wanted;
 use crate::jmap::error::{MethodError, SetError};
 use crate::jmap::limits;
@@ -208,8 +208,11 @@ async fn immutable_properties(
         if wanted.needs_structure() { read::structures(tx, account, &[id]).await? } else { HashMap::new() };
     let mut text = String::new();
     for row in read::rows(tx, account, &[id]).await? {
-        let structure = structures.get(&id).map(String::as_str);
-        if write_email(&mut text, &wanted, &row, structure, None, None)?.is_err() {
+        let structure = structures.get(&id).and_then(|text| current_structure(text));
+        if wanted.needs_structure() && structure.is_none() {
+            return Ok(Map::new());
+        }
+        if write_email(&mut text, &wanted, &row, structure.as_ref(), None, None)?.is_err() {
             return Ok(Map::new());
         }
     }
