@@ -281,7 +281,7 @@ mod tests {
         let fixture = Fixture::new().await;
         let user = fixture.user("alice@example.test").await;
         let raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\ntext\r\n--b\r\n\
-                    Content-Type: image/png\r\n\r\nx\r\n--b--\r\n";
+                    Content-Type: image/png\r\nContent-Disposition: attachment\r\n\r\nx\r\n--b--\r\n";
         let shown = user.email(raw, json!({})).await;
         let get = async || {
             let wanted = ["bodyStructure", "textBody", "attachments", "hasAttachment"];
