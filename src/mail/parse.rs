@@ -389,4 +389,15 @@ iVBORw==\r
             derive_all(lines.join(end).as_bytes());
         }
     }
+
+    #[test]
+    fn a_field_of_nothing_but_addresses_takes_little() {
+        let many = "a,".repeat(5_000_000);
+        let ids = "<a@b>".repeat(2_000_000);
+        let parsed = parse(format!("To: {many}\r\nReferences: {ids}\r\nSubject: {many}\r\n\r\n").as_bytes());
+        let headers = &parsed.headers;
+        assert!((1_000..=200_000).contains(&headers.to.as_ref().unwrap().len()));
+        assert!((1_000..=200_000).contains(&headers.references.as_ref().unwrap().len()));
+        assert!(headers.subject.as_ref().unwrap().len() <= 256 * 1024);
+    }
 }

@@ -295,4 +295,30 @@ mod tests {
             assert_eq!(get().await, before, "{old}");
         }
     }
+
+    #[tokio::test]
+    async fn a_large_field_is_not_multiplied_by_the_properties_asked_for() {
+        let fixture = Fixture::new().await;
+        let user = fixture.user("alice@example.test").await;
+        let raw = format!("Xlargeone: {}\r\n\r\ntext\r\n", "y".repeat(900_000));
+        let shown = user.email(raw.as_bytes(), json!({})).await;
+        // Names of fields that differ by case only are one field, and a property each.
+        let names: Vec<String> = (0..90_usize)
+            .map(|n| {
+                let cased = "xlargeone".chars().enumerate().map(|(place, c)| match n >> place & 1 {
+                    1 => c.to_ascii_uppercase(),
+                    _ => c,
+                });
+                format!("header:{}", cased.collect::<String>())
+            })
+            .collect();
+        let get = async |names: &[String]| {
+            let wanted = json!({"ids": [shown], "properties": ["textBody"], "bodyProperties": names});
+            user.call("Email/get", wanted).await
+        };
+        let few = get(&names[..2]).await;
+        let text = few["list"][0]["textBody"][0]["header:xlargeone"].as_str().unwrap();
+        assert!(text.len() >= 900_000);
+        assert_eq!(get(&names).await["type"], "requestTooLarge");
+    }
 }

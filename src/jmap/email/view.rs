@@ -65,7 +65,7 @@ fn cost(wanted: &Wanted, structure: &Structure) -> u64 {
     let lists = of(|property| matches!(property, Property::Structure(_)));
     let fields = of(|property| matches!(property, Property::Header(_)));
     let in_parts = wanted.body_properties.iter().filter(|property| property.needs_octets()).count() as u64;
-    let octets: u64 = structure.parts.iter().map(|part| part.header.1.saturating_sub(part.header.0)).sum();
+    let octets: u64 = structure.parts.iter().map(|part| part.header.1).sum();
     let values = structure.parts.len() as u64 * wanted.body_properties.len() as u64 * VALUE;
     (values + octets * in_parts).saturating_mul(lists).saturating_add(octets * fields)
 }
