@@ -287,3 +287,21 @@ async fn who_has_lost_the_lease_stops_and_writes_nothing() {
     let waiting = bench.waiting().await;
     assert!(waiting[0].is_leased && waiting[0].last_error.is_empty(), "{waiting:?}");
 }
+
+#[tokio::test]
+async fn nobody_speaks_in_our_name_of_mail_that_nobody_checked() {
+    let bench = Bench::new().await;
+    let forged = "Authentication-Results: mx.example.test; dkim=pass\r\n\
+                  Authentication-Results: other.test; dkim=pass\r\nSubject: x\r\n\r\ny\r\n";
+    bench.queue("d1", forged, &[("alice@example.test", &[bench.alice])]).await;
+    assert_eq!(bench.work().await, 1);
+    let email = bench.emails(bench.alice).await;
+    let mut snapshot = bench.store().read().await.unwrap();
+    let hash = read::rows(&mut snapshot, bench.alice, &email).await.unwrap()[0].blob_hash;
+    drop(snapshot);
+    let filed = bench.ingest.blobs.read(bench.alice, &hash).await.unwrap().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&filed),
+        "Authentication-Results: other.test; dkim=pass\r\nSubject: x\r\n\r\ny\r\n"
+    );
+}

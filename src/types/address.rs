@@ -122,6 +122,11 @@ mod tests {
         {
             assert_eq!(Address::parse(text), Err(NotAnAddress), "{text}");
         }
+        // What stands in brackets goes into SMTP commands.
+        for text in ["a@[>]", "a@[1.2.3.4> NOTIFY=NEVER]", "a@[\r\n]", "a@[x y]"] {
+            assert_eq!(Address::parse(text), Err(NotAnAddress), "{text}");
+        }
+        assert!(Address::parse("a@[192.0.2.1]").is_ok() && Address::parse("a@[IPv6:2001:db8::1]").is_ok());
     }
 
     #[test]
