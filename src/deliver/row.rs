@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -26,6 +27,9 @@ use crate::types::envelope::{OutgoingRecipient, RecipientStatus};
 
 /// How long a row waits whose message or domain cannot be read at present, in milliseconds.
 const TROUBLE_WAIT_MS: i64 = 30_000;
+
+/// How long a large message waits for memory with its row in hand.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
 
 /// What is to be done with a row.
 enum Done {
@@ -81,8 +85,14 @@ async fn deliver(shared: &Arc<Shared>, row: &OutgoingRow, stop: &CancellationTok
         .map(|(place, recipient)| (place, recipient.clone()))
         .collect();
     let host_name = &shared.settings.ourselves.host_name;
-    let Some(_room) = stop.run_until_cancelled(shared.room_for(row.size)).await else {
-        return Done::GiveBack;
+    let room = tokio::time::timeout(ROOM_WAIT, shared.room_for(row.size));
+    let _room = match stop.run_until_cancelled(room).await {
+        None => return Done::GiveBack,
+        Some(Ok(room)) => room,
+        // Large messages to slow hosts fill the memory: others must not lose their turn to this one.
+        Some(Err(_)) => {
+            return Done::PutBack { due: shared.store.clock().now_ms() + TROUBLE_WAIT_MS };
+        }
     };
     let message = match shared.blobs.read(row.account, &row.body_hash).await {
         Ok(Some(message)) => message::with_trace(&message, host_name, row.claim.id, row.created_at),

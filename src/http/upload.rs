@@ -48,7 +48,9 @@ pub async fn post(
     if let Some(length) = declared.filter(|length| *length > limit as u64) {
         // Most clients read no answer before their body has gone: an answer to what is not read
         // looks like a broken connection to them.
-        if length <= limit as u64 * SWALLOWED {
+        // Who asks first (RFC 9110, 10.1.1) has not sent anything yet.
+        let asks_first = headers.contains_key(header::EXPECT);
+        if !asks_first && length <= limit as u64 * SWALLOWED {
             swallow(body).await;
         }
         return Err(HttpError::TooLarge { limit });

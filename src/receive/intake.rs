@@ -128,10 +128,10 @@ impl Intake {
         let queued = match (accepted.role, accepted.signed_in.clone()) {
             (Role::Submission, Some(who)) => {
                 let account = match self.sending_account(&accepted.from, &who).await {
-                    Ok(Some(account)) => account,
-                    Ok(None) => {
-                        tracing::info!(login = who.name, "the sign-in of a submission is void");
-                        return QueueAnswer::SignInAgain;
+                    Ok(Ok(account)) => account,
+                    Ok(Err(refusal)) => {
+                        tracing::info!(login = who.name, ?refusal, "a submission was refused");
+                        return refusal;
                     }
                     Err(error) => {
                         tracing::error!(%error, "cannot check a login again");
@@ -165,10 +165,10 @@ impl Intake {
         &self,
         from: &ReversePath,
         who: &SignedIn,
-    ) -> Result<Option<AccountId>, StoreError> {
+    ) -> Result<Result<AccountId, QueueAnswer>, StoreError> {
         let login = login::by_id(&mut *self.store.read().await?, who.login).await?;
         if login.is_none_or(|login| login.version != who.version) {
-            return Ok(None);
+            return Ok(Err(QueueAnswer::SignInAgain));
         }
         let addresses = self.addresses_of(who.login).await?;
         let is_theirs = match from {
@@ -176,7 +176,8 @@ impl Intake {
             ReversePath::Null => true,
         };
         let now = SignedIn { addresses, ..who.clone() };
-        Ok(is_theirs.then(|| sending_account(from, &now)).flatten())
+        let account = is_theirs.then(|| sending_account(from, &now)).flatten();
+        Ok(account.ok_or(QueueAnswer::NotTheirs))
     }
 
     async fn may_send(&self, account: AccountId, recipients: u64) -> bool {

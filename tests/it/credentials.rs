@@ -63,7 +63,7 @@ fn a_submission_session_ends_with_its_password_or_its_right_to_an_account() {
     send(&mut session, &other.address).expect_enhanced(550, "5.7.1");
     send(&mut session, &client.address).expect(250);
     server.cli(&["account", "password", &client.address, "--password", "another one"]);
-    send(&mut session, &client.address).expect_enhanced(550, "5.7.1");
+    send(&mut session, &client.address).expect_enhanced(421, "4.7.0");
     send(&mut open("another one"), &client.address).expect(250);
 }
 

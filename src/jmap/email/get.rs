@@ -122,7 +122,14 @@ pub async fn get(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult 
                 if !std::mem::take(&mut is_first) {
                     out.push(',');
                 }
-                write_email(&mut out, &wanted, row, structure, places.get(&row.id), raw)??;
+                let written = write_email(&mut out, &wanted, row, structure, places.get(&row.id), raw)?;
+                written.map_err(|_| {
+                    MethodError::RequestTooLarge(format!(
+                        "Email {} is too large for the properties asked for; ask for fewer header fields, \
+                         or leave it out",
+                        row.id
+                    ))
+                })?;
                 if out.len() > MAX_SIZE_RESPONSE {
                     let text = "the Emails are too large for one response; ask for fewer ids".to_owned();
                     return Err(MethodError::RequestTooLarge(text));

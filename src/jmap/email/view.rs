@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::jmap::email::properties::{Property, Wanted};
-use crate::jmap::error::MethodError;
 use crate::jmap::limits::MAX_SIZE_EMAIL;
 use crate::jmap::request::push_json;
 use crate::mail::body;
@@ -49,13 +48,6 @@ pub struct Source<'a> {
 /// What is wanted of a message would take more memory than a response may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooCostly;
-
-impl From<TooCostly> for MethodError {
-    fn from(_: TooCostly) -> MethodError {
-        let text = "a message is too large for the properties asked for; ask for fewer header fields";
-        MethodError::RequestTooLarge(text.to_owned())
-    }
-}
 
 /// Octets, about, that the properties of parts and header fields take: few, but for messages that
 /// are made of nothing else.

@@ -52,8 +52,10 @@ pub struct AcceptedMessage {
 pub enum QueueAnswer {
     /// It is on disk.
     Queued(Id),
-    /// The password, or the right to the sender's address, has changed since the sign-in.
+    /// The credentials have changed since the sign-in.
     SignInAgain,
+    /// The right to the sender's address has gone since it was named.
+    NotTheirs,
     /// The login has sent to too many recipients within the hour.
     RateExceeded,
     /// There is no room for it.
@@ -239,11 +241,13 @@ impl Session {
                 self.commands = 0;
                 Reply::new(250, EnhancedCode(2, 0, 0), format!("Queued as {id}"))
             }
-            QueueAnswer::SignInAgain => Reply::new(
-                550,
-                EnhancedCode(5, 7, 1),
-                "The password or the right to this address has changed; sign in again",
-            ),
+            // For now only: who signs in again may send it.
+            QueueAnswer::SignInAgain => {
+                return self.close_with(EnhancedCode(4, 7, 0), "The credentials have changed, sign in again");
+            }
+            QueueAnswer::NotTheirs => {
+                Reply::new(550, EnhancedCode(5, 7, 1), "The sender's address is not yours any more")
+            }
             QueueAnswer::RateExceeded => {
                 Reply::new(450, EnhancedCode(4, 7, 1), "Too many recipients in an hour, try again later")
             }

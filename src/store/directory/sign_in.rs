@@ -93,6 +93,8 @@ impl SignIn {
         self.check_failures(&tried, from).await?;
         let Ok(_place) = self.waiting.try_acquire() else { return Err(SignInError::Busy) };
         let Ok(_turn) = self.verifying.acquire().await else { return Err(SignInError::Busy) };
+        // Others of the same burst may have failed meanwhile.
+        self.check_failures(&tried, from).await?;
         let stored = found.as_ref().map(|data| data.password_hash.clone());
         let given = given.to_owned();
         // An unknown name costs as much time as a wrong password.

@@ -65,6 +65,17 @@ async fn failures_of_a_login_are_limited_and_lock_nobody_out_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_new_password_counts_at_once_although_the_old_one_was_guessed_at() {
+    let bench = Bench::new().await;
+    while bench.says(NAME, "wrong", host(1)).await == "refused" {}
+    let mut snapshot = bench.fixture.store.read().await.unwrap();
+    let login = login::by_name(&mut snapshot, NAME).await.unwrap().unwrap().id;
+    drop(snapshot);
+    login::set_password(&bench.fixture.store, login, password::hash("another").unwrap()).await.unwrap();
+    assert_eq!(bench.says(NAME, "another", host(1)).await, "in");
+}
+
+#[tokio::test]
 async fn failures_of_an_address_are_limited_whatever_the_name() {
     let bench = Bench::new().await;
     for number in 0..200 {

@@ -206,8 +206,8 @@ mod tests {
         changed(tx, old).await
     }
 
-    #[tokio::test]
-    async fn a_large_trash_is_counted_in_steps_and_counters_are_right_in_the_end() {
+    /// An account with 1,400 threads in the archive, the last Email of every third in Sent instead.
+    async fn filled() -> (Fixture, AccountId, [Id; 2], Vec<Id>) {
         let fixture = Fixture::new().await;
         let account = fixture.account("alice@example.test").await.account;
         let store = &fixture.store;
@@ -235,19 +235,13 @@ mod tests {
             place(tx, &moves).await
         };
         store.write(account, unit).await.unwrap();
-        let conn = &mut *store.read().await.unwrap();
-        assert_eq!(kept(conn, account).await, counted(conn, account).await);
+        (fixture, account, [archive, sent], ids)
+    }
 
-        let is_changing =
-            async || Trash::load(&mut store.read().await.unwrap(), account).await.unwrap().is_changing();
-        let to_archive = async move |tx: &mut Tx| set_trash(tx, Some(archive)).await;
-        store.write(account, to_archive).await.unwrap();
-        assert!(is_changing().await, "1,400 threads were counted in one transaction");
-        // A change of mail in between, at both ends of the recount and in the step that it brings
-        // about, and another change of the trash.
-        let seen: Vec<Id> = [0, 1, 1_799, 1_806, 1_810, 4_000, 4_195].map(|place| ids[place]).to_vec();
+    /// Marks what is read as unread, and what is not as read.
+    async fn toggle(store: &Store, account: AccountId, emails: Vec<Id>) {
         let unit = async move |tx: &mut Tx| {
-            let found = placements(tx, account, &seen).await?;
+            let found = placements(tx, account, &emails).await?;
             let moves: Vec<Placement> = found
                 .into_iter()
                 .map(|before| {
@@ -259,6 +253,38 @@ mod tests {
             place(tx, &moves).await
         };
         store.write(account, unit).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_change_in_the_very_step_that_it_brings_about_is_counted_once() {
+        let (fixture, account, [archive, _], ids) = filled().await;
+        let store = &fixture.store;
+        store.write(account, async move |tx: &mut Tx| set_trash(tx, Some(archive)).await).await.unwrap();
+        // Unread, in Sent, and of a thread that the next step counts.
+        let email = ids[1_820];
+        toggle(store, account, vec![email]).await;
+        finish_recount(store, account).await.unwrap();
+        toggle(store, account, vec![email]).await;
+        let conn = &mut *store.read().await.unwrap();
+        assert_eq!(kept(conn, account).await, counted(conn, account).await);
+    }
+
+    #[tokio::test]
+    async fn a_large_trash_is_counted_in_steps_and_counters_are_right_in_the_end() {
+        let (fixture, account, [archive, sent], ids) = filled().await;
+        let store = &fixture.store;
+        let conn = &mut *store.read().await.unwrap();
+        assert_eq!(kept(conn, account).await, counted(conn, account).await);
+
+        let is_changing =
+            async || Trash::load(&mut store.read().await.unwrap(), account).await.unwrap().is_changing();
+        let to_archive = async move |tx: &mut Tx| set_trash(tx, Some(archive)).await;
+        store.write(account, to_archive).await.unwrap();
+        assert!(is_changing().await, "1,400 threads were counted in one transaction");
+        // A change of mail in between, at both ends of the recount and in the step that it brings
+        // about, and another change of the trash.
+        let seen: Vec<Id> = [0, 1, 1_799, 1_806, 1_810, 4_000, 4_195].map(|place| ids[place]).to_vec();
+        toggle(store, account, seen).await;
         let to_sent = async move |tx: &mut Tx| set_trash(tx, Some(sent)).await;
         store.write(account, to_sent).await.unwrap();
         let mut steps = 0;
