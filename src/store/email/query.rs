@@ -15,7 +15,7 @@ mod tests;
 mod threads;
 
 use crate::store::db::{Conn, sql};
-use crate::store::email::query::statement::Statement;
+use crate::store::email::query::statement::{Key, Statement};
 use crate::store::email::query::threads::ThreadSet;
 use crate::store::error::StoreError;
 use crate::types::id::{AccountId, Id};
@@ -142,6 +142,10 @@ pub struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnchorNotFound;
 
+/// Rows of the first and of the largest piece in which a list is read.
+const FIRST_PIECE: i64 = 100;
+const LARGEST_PIECE: i64 = 20_000;
+
 /// Positions up to this one are near the front.
 const NEAR_FRONT: i64 = 1_000;
 
@@ -239,9 +243,6 @@ impl Prepared {
         let rank = self.statement.count_before(&key).value::<i64>(conn).await?.unwrap_or(0);
         let position = rank.saturating_add(offset).max(0);
         let limit = i64::try_from(self.query.limit).unwrap_or(i64::MAX);
-        if !self.query.is_by_date() {
-            return Ok(Some((position, self.statement.rows(limit, position).column(conn).await?)));
-        }
         // From the anchor itself, in both directions: what is far from it is not read.
         let ahead = (rank - position).max(0);
         if position < ahead {
@@ -278,25 +279,22 @@ impl Prepared {
         let end_at_most = total.and_then(|total| usize::try_from(total).ok());
         let mut seen = ThreadSet::default();
         let mut ids: Vec<Id> = Vec::new();
-        self.statement
-            .all_rows()
-            .each(conn, |row| {
-                let is_full = end.is_some_and(|end| ids.len() >= end)
-                    || end_at_most.is_some_and(|length| ids.len() >= length);
-                if !is_full && seen.insert(row.get(1)?) {
-                    let id: Id = row.get(0)?;
-                    if let Start::Anchor { id: anchor, offset } = self.query.start
-                        && anchor == id
-                    {
-                        let position = (ids.len() as i64).saturating_add(offset).max(0);
-                        start = Some(position);
-                        end = Some(self.end_of(position));
-                    }
-                    ids.push(id);
+        self.walk(conn, |id, thread| {
+            let is_full = end.is_some_and(|end| ids.len() >= end)
+                || end_at_most.is_some_and(|length| ids.len() >= length);
+            if !is_full && seen.insert(thread) {
+                if let Start::Anchor { id: anchor, offset } = self.query.start
+                    && anchor == id
+                {
+                    let position = (ids.len() as i64).saturating_add(offset).max(0);
+                    start = Some(position);
+                    end = Some(self.end_of(position));
                 }
-                Ok(!is_full)
-            })
-            .await?;
+                ids.push(id);
+            }
+            !is_full
+        })
+        .await?;
         let position = match (start, self.query.start) {
             (Some(position), _) => position,
             (None, Start::Position(from_end)) => (ids.len() as i64).saturating_add(from_end).max(0),
@@ -312,6 +310,36 @@ impl Prepared {
         let skipped = usize::try_from(position).unwrap_or(usize::MAX);
         let ids = ids.into_iter().skip(skipped).take(self.query.limit).collect();
         Ok(Ok(Window { ids, position, total }))
+    }
+
+    /// Hands Email and thread of each row of the list to `visit` until that answers false. A list by
+    /// date is read in growing pieces, so that little is read which nobody visits.
+    async fn walk(
+        &self,
+        conn: &mut Conn,
+        mut visit: impl FnMut(Id, Id) -> bool + Send,
+    ) -> Result<(), StoreError> {
+        if !self.query.is_by_date() {
+            return self.statement.all_rows().each(conn, |row| Ok(visit(row.get(0)?, row.get(1)?))).await;
+        }
+        let mut piece = (2 * self.query.limit as i64).clamp(FIRST_PIECE, LARGEST_PIECE);
+        let mut statement = self.statement.rows(piece, 0);
+        loop {
+            let (mut rows, mut last) = (0, None);
+            let mut wants_more = true;
+            statement
+                .each(conn, |row| {
+                    let id = row.get(0)?;
+                    rows += 1;
+                    last = Some((row.get::<i64>(2)?, id));
+                    wants_more = visit(id, row.get(1)?);
+                    Ok(wants_more)
+                })
+                .await?;
+            let Some((received_at, id)) = last.filter(|_| wants_more && rows == piece) else { return Ok(()) };
+            piece = (4 * piece).min(LARGEST_PIECE);
+            statement = self.statement.after(&Key::of_date(received_at, id)).rows(piece, 0);
+        }
     }
 
     fn end_of(&self, position: i64) -> usize {

@@ -63,19 +63,16 @@ impl Prepared {
         let mut places = Vec::new();
         let mut threads = ThreadSet::default();
         let mut place = 0;
-        self.statement
-            .all_rows()
-            .each(conn, |row| {
-                let id = row.get::<Id>(0)?;
-                if !self.query.collapse_threads || threads.insert(row.get(1)?) {
-                    if candidates.contains(&id) {
-                        places.push((place, id));
-                    }
-                    place += 1;
+        self.walk(conn, |id, thread| {
+            if !self.query.collapse_threads || threads.insert(thread) {
+                if candidates.contains(&id) {
+                    places.push((place, id));
                 }
-                Ok(id != last)
-            })
-            .await?;
+                place += 1;
+            }
+            id != last
+        })
+        .await?;
         Ok(places)
     }
 }

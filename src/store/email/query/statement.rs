@@ -43,6 +43,21 @@ struct Term {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key(Vec<Value>);
 
+impl Key {
+    /// In a list by date.
+    pub fn of_date(received_at: i64, id: Id) -> Key {
+        Key(vec![received_at.into(), id.into()])
+    }
+}
+
+/// Where something is in the list, as seen from a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Before,
+    From,
+    After,
+}
+
 impl Statement {
     /// For conditions that must all hold beside what the driver decides.
     pub fn new(account: AccountId, driver: Driver, conditions: &[Filter], sort: &[Sort]) -> Statement {
@@ -121,14 +136,19 @@ impl Statement {
         reversed
     }
 
-    /// Only what comes before a key, of a list by date.
+    /// Only what comes before a key.
     pub fn before(&self, key: &Key) -> Statement {
-        self.beside(key, true)
+        self.beside(key, Side::Before)
     }
 
-    /// Only what has a key or comes after it, of a list by date.
+    /// Only what has a key or comes after it.
     pub fn from(&self, key: &Key) -> Statement {
-        self.beside(key, false)
+        self.beside(key, Side::From)
+    }
+
+    /// Only what comes after a key, of a list by date.
+    pub fn after(&self, key: &Key) -> Statement {
+        self.beside(key, Side::After)
     }
 
     /// The key of an Email; `None` when it is not in the list.
@@ -226,11 +246,7 @@ impl Statement {
         let mut sum = self.clone();
         let mut counts = Vec::with_capacity(places.len());
         for (condition, values) in places {
-            let mut condition = condition.clone();
-            for value in values {
-                let placeholder = sum.bind(value.clone());
-                condition = condition.replacen('?', &placeholder, 1);
-            }
+            let condition = sum.bind_marks(condition.clone(), values.clone());
             let mut part = sum.clone();
             part.conditions.push(condition);
             counts.push(format!("({})", part.counted()));
@@ -256,14 +272,51 @@ impl Term {
 
 /// Conditions on keys. A `?` stands for the next value.
 impl Statement {
-    fn beside(&self, key: &Key, is_before: bool) -> Statement {
+    fn beside(&self, key: &Key, side: Side) -> Statement {
         let mut beside = self.clone();
-        let placeholders: Vec<String> = key.0.iter().map(|value| beside.bind(value.clone())).collect();
-        let (date, id) = (&self.order[0], &self.order[1]);
-        let operator = if is_before { date.earlier().to_owned() } else { format!("{}=", date.later()) };
-        let condition = format!("({}, {}) {operator} ({})", date.text, id.text, placeholders.join(", "));
+        let condition = if self.is_by_date {
+            // One comparison of pairs, which is a range of the index.
+            let placeholders: Vec<String> = key.0.iter().map(|value| beside.bind(value.clone())).collect();
+            let (date, id) = (&self.order[0], &self.order[1]);
+            let operator = match side {
+                Side::Before => date.earlier().to_owned(),
+                Side::From => format!("{}=", date.later()),
+                Side::After => date.later().to_owned(),
+            };
+            format!("({}, {}) {operator} ({})", date.text, id.text, placeholders.join(", "))
+        } else {
+            let (earlier, values) = self.earlier_than(key);
+            let earlier = beside.bind_marks(earlier, values);
+            match side {
+                Side::Before => earlier,
+                Side::From | Side::After => format!("not {earlier}"),
+            }
+        };
         beside.conditions.push(condition);
         beside
+    }
+
+    /// Binds the values of a condition's `?`.
+    fn bind_marks(&mut self, mut condition: String, values: Vec<Value>) -> String {
+        for value in values {
+            let placeholder = self.bind(value);
+            condition = condition.replacen('?', &placeholder, 1);
+        }
+        condition
+    }
+
+    /// Earlier in the first term, or the same there and earlier in the next, and so on.
+    fn earlier_than(&self, key: &Key) -> (String, Vec<Value>) {
+        let mut alternatives = Vec::new();
+        let mut values = Vec::new();
+        for (place, term) in self.order.iter().enumerate() {
+            let mut terms: Vec<String> =
+                self.order[..place].iter().map(|same| format!("{} = ?", same.text)).collect();
+            terms.push(format!("{} {} ?", term.text, term.earlier()));
+            alternatives.push(format!("({})", terms.join(" and ")));
+            values.extend(key.0[..=place].iter().cloned());
+        }
+        (format!("({})", alternatives.join(" or ")), values)
     }
 
     fn places_before(&self, key: &Key) -> Vec<(String, Vec<Value>)> {
@@ -279,17 +332,7 @@ impl Statement {
                 ),
             ];
         }
-        // Earlier in the first term, or the same there and earlier in the next, and so on.
-        let mut alternatives = Vec::new();
-        let mut values = Vec::new();
-        for (place, term) in self.order.iter().enumerate() {
-            let mut terms: Vec<String> =
-                self.order[..place].iter().map(|same| format!("{} = ?", same.text)).collect();
-            terms.push(format!("{} {} ?", term.text, term.earlier()));
-            alternatives.push(format!("({})", terms.join(" and ")));
-            values.extend(key.0[..=place].iter().cloned());
-        }
-        vec![(format!("({})", alternatives.join(" or ")), values)]
+        vec![self.earlier_than(key)]
     }
 
     fn places_between(&self, first: &Key, second: &Key) -> Vec<(String, Vec<Value>)> {

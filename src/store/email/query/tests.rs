@@ -26,7 +26,10 @@ struct Mail {
 impl Mail {
     /// So many Emails, five of them unread, in threads of two.
     async fn of(emails: i64) -> Mail {
-        let fixture = Fixture::new().await;
+        Mail::over(Fixture::new().await, emails).await
+    }
+
+    async fn over(fixture: Fixture, emails: i64) -> Mail {
         let account = fixture.account("alice@example.test").await.account;
         let store = &fixture.store;
         let snapshot = &mut *store.read().await.unwrap();
@@ -204,7 +207,7 @@ const FEW_STEPS: u64 = 6_000;
 #[tokio::test]
 async fn what_a_list_costs_does_not_grow_with_the_mailbox() {
     use Filter::{And, InMailbox, InMailboxOtherThan, Not, Or};
-    let mail = Mail::of(MANY).await;
+    let mail = Mail::over(Fixture::on_sqlite().await, MANY).await;
     let keyword = |name: &str, on| Filter::Keyword(name.to_owned(), on);
     let (inbox, archive) = (InMailbox(mail.inbox), InMailbox(mail.archive));
     let unread = keyword("$seen", false);
@@ -258,7 +261,7 @@ async fn what_a_list_costs_does_not_grow_with_the_mailbox() {
 
 #[tokio::test]
 async fn an_anchor_is_counted_and_not_read_to() {
-    let mail = Mail::of(MANY).await;
+    let mail = Mail::over(Fixture::on_sqlite().await, MANY).await;
     let oldest = mail.ids[0];
     for filter in [None, Some(Filter::InMailbox(mail.inbox))] {
         for offset in [0, -30, -MANY + 100] {
@@ -285,7 +288,7 @@ async fn an_anchor_is_counted_and_not_read_to() {
 
 #[tokio::test]
 async fn query_changes_cost_what_has_been_touched() {
-    let mail = Mail::of(MANY).await;
+    let mail = Mail::over(Fixture::on_sqlite().await, MANY).await;
     let newest: HashSet<Id> = mail.ids.iter().rev().take(20).copied().collect();
     let snapshot = &mut *mail.fixture.store.read().await.unwrap();
     for collapse_threads in [false, true] {
@@ -297,5 +300,37 @@ async fn query_changes_cost_what_has_been_touched() {
         assert_eq!(found.places.len(), if collapse_threads { 10 } else { 20 });
         assert_eq!(found.places[9].0, 9);
         assert!(work.steps < FEW_STEPS, "{work:?}");
+    }
+}
+
+/// What docs/performance.md tells of deep pages: `cargo test --lib -- --ignored --nocapture a_million`.
+#[tokio::test]
+#[ignore = "a measurement of half a minute"]
+async fn deep_pages_of_a_million() {
+    let mail = Mail::over(Fixture::on_sqlite().await, 1_000_000).await;
+    let by = |by, is_ascending| vec![Sort { by, is_ascending }];
+    for (name, sort, collapse_threads) in [
+        ("by date", vec![], false),
+        ("by date, collapsed", vec![], true),
+        ("by subject", by(SortBy::Subject, true), false),
+        ("by subject, collapsed", by(SortBy::Subject, true), true),
+        ("flagged first", by(SortBy::Keyword("$flagged".to_owned()), false), false),
+    ] {
+        for (what, start) in [
+            ("first page", Start::Position(0)),
+            ("position 400,000", Start::Position(400_000)),
+            ("anchor in the middle", Start::Anchor { id: mail.ids[500_001], offset: 0 }),
+            ("the oldest as anchor", Start::Anchor { id: mail.ids[1], offset: 0 }),
+        ] {
+            let filter = Some(Filter::InMailbox(mail.inbox));
+            let query = EmailQuery { sort: sort.clone(), collapse_threads, start, ..mail.query(filter) };
+            let begun = std::time::Instant::now();
+            let (window, _) = mail.run(query).await;
+            println!(
+                "{name}, {what}: {:?}, {}",
+                begun.elapsed(),
+                window.map_or(0, |window| window.ids.len())
+            );
+        }
     }
 }
