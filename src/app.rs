@@ -69,9 +69,11 @@ impl std::error::Error for OpenError {}
 pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     std::fs::create_dir_all(&config.data).map_err(OpenError::Folder)?;
     let bus = Bus::memory();
-    let DatabaseUrl::Sqlite(database) = &config.database_url;
-    make_parent(database)?;
-    let store = Store::open_sqlite(database, bus.clone(), clock.clone()).map_err(OpenError::Store)?;
+    if let DatabaseUrl::Sqlite(database) = &config.database_url {
+        make_parent(database)?;
+    }
+    let store = Store::open(&config.database_url, config.database_connections, bus.clone(), clock.clone());
+    let store = store.await.map_err(OpenError::Store)?;
     let BlobUrl::File(folder) = &config.blob_url;
     let blobs =
         Blobs::open_local(folder, &config.data.join("tmp"), store.clone()).map_err(OpenError::Blobs)?;

@@ -179,7 +179,7 @@ impl Blobs {
             Err(StoreError::NoSuchAccount) => {
                 // What an account left behind when it went.
                 let unit = async move |tx: &mut Tx| blob::purge(tx, account).await;
-                self.inner.store.write_plain(Urgency::Background, unit).await?;
+                self.inner.store.write_lane(account.get(), Urgency::Background, unit).await?;
                 Ok(1)
             }
             Err(error) => Err(error.into()),

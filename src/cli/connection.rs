@@ -22,8 +22,9 @@ const STEP: Duration = Duration::from_millis(50);
 pub enum Admin {
     /// The server does it.
     Server(Box<AdminClient>),
-    /// No server runs: it is done here, under the lock of the data folder.
-    Here { office: Box<Office>, store: Store, _lock: DataLock },
+    /// No server runs on this folder: it is done here, under the lock of the folder when the
+    /// database is in it.
+    Here { office: Box<Office>, store: Store, _lock: Option<DataLock> },
 }
 
 impl Admin {
@@ -31,7 +32,13 @@ impl Admin {
     /// the store itself. Where there is no store yet, one is made only when `may_begin`.
     pub async fn open(config: &Config, may_begin: bool) -> Result<Admin, Failure> {
         let folder = config.data.display();
-        let DatabaseUrl::Sqlite(database) = &config.database_url;
+        let DatabaseUrl::Sqlite(database) = &config.database_url else {
+            // Others work on that database as well; a server of this folder hears of it sooner.
+            return match AdminClient::connect(&config.data).await {
+                Ok(client) => Ok(Admin::Server(Box::new(client))),
+                Err(_) => Admin::open_here(config, None).await,
+            };
+        };
         if !may_begin && !database.exists() {
             return Err(Failure::new(format!(
                 "there is no mail store in {folder} yet ({} is missing); set `data` or POSTRIDER_DATA to the folder \
@@ -42,7 +49,7 @@ impl Admin {
         let mut waited = Duration::ZERO;
         loop {
             match DataLock::take(&config.data) {
-                Ok(lock) => return Admin::open_here(config, lock).await,
+                Ok(lock) => return Admin::open_here(config, Some(lock)).await,
                 Err(LockError::Io(error)) => {
                     return Err(Failure::new(format!(
                         "the data folder {folder} cannot be used: {error}; set `data` or POSTRIDER_DATA to one that can"
@@ -64,7 +71,7 @@ impl Admin {
         }
     }
 
-    async fn open_here(config: &Config, lock: DataLock) -> Result<Admin, Failure> {
+    async fn open_here(config: &Config, lock: Option<DataLock>) -> Result<Admin, Failure> {
         let app = app::open(Arc::new(config.clone()), Clock::system()).await;
         let app = app.map_err(|error| Failure::new(error.to_string()))?;
         let office = Box::new(Office::new(app.store.clone(), app.blobs, config));
@@ -90,7 +97,7 @@ impl Admin {
     /// Ends the work on the data folder in order.
     pub async fn close(self) {
         if let Admin::Here { store, .. } = self {
-            let _ = tokio::task::spawn_blocking(move || store.close()).await;
+            store.close().await;
         }
     }
 }

@@ -16,6 +16,7 @@ mod domain;
 pub mod import;
 pub mod lock;
 mod logging;
+mod migrate;
 mod open_files;
 pub mod output;
 mod queue;
@@ -79,6 +80,11 @@ enum Command {
     /// Show what is configured and what can be
     #[command(after_help = "Examples:\n  postrider config\n  postrider config --json")]
     Config(show_config::ConfigArgs),
+    /// Bring the schema of a PostgreSQL database up to this program; servers may go on meanwhile
+    #[command(
+        after_help = "Example:\n  POSTRIDER_DATABASE_URL=postgres://postrider@db1/mail postrider migrate"
+    )]
+    Migrate,
     #[command(flatten)]
     Admin(AdminCommand),
 }
@@ -157,6 +163,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             demo::run(config).await
         }
         Command::Config(args) => show_config::run(args, &settings),
+        Command::Migrate => {
+            logging::start(config.log_format, "warn");
+            migrate::run(&config).await
+        }
         Command::Admin(command) => {
             logging::start(config.log_format, "warn");
             let mut admin = Admin::open(&config, command.may_begin()).await?;

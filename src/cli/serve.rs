@@ -194,8 +194,8 @@ impl Server {
             tracing::warn!("some work was cut off: it is taken up by the next start");
         }
         let store = self.app.store.clone();
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
-        closed.map_err(|error| Failure::new(format!("the store could not be closed: {error}")))
+        store.close().await;
+        Ok(())
     }
 }
 

@@ -2,11 +2,26 @@
 
 use std::path::PathBuf;
 
+use crate::types::secret::Secret;
+
 /// Where metadata, queues and the change log are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DatabaseUrl {
     /// One file.
     Sqlite(PathBuf),
+    /// PostgreSQL, or Citus: one or more nodes of which any serves.
+    Postgres(PostgresUrl),
+}
+
+/// Where a PostgreSQL database is: one address for each host, with its password.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PostgresUrl(Vec<Secret>);
+
+impl PostgresUrl {
+    /// An address for each host, in the order in which they were given; at least one.
+    pub fn hosts(&self) -> &[Secret] {
+        &self.0
+    }
 }
 
 /// Where messages and uploads are.
@@ -30,19 +45,36 @@ pub enum SearchUrl {
     Tantivy(PathBuf),
 }
 
-/// Reads `sqlite:PATH`.
+/// Reads `sqlite:PATH` or `postgres://user:password@host:port,host:port/database?option=value`.
 pub fn database_url(text: &str) -> Result<DatabaseUrl, String> {
-    local_path(text, "sqlite").map(DatabaseUrl::Sqlite)
+    match text.split_once("://") {
+        Some(("postgres" | "postgresql", rest)) => postgres_url(rest).map(DatabaseUrl::Postgres),
+        _ => local_path(text, "sqlite", "sqlite: and postgres:").map(DatabaseUrl::Sqlite),
+    }
+}
+
+fn postgres_url(rest: &str) -> Result<PostgresUrl, String> {
+    let (authority, path) =
+        rest.split_once('/').ok_or("a database must follow the host: postgres://host/name")?;
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (format!("{user}@"), hosts),
+        None => (String::new(), authority),
+    };
+    if hosts.split(',').any(str::is_empty) || path.split('?').next().is_none_or(str::is_empty) {
+        return Err("host and database are wanted: postgres://user:password@host:5432/name".to_owned());
+    }
+    let address = |host: &str| Secret::new(format!("postgres://{user}{host}/{path}"));
+    Ok(PostgresUrl(hosts.split(',').map(address).collect()))
 }
 
 /// Reads `file:PATH`.
 pub fn blob_url(text: &str) -> Result<BlobUrl, String> {
-    local_path(text, "file").map(BlobUrl::File)
+    local_path(text, "file", "file:").map(BlobUrl::File)
 }
 
 /// Reads `memory:`.
 pub fn cache_url(text: &str) -> Result<CacheUrl, String> {
-    match after_scheme(text, "memory")? {
+    match after_scheme(text, "memory", "memory:")? {
         "" => Ok(CacheUrl::Memory),
         _ => Err("nothing follows memory:".to_owned()),
     }
@@ -50,12 +82,12 @@ pub fn cache_url(text: &str) -> Result<CacheUrl, String> {
 
 /// Reads `tantivy:PATH`.
 pub fn search_url(text: &str) -> Result<SearchUrl, String> {
-    local_path(text, "tantivy").map(SearchUrl::Tantivy)
+    local_path(text, "tantivy", "tantivy:").map(SearchUrl::Tantivy)
 }
 
 /// A path after a scheme; `scheme:path` and `scheme://path` are the same.
-fn local_path(text: &str, scheme: &str) -> Result<PathBuf, String> {
-    let path = after_scheme(text, scheme)?;
+fn local_path(text: &str, scheme: &str, known: &str) -> Result<PathBuf, String> {
+    let path = after_scheme(text, scheme, known)?;
     if path.is_empty() || path == ":memory:" {
         return Err(format!(
             "a path must follow {scheme}:, for example {scheme}:/var/lib/postrider/{scheme}"
@@ -64,15 +96,14 @@ fn local_path(text: &str, scheme: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(path))
 }
 
-/// What follows the scheme, which must be the one that this build has. The rest of a wrong value
-/// is not repeated: it may hold a password.
-fn after_scheme<'t>(text: &'t str, scheme: &str) -> Result<&'t str, String> {
+/// What follows the scheme, which must be that one. The rest of a wrong value is not repeated: it may hold a password.
+fn after_scheme<'t>(text: &'t str, scheme: &str, known: &str) -> Result<&'t str, String> {
     match text.split_once(':') {
         Some((given, rest)) if given == scheme => Ok(rest.strip_prefix("//").unwrap_or(rest)),
         Some((given, _)) if given.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-            Err(format!("this build has {scheme}: only, not {given}:"))
+            Err(format!("{known} can be used here, not {given}:"))
         }
-        _ => Err(format!("an address must start with its engine; this build has {scheme}: only")),
+        _ => Err(format!("an address must start with its engine: {known}")),
     }
 }
 
@@ -90,9 +121,28 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_have_an_address_each() {
+        let Ok(DatabaseUrl::Postgres(url)) =
+            database_url("postgres://me:geheim@one:5432,two/db?sslmode=require")
+        else {
+            panic!("two hosts are read");
+        };
+        let shown: Vec<&str> = url.hosts().iter().map(Secret::reveal).collect();
+        let wanted = [
+            "postgres://me:geheim@one:5432/db?sslmode=require",
+            "postgres://me:geheim@two/db?sslmode=require",
+        ];
+        assert_eq!(shown, wanted);
+        assert!(!format!("{url:?}").contains("geheim"));
+        for text in ["postgres://host", "postgres://host/", "postgres:///db", "postgres://me@a,,b/db"] {
+            assert!(database_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn other_engines_are_refused_without_repeating_their_password() {
-        let told = database_url("postgres://me:geheim@host/db").expect_err("not built");
-        assert!(told.contains("sqlite: only") && !told.contains("geheim"));
+        let told = database_url("mysql://me:geheim@host/db").expect_err("not built");
+        assert!(told.contains("sqlite: and postgres:") && !told.contains("geheim"));
         for text in ["", "sqlite", "sqlite:", "sqlite::memory:", "/a/b.db", "redis:"] {
             assert!(database_url(text).is_err(), "{text}");
         }

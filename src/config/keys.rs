@@ -65,7 +65,16 @@ pub const KEYS: &[Key] = &[
         "",
         "Our name in SMTP and mail headers; else the host of public_url, else the machine's name",
     ),
-    key("database_url", "sqlite:{data}/postrider.db", "Metadata, queues and change log: `sqlite:PATH`"),
+    key(
+        "database_url",
+        "sqlite:{data}/postrider.db",
+        "Metadata, queues and change log: `sqlite:PATH`, or `postgres://user:password@host:port/database` with one host or several behind commas",
+    ),
+    key(
+        "database_connections",
+        "20",
+        "Connections to each PostgreSQL host that this process opens at the most",
+    ),
     key("blob_url", "file:{data}/blobs", "Messages and uploads: `file:PATH`"),
     key("cache_url", "memory:", "Cache and change bus: `memory:`"),
     key("search_url", "tantivy:{data}/index", "Full-text index: `tantivy:PATH`"),

@@ -37,6 +37,7 @@ pub struct Config {
     /// In lower-case A-labels.
     pub hostname: String,
     pub database_url: DatabaseUrl,
+    pub database_connections: u32,
     pub blob_url: BlobUrl,
     pub cache_url: CacheUrl,
     pub search_url: SearchUrl,
@@ -143,6 +144,7 @@ impl Reader<'_> {
             public_url,
             tls,
             database_url: self.key("database_url", engine::database_url)?,
+            database_connections: self.key("database_connections", value::connections)?,
             blob_url: self.key("blob_url", engine::blob_url)?,
             cache_url: self.key("cache_url", engine::cache_url)?,
             search_url: self.key("search_url", engine::search_url)?,
@@ -242,9 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_of_another_build_is_told_honestly() {
-        let told = problem(&[("POSTRIDER_DATABASE_URL", "postgres://localhost/mail")]);
-        assert_eq!(told, "POSTRIDER_DATABASE_URL: this build has sqlite: only, not postgres:");
+    fn an_engine_that_nobody_has_is_told_with_those_that_are_there() {
+        let told = problem(&[("POSTRIDER_DATABASE_URL", "mysql://localhost/mail")]);
+        assert_eq!(told, "POSTRIDER_DATABASE_URL: sqlite: and postgres: can be used here, not mysql:");
     }
 
     #[test]

@@ -236,6 +236,14 @@ pub fn size_or_none(text: &str) -> Result<Option<u64>, String> {
     if text == "none" { Ok(None) } else { size(text).map(Some) }
 }
 
+/// How many connections may be opened: two at least, so that reads do not wait for a write.
+pub fn connections(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(connections @ 2..=10_000) => Ok(connections),
+        _ => Err("give a number from 2 to 10000".to_owned()),
+    }
+}
+
 /// A whole number from one.
 pub fn count(text: &str) -> Result<u64, String> {
     text.parse()

@@ -288,7 +288,7 @@ async fn guarded(shared: &Shared, claim: claim::Claim, work: impl Future<Output 
     let unit = async move |tx: &mut Tx| {
         claim::hold(tx, Queue::Outgoing, claim, "a worker broke on this message").await
     };
-    let held = shared.store.write_plain(Urgency::Background, unit).await;
+    let held = shared.store.write_lane(claim.lane, Urgency::Background, unit).await;
     tracing::error!(row = %claim.id, ?held, "a delivery broke; the mail is set aside");
     shared.in_hand.remove(&[claim]);
 }

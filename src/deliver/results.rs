@@ -109,7 +109,7 @@ async fn write_one(shared: &Shared, account: AccountId, finished: &Finished) {
             // Trying to deliver again could deliver twice: somebody must look at it.
             let reason = format!("the result of a delivery could not be written: {error}");
             let unit = async move |tx: &mut Tx| claim::hold(tx, Queue::Outgoing, claim, &reason).await;
-            let held = shared.store.write_plain(Urgency::Background, unit).await;
+            let held = shared.store.write_lane(claim.lane, Urgency::Background, unit).await;
             tracing::error!(row = %claim.id, ?held, "outgoing mail is set aside");
             return;
         }
@@ -125,7 +125,7 @@ async fn commit(shared: &Shared, account: AccountId, results: &[Finished]) -> Re
         let held = outgoing::settle(tx, &outcomes).await?;
         for finished in written.iter().filter(|finished| held.contains(&finished.outcome.claim)) {
             for new in &finished.incoming {
-                incoming::insert(tx, new).await?;
+                incoming::insert(tx, tx.lane(), new).await?;
             }
             submission::record_results(tx, finished.submission, &statuses(finished)).await?;
         }

@@ -243,7 +243,7 @@ pub mod testing {
             let account = tx.account();
             sql("insert into email (account_id, id, thread_id, blob_hash, size, received_at, sent_at, \
                  has_attachment, from_key, to_key, subject_key, list_properties) \
-                 values ($1, $2, $2, $3, $4, 0, 0, false, '', '', '', '{}')")
+                 values ($1, $2, $2, $3, $4, 0, 0, 0, '', '', '', '{}')")
             .bind(account)
             .bind(email)
             .bind(blob.hash())
@@ -260,9 +260,9 @@ pub mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::Bus;
     use crate::index::query::Field;
     use crate::store::db::sql;
+    use crate::store::testing::store_in;
     use crate::store::tx::Tx;
     use crate::store::unit::Urgency;
     use crate::types::clock::Clock;
@@ -279,7 +279,7 @@ mod tests {
         async fn new() -> Bench {
             let folder = tempfile::tempdir().unwrap();
             let at = |name: &str| folder.path().join(name);
-            let store = Store::open_sqlite(&at("t.db"), Bus::memory(), Clock::system()).unwrap();
+            let store = store_in(folder.path(), Clock::system());
             let blobs = Blobs::open_local(&at("blobs"), &at("tmp"), store.clone()).unwrap();
             let index = Index::open(&format!("tantivy:{}", at("index").display())).unwrap();
             let id = store.ids().make();

@@ -181,9 +181,10 @@ async fn settle(
             IndexTask::DeleteAccount => Fate::Done,
         },
     };
+    let Some(lane) = rows.first().map(|row| row.claim.lane) else { return Ok(()) };
     let fates: Vec<(IndexRow, Fate)> = rows.iter().map(|row| (*row, fate_of(row))).collect();
     store
-        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
             let mut done = Vec::new();
             for (row, fate) in &fates {
                 match fate {

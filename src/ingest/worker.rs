@@ -289,7 +289,7 @@ impl Ingest {
 
     async fn done(&self, claim: Claim) -> Result<(), StoreError> {
         self.store
-            .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+            .write_lane(claim.lane, Urgency::Background, async move |tx: &mut Tx| {
                 claim::done(tx, Queue::Incoming, &[claim]).await.map(drop)
             })
             .await
@@ -306,7 +306,7 @@ impl Ingest {
         let delay_ms = (FIRST_DELAY_MS << tries.clamp(0, 20)).min(MAX_DELAY_MS);
         let jitter_ms = rand::random_range(0..=delay_ms / 4);
         self.store
-            .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+            .write_lane(claim.lane, Urgency::Background, async move |tx: &mut Tx| {
                 let due = tx.now_ms() + delay_ms + jitter_ms;
                 if is_hopeless {
                     claim::hold(tx, Queue::Incoming, claim, &reason).await.map(drop)

@@ -150,7 +150,7 @@ mod tests {
     use crate::bus::Event;
     use crate::push::hub::Hub;
     use crate::store::Store;
-    use crate::store::testing::{bare_account, store_in};
+    use crate::store::testing::{bare_account, sqlite_in};
     use crate::types::clock::Clock;
     use crate::types::id::Id;
 
@@ -166,7 +166,7 @@ mod tests {
     impl Quiet {
         async fn new() -> Quiet {
             let folder = tempfile::tempdir().unwrap();
-            let store = store_in(folder.path(), Clock::fixed(1_000));
+            let store = sqlite_in(folder.path(), Clock::fixed(1_000));
             let account = bare_account(&store).await;
             let hub = Hub::new(store.clone(), CancellationToken::new());
             let running = tokio::spawn(hub.clone().run());

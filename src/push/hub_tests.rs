@@ -9,6 +9,7 @@ use crate::bus::{Bus, Event, Queue};
 use crate::push::hub::{Hub, Listener, Wake};
 use crate::store::Store;
 use crate::store::directory::fixture::Fixture;
+use crate::store::testing::store_with;
 use crate::store::tx::Tx;
 use crate::types::id::{AccountId, Id};
 use crate::types::object_type::ObjectType;
@@ -41,8 +42,7 @@ impl Bench {
     /// The same database with a bus on which nobody listens: what a crash leaves of a commit whose
     /// events were not published.
     fn unheard(&self) -> Store {
-        let path = self.fixture.folder.path().join("t.db");
-        Store::open_sqlite(&path, Bus::memory(), self.fixture.clock.clone()).unwrap()
+        store_with(self.fixture.folder.path(), Bus::memory(), self.fixture.clock.clone())
     }
 }
 

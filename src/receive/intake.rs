@@ -26,6 +26,7 @@ use crate::store::directory::sign_in::{SignIn, SignInError};
 use crate::store::error::StoreError;
 use crate::store::queue::incoming::{self, NewIncoming};
 use crate::store::queue::outgoing::{self, NewOutgoing};
+use crate::store::queue::random_lane;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::address::Address;
@@ -198,8 +199,9 @@ impl Intake {
             body_hash,
             inline,
         };
-        let unit = async move |tx: &mut Tx| incoming::insert(tx, &new).await;
-        self.store.write_plain(Urgency::Interactive, unit).await?;
+        let lane = random_lane();
+        let unit = async move |tx: &mut Tx| incoming::insert(tx, lane, &new).await;
+        self.store.write_lane(lane, Urgency::Interactive, unit).await?;
         Ok(())
     }
 

@@ -308,7 +308,7 @@ async fn a_full_mailbox_and_a_closed_store_put_mail_off() {
     let used = account::usage(&mut unit, bench.alice).await.unwrap().unwrap().used_bytes;
     assert_eq!(used, 0, "filing counts, queueing does not");
     drop(unit);
-    bench.fixture.store.close();
+    bench.fixture.store.close().await;
     let results = client.send(&wanted, b"x: y\r\n", async { true }).await.unwrap();
     assert_eq!(shown(&results), ["451 4.3.0"]);
 }

@@ -237,13 +237,14 @@ pub async fn upload_add(
     let expires_at = tx.now_ms() + UPLOAD_KEPT_MS;
     let upload = Reference { hash, source: BlobSource::Upload, object_id: login, size, expires_at };
     reference_add(tx, &[upload]).await?;
-    let (uploads, bytes) = sql("select count(*), coalesce(sum(size), 0) from blob_reference \
+    let (uploads, bytes) =
+        sql("select count(*), cast(coalesce(sum(size), 0) as bigint) from blob_reference \
                                 where account_id = $1 and expires_at > 0 and source = 1 and object_id = $2")
-    .bind(tx.account())
-    .bind(login)
-    .first(tx, |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)))
-    .await?
-    .unwrap_or_default();
+        .bind(tx.account())
+        .bind(login)
+        .first(tx, |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)))
+        .await?
+        .unwrap_or_default();
     if uploads <= quota.uploads && bytes <= quota.bytes {
         return Ok(());
     }

@@ -212,7 +212,7 @@ pub async fn trim(store: &Store, account: AccountId, before_ms: i64) -> Result<b
     let (Some(kept_from), Some(_)) = (kept_from, has_old_days) else { return Ok(false) };
     let floor = kept_from - 1;
     store
-        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(account.get(), Urgency::Background, async move |tx: &mut Tx| {
             let mut removed = 0;
             for object_type in ObjectType::ALL {
                 removed +=

@@ -1,21 +1,15 @@
 //! The thin query layer: one text for each statement, run by whichever engine the connection is of.
 //!
 //! Statements are written for PostgreSQL: `$1` placeholders, `= any($2)` for lists. Where the
-//! dialects differ, it is put right here and nowhere else. On SQLite every call completes at once;
-//! the calls are async because other engines wait.
+//! dialects differ, it is put right in `dialect` and nowhere else. On SQLite every call completes at
+//! once; on PostgreSQL each is a round trip.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::Arc;
-
-use rusqlite::types::{ToSql, ToSqlOutput, Value as SqliteValue, ValueRef};
 
 use crate::store::error::StoreError;
+use crate::store::postgres::statement::PostgresConn;
+use crate::store::sqlite::statement::SqliteConn;
 use crate::store::value::{Column, Row, Value};
-
-/// Statements that a connection keeps prepared.
-const PREPARED_STATEMENTS: usize = 256;
 
 /// A connection of one of the engines, inside a transaction or a snapshot.
 pub struct Conn {
@@ -26,47 +20,72 @@ pub struct Conn {
 }
 
 enum Engine {
-    Sqlite(Sqlite),
-}
-
-struct Sqlite {
-    connection: rusqlite::Connection,
-    /// Statements in SQLite's dialect.
-    dialect: HashMap<Cow<'static, str>, Arc<str>>,
+    Sqlite(SqliteConn),
+    Postgres(PostgresConn),
 }
 
 impl Conn {
     /// Takes over an open SQLite connection.
     pub(super) fn sqlite(connection: rusqlite::Connection) -> Result<Conn, StoreError> {
-        rusqlite::vtab::array::load_module(&connection)?;
-        // Else SQLite plans a statement anew each time that a value is bound which its plan might
-        // depend on: more work than most statements are.
-        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
-        Ok(Conn { engine: Engine::Sqlite(Sqlite { connection, dialect: HashMap::new() }), failed: None })
+        Ok(Conn { engine: Engine::Sqlite(SqliteConn::new(connection)?), failed: None })
+    }
+
+    /// Takes over a PostgreSQL connection.
+    pub(super) fn postgres(connection: PostgresConn) -> Conn {
+        Conn { engine: Engine::Postgres(connection), failed: None }
     }
 
     /// The SQLite connection beneath, for what only the engine's own module does.
+    ///
+    /// # Panics
+    /// On a connection of another engine.
     pub(super) fn as_sqlite(&self) -> &rusqlite::Connection {
-        let Engine::Sqlite(sqlite) = &self.engine;
-        &sqlite.connection
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.connection(),
+            Engine::Postgres(_) => unreachable!("only the engine of SQLite asks"),
+        }
     }
 
     /// The SQLite connection beneath, for tests that make it fail.
     #[cfg(test)]
     pub(super) fn as_sqlite_mut(&mut self) -> &mut rusqlite::Connection {
-        let Engine::Sqlite(sqlite) = &mut self.engine;
-        &mut sqlite.connection
+        match &mut self.engine {
+            Engine::Sqlite(sqlite) => sqlite.connection_mut(),
+            Engine::Postgres(_) => unreachable!("only the engine of SQLite asks"),
+        }
     }
 
-    /// Whether the engine has ended the transaction by itself (disk full, I/O error).
+    /// The PostgreSQL connection beneath, for what only the engine's own module does.
+    pub(super) fn as_postgres(&mut self) -> Option<&mut PostgresConn> {
+        match &mut self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(postgres) => Some(postgres),
+        }
+    }
+
+    /// Whether the engine has ended the transaction by itself: disk full or I/O error on SQLite, a
+    /// broken connection to PostgreSQL.
     pub(super) fn has_lost_transaction(&self) -> bool {
-        self.as_sqlite().is_autocommit()
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.connection().is_autocommit(),
+            Engine::Postgres(postgres) => postgres.is_broken(),
+        }
     }
 
     /// Runs a statement without values or result, such as `begin`.
-    pub(super) fn control(&mut self, text: &'static str) -> Result<(), StoreError> {
-        Ok(self.as_sqlite().prepare_cached(text)?.raw_execute().map(drop)?)
+    pub(super) async fn control(&mut self, text: &'static str) -> Result<(), StoreError> {
+        match &mut self.engine {
+            Engine::Sqlite(sqlite) => sqlite.control(text),
+            Engine::Postgres(postgres) => postgres.control(text).await,
+        }
+    }
+
+    /// As `control`, on SQLite, where nothing waits.
+    pub(super) fn control_sqlite(&mut self, text: &'static str) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.control(text),
+            Engine::Postgres(_) => unreachable!("only the engine of SQLite asks"),
+        }
     }
 
     /// The first failure since the last call, which is then forgotten.
@@ -84,12 +103,9 @@ impl Conn {
         self.failed.get_or_insert_with(|| error.clone());
     }
 
-    fn guarded<T>(&mut self, run: impl FnOnce(&mut Conn) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        // PostgreSQL refuses statements after a failed one; so does SQLite here.
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        run(self).inspect_err(|error| self.fail(error))
+    /// PostgreSQL refuses statements after a failed one; so does SQLite here.
+    fn refuse_after_failure(&self) -> Result<(), StoreError> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -120,38 +136,35 @@ impl Query {
 
     /// Runs a statement that answers no rows; the number of rows it touched.
     pub async fn run(self, conn: &mut Conn) -> Result<u64, StoreError> {
-        conn.guarded(|conn| {
-            let Engine::Sqlite(sqlite) = &mut conn.engine;
-            let text = sqlite_text(&mut sqlite.dialect, self.text);
-            let mut statement = sqlite.connection.prepare_cached(&text)?;
-            bind_sqlite(&mut statement, &self.values)?;
-            Ok(statement.raw_execute()? as u64)
-        })
+        conn.refuse_after_failure()?;
+        note(&self.text);
+        let outcome = match &mut conn.engine {
+            Engine::Sqlite(sqlite) => sqlite.run(self.text, &self.values),
+            Engine::Postgres(postgres) => postgres.run(self.text, self.values).await,
+        };
+        outcome.inspect_err(|error| conn.fail(error))
     }
 
-    /// Runs the statement once for each list of values: a batch insert or update.
+    /// Runs the statement once for each list of values: a batch insert, update or delete. The first
+    /// value is the account or the lane; no key comes twice. On PostgreSQL it is one statement.
     pub async fn run_each(self, conn: &mut Conn, rows: Vec<Vec<Value>>) -> Result<u64, StoreError> {
-        conn.guarded(|conn| {
-            if rows.is_empty() {
-                return Ok(0);
-            }
-            let Engine::Sqlite(sqlite) = &mut conn.engine;
-            let text = sqlite_text(&mut sqlite.dialect, self.text);
-            let mut statement = sqlite.connection.prepare_cached(&text)?;
-            let mut touched = 0;
-            for row in &rows {
-                bind_sqlite(&mut statement, row)?;
-                touched += statement.raw_execute()? as u64;
-            }
-            Ok(touched)
-        })
+        conn.refuse_after_failure()?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        note(&self.text);
+        let outcome = match &mut conn.engine {
+            Engine::Sqlite(sqlite) => sqlite.run_each(self.text, &rows),
+            Engine::Postgres(postgres) => postgres.run_each(self.text, rows).await,
+        };
+        outcome.inspect_err(|error| conn.fail(error))
     }
 
     /// All rows of the answer, each read by `read`.
-    pub async fn all<T>(
+    pub async fn all<T: Send>(
         self,
         conn: &mut Conn,
-        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError> + Send,
     ) -> Result<Vec<T>, StoreError> {
         let mut out = Vec::new();
         self.each(conn, |row| {
@@ -163,10 +176,10 @@ impl Query {
     }
 
     /// The first row of the answer.
-    pub async fn first<T>(
+    pub async fn first<T: Send>(
         self,
         conn: &mut Conn,
-        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError> + Send,
     ) -> Result<Option<T>, StoreError> {
         let mut out = None;
         self.each(conn, |row| {
@@ -178,12 +191,12 @@ impl Query {
     }
 
     /// The first column of every row.
-    pub async fn column<T: Column>(self, conn: &mut Conn) -> Result<Vec<T>, StoreError> {
+    pub async fn column<T: Column + Send>(self, conn: &mut Conn) -> Result<Vec<T>, StoreError> {
         self.all(conn, |row| row.get(0)).await
     }
 
     /// The first column of the first row.
-    pub async fn value<T: Column>(self, conn: &mut Conn) -> Result<Option<T>, StoreError> {
+    pub async fn value<T: Column + Send>(self, conn: &mut Conn) -> Result<Option<T>, StoreError> {
         self.first(conn, |row| row.get(0)).await
     }
 
@@ -191,105 +204,22 @@ impl Query {
     pub async fn each(
         self,
         conn: &mut Conn,
-        mut visit: impl FnMut(&Row<'_>) -> Result<bool, StoreError>,
+        mut visit: impl FnMut(&Row<'_>) -> Result<bool, StoreError> + Send,
     ) -> Result<(), StoreError> {
-        conn.guarded(|conn| {
-            let Engine::Sqlite(sqlite) = &mut conn.engine;
-            let text = sqlite_text(&mut sqlite.dialect, self.text);
-            let mut statement = sqlite.connection.prepare_cached(&text)?;
-            bind_sqlite(&mut statement, &self.values)?;
-            let mut rows = statement.raw_query();
-            while let Some(row) = rows.next()? {
-                if !visit(&Row::Sqlite(row))? {
-                    break;
-                }
-            }
-            drop(rows);
-            #[cfg(test)]
-            crate::store::plan::record_work(&statement);
-            Ok(())
-        })
+        conn.refuse_after_failure()?;
+        note(&self.text);
+        let outcome = match &mut conn.engine {
+            Engine::Sqlite(sqlite) => sqlite.each(self.text, &self.values, &mut visit),
+            Engine::Postgres(postgres) => postgres.each(self.text, self.values, &mut visit).await,
+        };
+        outcome.inspect_err(|error| conn.fail(error))
     }
 }
 
-impl ToSql for Value {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let list = |values: Vec<SqliteValue>| ToSqlOutput::from_rc(Rc::new(values), c"rarray");
-        Ok(match self {
-            Value::Null => ToSqlOutput::Borrowed(ValueRef::Null),
-            Value::Int(value) => ToSqlOutput::Borrowed(ValueRef::Integer(*value)),
-            Value::Text(value) => ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes())),
-            Value::Blob(value) => ToSqlOutput::Borrowed(ValueRef::Blob(value)),
-            Value::Ints(values) => list(values.iter().map(|value| SqliteValue::Integer(*value)).collect()),
-            Value::Texts(values) => {
-                list(values.iter().map(|value| SqliteValue::Text(value.clone())).collect())
-            }
-            Value::Blobs(values) => {
-                list(values.iter().map(|value| SqliteValue::Blob(value.to_vec())).collect())
-            }
-        })
-    }
-}
-
-fn bind_sqlite(statement: &mut rusqlite::Statement<'_>, values: &[Value]) -> Result<(), StoreError> {
-    for (place, value) in values.iter().enumerate() {
-        statement.raw_bind_parameter(place + 1, value)?;
-    }
-    Ok(())
-}
-
-/// The statement in SQLite's dialect, worked out once for each connection and text.
-fn sqlite_text(known: &mut HashMap<Cow<'static, str>, Arc<str>>, text: Cow<'static, str>) -> Arc<str> {
+/// Lets tests hear what is asked.
+fn note(text: &str) {
     #[cfg(test)]
-    crate::store::plan::record(&text);
-    if let Some(translated) = known.get(&text) {
-        return translated.clone();
-    }
-    let translated: Arc<str> = to_sqlite(&text).into();
-    // Texts made at run time (filters) could be without number; those of the program are not.
-    if matches!(text, Cow::Borrowed(_)) {
-        known.insert(text, translated.clone());
-    }
-    translated
-}
-
-/// Translates: `$n` is `?n` (SQLite numbers `$n` by order of appearance), a list is a table-valued
-/// parameter, and row locks are not needed where there is one writer.
-pub(super) fn to_sqlite(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 32);
-    let mut rest = text;
-    while let Some(at) = rest.find(['$', '=', 'f']) {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if let Some(list) = rest.strip_prefix("= any($") {
-            let number: String = list.chars().take_while(char::is_ascii_digit).collect();
-            out.push_str("in (select value from rarray(?");
-            out.push_str(&number);
-            out.push_str("))");
-            rest = list[number.len()..].strip_prefix(')').unwrap_or_default();
-        } else if let Some(after) = rest.strip_prefix("for update skip locked") {
-            rest = after;
-        } else if let Some(after) = rest.strip_prefix('$') {
-            out.push('?');
-            rest = after;
-        } else {
-            out.push_str(&rest[..1]);
-            rest = &rest[1..];
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dialect_of_sqlite() {
-        assert_eq!(
-            to_sqlite("select a from t where b = $1 and c = any($12) for update skip locked"),
-            "select a from t where b = ?1 and c in (select value from rarray(?12)) "
-        );
-    }
+    crate::store::plan::record(text);
+    #[cfg(not(test))]
+    let _ = text;
 }

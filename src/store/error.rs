@@ -21,6 +21,10 @@ pub enum StoreError {
     UnitPanicked,
     /// The store is shutting down.
     Closed,
+    /// The database cannot be reached, or the connection to it broke: nothing was written.
+    Disconnected,
+    /// The transaction met another one and must run again.
+    Conflicting,
     /// A stored value is not what the program wrote: the column or what was being read, and why.
     Corrupt(Arc<str>),
     /// The engine failed otherwise.
@@ -40,7 +44,14 @@ impl StoreError {
 
     /// Whether the same request may succeed later without anybody mending anything.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, StoreError::Busy | StoreError::Full | StoreError::Closed)
+        matches!(
+            self,
+            StoreError::Busy
+                | StoreError::Full
+                | StoreError::Closed
+                | StoreError::Disconnected
+                | StoreError::Conflicting
+        )
     }
 }
 
@@ -54,6 +65,8 @@ impl fmt::Display for StoreError {
             StoreError::UnitWaited => f.write_str("a unit of work waited for something outside the database"),
             StoreError::UnitPanicked => f.write_str("a unit of work panicked and was undone"),
             StoreError::Closed => f.write_str("the store is shutting down"),
+            StoreError::Disconnected => f.write_str("the database cannot be reached; try again"),
+            StoreError::Conflicting => f.write_str("another transaction was in the way; try again"),
             StoreError::Corrupt(what) => write!(f, "the database holds a value that cannot be read: {what}"),
             StoreError::Engine(cause) => write!(f, "the database failed: {cause}"),
         }
@@ -69,6 +82,34 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
             Some(ErrorCode::DiskFull) => StoreError::Full,
             Some(ErrorCode::ConstraintViolation) => StoreError::Conflict,
+            _ => StoreError::Engine(error.to_string().into()),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        match &error {
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                // Serialization failure, deadlock.
+                Some("40001" | "40P01") => StoreError::Conflicting,
+                Some("23505") => StoreError::Conflict,
+                // Lock time-out, statement time-out, too many connections.
+                Some("55P03" | "57014" | "53300") => StoreError::Busy,
+                Some("53100" | "53200") => StoreError::Full,
+                // Shut down, crashed, starting up; the classes of broken connections.
+                Some("57P01" | "57P02" | "57P03") => StoreError::Disconnected,
+                Some(code) if code.starts_with("08") => StoreError::Disconnected,
+                code => {
+                    StoreError::Engine(format!("{database} (SQLSTATE {})", code.unwrap_or("none")).into())
+                }
+            },
+            sqlx::Error::PoolTimedOut => StoreError::Busy,
+            sqlx::Error::PoolClosed => StoreError::Closed,
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => StoreError::Disconnected,
             _ => StoreError::Engine(error.to_string().into()),
         }
     }

@@ -479,7 +479,7 @@ async fn closing_finishes_what_is_in_hand_and_refuses_more() {
         writes.push(submit(bench.note(name)).await);
     }
     let store = bench.store.clone();
-    let closing = tokio::task::spawn_blocking(move || store.close());
+    let closing = tokio::spawn(async move { store.close().await });
     drop(release);
     closing.await.unwrap();
     for write in writes {

@@ -1,13 +1,20 @@
 //! The migration runner: statements one at a time, the version with the last of each step.
+//!
+//! SQLite is migrated when it is opened. PostgreSQL is migrated by the operator (`postrider migrate`),
+//! since other programs may be running on it: a step first only adds, so that the release before it
+//! still runs, and takes away one release later.
 
 use crate::store::db::Conn;
 use crate::store::error::StoreError;
+use crate::store::postgres::PostgresEngine;
+use crate::store::postgres::statement::PostgresConn;
 
 /// A step of the schema: its number, the oldest program that may run on the result, its statements.
 struct Migration {
     version: i64,
     oldest_program: i64,
     sqlite: &'static str,
+    postgres: &'static str,
 }
 
 /// The version of the schema that this program writes. A schema whose `oldest_program` is larger
@@ -18,7 +25,39 @@ const MIGRATIONS: [Migration; 1] = [Migration {
     version: 1,
     oldest_program: 1,
     sqlite: include_str!("../../migrations/sqlite/0001_initial.sql"),
+    postgres: include_str!("../../migrations/postgres/0001_initial.sql"),
 }];
+
+/// Held by whoever migrates a PostgreSQL database, so that several do it one after the other.
+const ADVISORY_LOCK: i64 = 7_016_532_174_005_115;
+
+/// Where a schema stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Version {
+    version: i64,
+    oldest_program: i64,
+}
+
+impl Version {
+    /// Refuses a schema that a newer program has made its own.
+    fn check(self) -> Result<(), StoreError> {
+        if self.oldest_program <= PROGRAM {
+            return Ok(());
+        }
+        Err(StoreError::Engine(
+            format!(
+                "the database has schema version {}, which needs a newer program than this one; \
+                 install the release that made it, or restore a backup from before the upgrade",
+                self.version
+            )
+            .into(),
+        ))
+    }
+
+    fn missing(self) -> impl Iterator<Item = &'static Migration> {
+        MIGRATIONS.iter().filter(move |migration| migration.version > self.version)
+    }
+}
 
 /// Brings the schema of a SQLite database up to this program, or says why it must not run on it.
 pub fn migrate_sqlite(conn: &mut Conn) -> Result<(), StoreError> {
@@ -34,21 +73,13 @@ pub fn migrate_sqlite(conn: &mut Conn) -> Result<(), StoreError> {
 }
 
 fn migrate_in_transaction(connection: &rusqlite::Connection) -> Result<(), StoreError> {
-    let (version, oldest): (i64, i64) = connection.query_row(
+    let found = connection.query_row(
         "select coalesce(max(version), 0), coalesce(max(oldest_program), 0) from schema_version",
         [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| Ok(Version { version: row.get(0)?, oldest_program: row.get(1)? }),
     )?;
-    if oldest > PROGRAM {
-        return Err(StoreError::Engine(
-            format!(
-                "the database has schema version {version}, which needs a newer program than this one; \
-                 install the release that made it, or restore a backup from before the upgrade"
-            )
-            .into(),
-        ));
-    }
-    for migration in MIGRATIONS.iter().filter(|migration| migration.version > version) {
+    found.check()?;
+    for migration in found.missing() {
         connection.execute_batch(migration.sqlite)?;
         connection.execute(
             "insert into schema_version (version, oldest_program) values (?1, ?2)",
@@ -57,4 +88,151 @@ fn migrate_in_transaction(connection: &rusqlite::Connection) -> Result<(), Store
         tracing::info!(version = migration.version, "schema migrated");
     }
     Ok(())
+}
+
+/// Brings the schema of a PostgreSQL database up to this program; the versions that were added.
+pub async fn migrate_postgres(engine: &PostgresEngine) -> Result<Vec<i64>, StoreError> {
+    let mut postgres = engine.connection().await?;
+    // The lock goes with the session: another node that migrates meanwhile waits for the end.
+    let lock =
+        format!("set lock_timeout = 0; set statement_timeout = 0; select pg_advisory_lock({ADVISORY_LOCK})");
+    postgres.control(&lock).await?;
+    let outcome = migrate_locked(&mut postgres).await;
+    // This session has other settings than the next user of the connection wants.
+    postgres.discard();
+    outcome
+}
+
+async fn migrate_locked(postgres: &mut PostgresConn) -> Result<Vec<i64>, StoreError> {
+    postgres
+        .control(
+            "create table if not exists schema_version \
+             (version bigint not null primary key, oldest_program bigint not null)",
+        )
+        .await?;
+    let found = version_of(postgres).await?;
+    found.check()?;
+    let mut added = Vec::new();
+    for migration in found.missing() {
+        // One transaction: a step is whole or not there.
+        postgres.control("begin").await?;
+        if let Err(error) = migrate_step(postgres, migration).await {
+            let _ = postgres.control("rollback").await;
+            return Err(error);
+        }
+        postgres.control("commit").await?;
+        added.push(migration.version);
+    }
+    Ok(added)
+}
+
+async fn migrate_step(postgres: &mut PostgresConn, migration: &Migration) -> Result<(), StoreError> {
+    // Sharded databases take one such statement at a time.
+    for statement in statements(migration.postgres) {
+        postgres.control(statement).await?;
+    }
+    let Migration { version, oldest_program, .. } = migration;
+    postgres
+        .control(&format!(
+            "insert into schema_version (version, oldest_program) values ({version}, {oldest_program})"
+        ))
+        .await
+}
+
+async fn version_of(postgres: &mut PostgresConn) -> Result<Version, StoreError> {
+    let text = "select coalesce(max(version), 0), coalesce(max(oldest_program), 0) from schema_version";
+    match postgres.simple(text).await?.first().map(Vec::as_slice) {
+        Some([version, oldest_program]) => Ok(Version { version: *version, oldest_program: *oldest_program }),
+        _ => Err(StoreError::corrupt_value("schema_version", &"two numbers are wanted")),
+    }
+}
+
+/// Says why this program must not run on a PostgreSQL database, if so.
+pub async fn check_postgres(engine: &PostgresEngine) -> Result<(), StoreError> {
+    let mut postgres = engine.connection().await?;
+    let migrate = "run `postrider migrate` first";
+    let tables = postgres.simple("select count(*) from pg_tables where tablename = 'schema_version'").await?;
+    if tables.first().and_then(|row| row.first()) == Some(&0) {
+        return Err(StoreError::Engine(format!("the database has no schema yet: {migrate}").into()));
+    }
+    let found = version_of(&mut postgres).await?;
+    found.check()?;
+    if found.missing().next().is_some() {
+        let version = found.version;
+        return Err(StoreError::Engine(
+            format!("the database has the older schema version {version}: {migrate}").into(),
+        ));
+    }
+    Ok(())
+}
+
+/// The statements of a migration; each ends with a semicolon at the end of a line.
+fn statements(text: &str) -> impl Iterator<Item = &str> {
+    let is_statement = |part: &&str| part.lines().any(|line| !line.is_empty() && !line.starts_with("--"));
+    text.split_inclusive(";\n").map(str::trim).filter(is_statement)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Tables that PostgreSQL alone has: SQLite always hears what became of a commit.
+    const POSTGRES_ONLY: [&str; 1] = ["commit_mark"];
+
+    /// The tables of a schema with their columns: name, type, and what else is said of each. Indexes
+    /// with their tables and columns.
+    fn shape(text: &str) -> BTreeMap<String, Vec<String>> {
+        let mut shape = BTreeMap::new();
+        for statement in statements(text) {
+            let statement: String = statement
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("--"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            let words: Vec<&str> = statement.split([' ', '\n']).collect();
+            match words.as_slice() {
+                ["create", "table", name, ..] => {
+                    let lines = statement.lines().skip(1).filter(|line| line.starts_with("  "));
+                    let column = |line: &str| {
+                        let line = line.trim().trim_end_matches(',');
+                        let line = line.split(" include ").next().unwrap_or_default();
+                        line.replace("bigint", "integer")
+                            .replace("bytea", "blob")
+                            .replace(" collate \"C\"", "")
+                    };
+                    shape.insert(format!("table {name}"), lines.map(column).collect());
+                }
+                ["create", "index", name, ..] | ["create", "unique", "index", name, ..] => {
+                    // What one engine includes, the other has among the columns.
+                    let columns = statement.replace("include (", "").replace([')', ';', ',', '\n', '('], " ");
+                    let columns = columns.split_whitespace().map(str::to_owned).collect();
+                    shape.insert(format!("index {name}"), columns);
+                }
+                _ => {}
+            }
+        }
+        shape
+    }
+
+    #[test]
+    fn both_engines_have_the_same_schema() {
+        for migration in &MIGRATIONS {
+            let sqlite = shape(migration.sqlite);
+            let mut postgres = shape(migration.postgres);
+            postgres.retain(|name, _| !POSTGRES_ONLY.iter().any(|only| name.contains(only)));
+            assert!(sqlite.len() > 40);
+            assert_eq!(sqlite.keys().collect::<Vec<_>>(), postgres.keys().collect::<Vec<_>>());
+            for (name, columns) in sqlite {
+                let mut theirs = postgres[&name].clone();
+                let mut ours = columns;
+                if name.starts_with("index") {
+                    theirs.sort();
+                    ours.sort();
+                }
+                assert_eq!(ours, theirs, "{name}");
+            }
+        }
+    }
 }

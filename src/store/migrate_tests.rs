@@ -14,12 +14,12 @@ fn execute(folder: &tempfile::TempDir, text: &str) {
     connection.execute_batch(text).unwrap();
 }
 
-#[test]
-fn a_second_start_changes_nothing() {
+#[tokio::test]
+async fn a_second_start_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    open(&folder).unwrap().close();
+    open(&folder).unwrap().close().await;
     execute(&folder, "insert into login values (7, 'a', '', 1, 0)");
-    open(&folder).unwrap().close();
+    open(&folder).unwrap().close().await;
     let connection = rusqlite::Connection::open(folder.path().join("t.db")).unwrap();
     let logins: i64 = connection.query_row("select count(*) from login", [], |row| row.get(0)).unwrap();
     let versions: i64 =
@@ -27,10 +27,10 @@ fn a_second_start_changes_nothing() {
     assert_eq!((logins, versions), (1, 1));
 }
 
-#[test]
-fn a_schema_that_needs_a_newer_program_is_refused_and_left_alone() {
+#[tokio::test]
+async fn a_schema_that_needs_a_newer_program_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    open(&folder).unwrap().close();
+    open(&folder).unwrap().close().await;
     execute(&folder, "insert into schema_version values (99, 99)");
     let refused = open(&folder).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("newer program"), "{refused:?}");
@@ -38,16 +38,16 @@ fn a_schema_that_needs_a_newer_program_is_refused_and_left_alone() {
     assert!(open(&folder).is_ok());
 }
 
-#[test]
-fn a_newer_schema_on_which_this_program_may_run_is_taken() {
+#[tokio::test]
+async fn a_newer_schema_on_which_this_program_may_run_is_taken() {
     let folder = tempfile::tempdir().unwrap();
-    open(&folder).unwrap().close();
+    open(&folder).unwrap().close().await;
     execute(&folder, "insert into schema_version values (2, 1)");
     assert!(open(&folder).is_ok());
 }
 
-#[test]
-fn a_migration_that_breaks_leaves_nothing_behind() {
+#[tokio::test]
+async fn a_migration_that_breaks_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     // A table of somebody else, with a name of ours from the middle of the schema.
     execute(&folder, "create table email (x integer)");

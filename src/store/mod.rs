@@ -10,6 +10,7 @@ pub mod change;
 mod change_tests;
 pub mod cluster;
 pub mod db;
+mod dialect;
 pub mod directory;
 pub mod email;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod migrate;
 mod migrate_tests;
 #[cfg(test)]
 mod plan;
+mod postgres;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;
@@ -39,10 +41,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::bus::Bus;
+use crate::config::engine::{DatabaseUrl, PostgresUrl};
 use crate::store::error::StoreError;
+use crate::store::postgres::PostgresEngine;
 use crate::store::snapshot::Snapshot;
 use crate::store::sqlite::SqliteEngine;
-use crate::store::tx::Tx;
+use crate::store::tx::{Scope, Tx};
 use crate::store::unit::{Job, Unit, Urgency};
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, IdMaker};
@@ -58,9 +62,24 @@ pub struct Store {
 
 enum Engine {
     Sqlite(SqliteEngine),
+    Postgres(Arc<PostgresEngine>),
 }
 
 impl Store {
+    /// Opens a database. One of SQLite is created and migrated if need be; one of PostgreSQL must
+    /// have been migrated by the operator. `connections` counts for PostgreSQL, for each host.
+    pub async fn open(
+        url: &DatabaseUrl,
+        connections: u32,
+        bus: Bus,
+        clock: Clock,
+    ) -> Result<Store, StoreError> {
+        match url {
+            DatabaseUrl::Sqlite(path) => Store::open_sqlite(path, bus, clock),
+            DatabaseUrl::Postgres(url) => Store::open_postgres(url, connections, bus, clock).await,
+        }
+    }
+
     /// Opens, and if need be creates or migrates, a SQLite database.
     pub fn open_sqlite(path: &Path, bus: Bus, clock: Clock) -> Result<Store, StoreError> {
         let mut conn = sqlite::open(path, sqlite::Access::Write)?;
@@ -75,9 +94,39 @@ impl Store {
         Ok(Store { engine: Arc::new(Engine::Sqlite(engine)), bus, ids, clock })
     }
 
+    /// A store on a PostgreSQL database that has been migrated.
+    #[cfg(test)]
+    pub fn on_postgres(url: &PostgresUrl, bus: Bus, clock: Clock) -> Result<Store, StoreError> {
+        let ids = Arc::new(IdMaker::new(clock.clone()));
+        let engine = PostgresEngine::new(url, 8, ids.clone(), clock.clone(), bus.clone())?;
+        Ok(Store { engine: Arc::new(Engine::Postgres(Arc::new(engine))), bus, ids, clock })
+    }
+
+    async fn open_postgres(
+        url: &PostgresUrl,
+        connections: u32,
+        bus: Bus,
+        clock: Clock,
+    ) -> Result<Store, StoreError> {
+        let ids = Arc::new(IdMaker::new(clock.clone()));
+        let engine = PostgresEngine::new(url, connections, ids.clone(), clock.clone(), bus.clone())?;
+        migrate::check_postgres(&engine).await?;
+        Ok(Store { engine: Arc::new(Engine::Postgres(Arc::new(engine))), bus, ids, clock })
+    }
+
+    /// Brings the schema of a PostgreSQL database up to this program; the versions that were added.
+    pub async fn migrate(url: &PostgresUrl) -> Result<Vec<i64>, StoreError> {
+        let clock = Clock::system();
+        let ids = Arc::new(IdMaker::new(clock.clone()));
+        let engine = PostgresEngine::new(url, 2, ids, clock, Bus::memory())?;
+        let added = migrate::migrate_postgres(&engine).await;
+        engine.close().await;
+        added
+    }
+
     /// A consistent view for reading.
     pub async fn read(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::begin(self.engine.clone())
+        Snapshot::begin(self.engine.clone()).await
     }
 
     /// Runs a unit of work on one account, durably, for a client who waits.
@@ -86,7 +135,7 @@ impl Store {
         F: for<'a> Unit<'a, T> + Clone + Send + 'static,
         T: Send + 'static,
     {
-        self.run(Some(account), Urgency::Interactive, unit).await
+        self.run(Scope::Account(account), Urgency::Interactive, unit).await
     }
 
     /// As `write`, after all interactive units: ingest and sweeps.
@@ -95,28 +144,48 @@ impl Store {
         F: for<'a> Unit<'a, T> + Clone + Send + 'static,
         T: Send + 'static,
     {
-        self.run(Some(account), Urgency::Background, unit).await
+        self.run(Scope::Account(account), Urgency::Background, unit).await
     }
 
-    /// Runs a unit of work on rows that are no JMAP state of an account (queues, logins): it takes
-    /// no account row and moves no modseq.
+    /// Runs a unit of work on rows of a queue's lane, or of an account's rows that are no JMAP state:
+    /// it takes no account row and moves no modseq.
+    pub async fn write_lane<T, F>(&self, lane: i64, urgency: Urgency, unit: F) -> Result<T, StoreError>
+    where
+        F: for<'a> Unit<'a, T> + Clone + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run(Scope::Lane(lane), urgency, unit).await
+    }
+
+    /// Runs a unit of work on rows of no account and no lane (logins, domains, blobs). Such a unit
+    /// may be run twice when its first commit was not heard of: it must not mind.
     pub async fn write_plain<T, F>(&self, urgency: Urgency, unit: F) -> Result<T, StoreError>
     where
         F: for<'a> Unit<'a, T> + Clone + Send + 'static,
         T: Send + 'static,
     {
-        self.run(None, urgency, unit).await
+        self.run(Scope::Elsewhere, urgency, unit).await
     }
 
-    async fn run<T, F>(&self, account: Option<AccountId>, urgency: Urgency, unit: F) -> Result<T, StoreError>
+    async fn run<T, F>(&self, scope: Scope, urgency: Urgency, unit: F) -> Result<T, StoreError>
     where
         F: for<'a> Unit<'a, T> + Clone + Send + 'static,
         T: Send + 'static,
     {
-        let (job, result) = Job::new(account, unit);
-        let Engine::Sqlite(engine) = &*self.engine;
-        engine.submit(Box::new(job), urgency);
-        result.await.unwrap_or(Err(StoreError::Closed))
+        match &*self.engine {
+            Engine::Sqlite(engine) => {
+                let (job, result) = Job::new(scope, unit);
+                engine.submit(Box::new(job), urgency);
+                result.await.unwrap_or(Err(StoreError::Closed))
+            }
+            Engine::Postgres(engine) => engine.write(scope, urgency, unit).await,
+        }
+    }
+
+    /// Whether the tests run over PostgreSQL, whose dialect is another where they change the schema.
+    #[cfg(test)]
+    pub fn is_postgres(&self) -> bool {
+        matches!(*self.engine, Engine::Postgres(_))
     }
 
     /// The bus on which commits are told.
@@ -134,10 +203,20 @@ impl Store {
         &self.ids
     }
 
-    /// Finishes what is in hand and refuses more. Blocks until the disk has it.
-    pub fn close(&self) {
-        let Engine::Sqlite(engine) = &*self.engine;
-        engine.close();
+    /// Finishes what is in hand and refuses more; returns when the disk has it.
+    pub async fn close(&self) {
+        match &*self.engine {
+            Engine::Sqlite(_) => {
+                let engine = self.engine.clone();
+                let close = move || match &*engine {
+                    Engine::Sqlite(sqlite) => sqlite.close(),
+                    Engine::Postgres(_) => {}
+                };
+                // A writer that panicked has nothing left to finish.
+                let _ = tokio::task::spawn_blocking(close).await;
+            }
+            Engine::Postgres(engine) => engine.close().await,
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::StatementStatus;
 
-use crate::store::db::{Conn, to_sqlite};
+use crate::store::db::Conn;
+use crate::store::dialect::to_sqlite;
 use crate::store::directory::fixture::Fixture;
 use crate::store::directory::{access, address, login, token};
 use crate::store::email::query::{EmailQuery, Filter, Sort, SortBy, Start};
@@ -332,7 +333,7 @@ fn list_views() -> Vec<(Option<Filter>, &'static str)> {
 
 #[tokio::test]
 async fn a_list_view_is_one_range_read() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::on_sqlite().await;
     let account = fixture.account("alice@example.test").await.account;
     let mut snapshot = fixture.store.read().await.unwrap();
     for (filter, index) in list_views() {
@@ -357,7 +358,7 @@ async fn a_list_view_is_one_range_read() {
 
 #[tokio::test]
 async fn a_statement_is_planned_once() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::on_sqlite().await;
     let alice = fixture.account("alice@example.test").await.account;
     let bob = fixture.account("bob@example.test").await.account;
     for (round, account) in [alice, bob, alice].into_iter().enumerate() {
@@ -386,7 +387,7 @@ async fn a_statement_is_planned_once() {
 
 #[tokio::test]
 async fn what_each_request_reads_is_a_range_read() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::on_sqlite().await;
     let alice = fixture.account("alice@example.test").await;
     let account = alice.account;
     let mut snapshot = fixture.store.read().await.unwrap();

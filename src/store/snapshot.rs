@@ -16,21 +16,29 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn begin(engine: Arc<Engine>) -> Result<Snapshot, StoreError> {
-        let Engine::Sqlite(sqlite) = &*engine;
-        let mut conn = sqlite.reader()?;
-        conn.control("begin")?;
+    pub(super) async fn begin(engine: Arc<Engine>) -> Result<Snapshot, StoreError> {
+        let conn = match &*engine {
+            Engine::Sqlite(sqlite) => {
+                let mut conn = sqlite.reader()?;
+                conn.control_sqlite("begin")?;
+                conn
+            }
+            Engine::Postgres(postgres) => postgres.snapshot().await?,
+        };
         Ok(Snapshot { engine, conn: Some(conn) })
     }
 }
 
 impl Snapshot {
-    /// Runs a long read (a scan, a sort) of this view on a thread of its own.
+    /// Runs a long read (a scan, a sort) of this view; on SQLite, on a thread of its own.
     pub async fn run_long<T, F>(mut self, read: F) -> Result<T, StoreError>
     where
         F: for<'a> Reading<'a, T> + Send + 'static,
         T: Send + 'static,
     {
+        if matches!(*self.engine, Engine::Postgres(_)) {
+            return read(&mut self).await;
+        }
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || runtime.block_on(read(&mut self)))
             .await
@@ -59,9 +67,13 @@ impl Drop for Snapshot {
         let Some(mut conn) = self.conn.take() else { return };
         let _ = conn.take_failure();
         // A connection that cannot end its transaction is not used again.
-        if conn.control("commit").is_ok() {
-            let Engine::Sqlite(sqlite) = &*self.engine;
-            sqlite.give_back(conn);
+        match &*self.engine {
+            Engine::Sqlite(sqlite) => {
+                if conn.control_sqlite("commit").is_ok() {
+                    sqlite.give_back(conn);
+                }
+            }
+            Engine::Postgres(postgres) => postgres.end_snapshot(conn),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! is stopped; when SQLite ends the transaction itself or COMMIT fails, the units of the batch run
 //! again one by one; every caller hears of its unit after the commit only.
 
+pub mod statement;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -262,7 +264,7 @@ impl Writer {
 
     /// Runs units until none waits or the batch is full, commits, publishes, and tells the callers.
     fn batch(&mut self, first: Box<dyn Work>) {
-        if let Err(error) = self.tx.control("begin immediate") {
+        if let Err(error) = self.tx.control_sqlite("begin immediate") {
             return first.finish(Some(error));
         }
         let begun = Instant::now();
@@ -291,7 +293,7 @@ impl Writer {
             }
         }
         let lost = self.tx.as_sqlite().is_autocommit();
-        let committed = if lost { Err(StoreError::Full) } else { self.tx.control("commit") };
+        let committed = if lost { Err(StoreError::Full) } else { self.tx.control_sqlite("commit") };
         match committed {
             Ok(()) => {
                 for event in events {
@@ -303,7 +305,7 @@ impl Writer {
             }
             Err(error) => {
                 if !self.tx.as_sqlite().is_autocommit() {
-                    let _ = self.tx.control("rollback");
+                    let _ = self.tx.control_sqlite("rollback");
                 }
                 tracing::warn!(%error, units = done.len(), "a commit failed; its units run again one by one");
                 for work in done {
@@ -318,15 +320,15 @@ impl Writer {
 
     /// Runs one unit in a transaction of its own.
     fn alone(&mut self, mut work: Box<dyn Work>) {
-        let outcome = self.tx.control("begin immediate").and_then(|()| {
+        let outcome = self.tx.control_sqlite("begin immediate").and_then(|()| {
             let outcome = self.run_unit(work.as_mut());
             match outcome {
-                Ok(()) => self.tx.control("commit"),
+                Ok(()) => self.tx.control_sqlite("commit"),
                 Err(error) => Err(error),
             }
         });
         if !self.tx.as_sqlite().is_autocommit() {
-            let _ = self.tx.control("rollback");
+            let _ = self.tx.control_sqlite("rollback");
         }
         let events = self.tx.take_events();
         if outcome.is_ok() {
@@ -339,7 +341,7 @@ impl Writer {
 
     fn run_unit(&mut self, work: &mut dyn Work) -> Result<(), StoreError> {
         let begun = Instant::now();
-        self.tx.control("savepoint unit")?;
+        self.tx.control_sqlite("savepoint unit")?;
         let outcome = work.run(&mut self.tx);
         let failure = self.tx.take_failure();
         let outcome = match (outcome, failure) {
@@ -349,10 +351,10 @@ impl Writer {
         };
         if !self.tx.as_sqlite().is_autocommit() {
             match &outcome {
-                Ok(()) => self.tx.control("release unit")?,
+                Ok(()) => self.tx.control_sqlite("release unit")?,
                 Err(_) => {
-                    self.tx.control("rollback to unit")?;
-                    self.tx.control("release unit")?;
+                    self.tx.control_sqlite("rollback to unit")?;
+                    self.tx.control_sqlite("release unit")?;
                 }
             }
         } else if outcome.is_ok() {
@@ -370,13 +372,13 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::store::db::sql;
-    use crate::store::testing::{bare_account, store_in};
+    use crate::store::testing::{bare_account, sqlite_in};
     use crate::types::clock::Clock;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn steady_writes_do_not_make_the_log_grow_for_ever() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store_in(folder.path(), Clock::system());
+        let store = sqlite_in(folder.path(), Clock::system());
         let account = bare_account(&store).await;
         let log = folder.path().join("t.db-wal");
         let writers: Vec<_> = (0..4)

@@ -7,7 +7,7 @@ use crate::blob::testing::{CHILD_FOLDER, child};
 use crate::store::db::sql;
 use crate::store::directory::fixture::Fixture;
 use crate::store::sqlite::{Access, open};
-use crate::store::testing::{bare_account, store_in};
+use crate::store::testing::{bare_account, sqlite_in};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::clock::Clock;
@@ -41,7 +41,7 @@ fn child_that_commits() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let folder = Path::new(&folder);
-        let store = store_in(folder, Clock::system());
+        let store = sqlite_in(folder, Clock::system());
         let account = bare_account(&store).await;
         for number in 0..COMMITS {
             let unit = async move |tx: &mut Tx| {
@@ -140,7 +140,7 @@ fn child_with_a_slow_unit() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let store = store_in(folder.path(), Clock::system());
+        let store = sqlite_in(folder.path(), Clock::system());
         let account = bare_account(&store).await;
         for (name, milliseconds) in [("quick", 1), ("slow", 80)] {
             let unit = async move |tx: &mut Tx| {

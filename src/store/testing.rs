@@ -1,5 +1,7 @@
 //! Stores for tests, in this folder and in those that build on the store.
 
+mod database;
+
 use std::path::Path;
 
 use crate::bus::Bus;
@@ -8,15 +10,30 @@ use crate::store::db::sql;
 use crate::store::mailbox::Viewer;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
+use crate::types::blob_id::BlobHash;
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, Id};
 
 /// Mailboxes as an owner sees them who has said nothing on subscriptions.
 pub const OWNER: Viewer = Viewer { login_id: Id(0), is_owner: true };
 
-/// A new store in a folder.
+/// The store of a folder, on the engine that the tests are run over.
 pub fn store_in(folder: &Path, clock: Clock) -> Store {
+    store_with(folder, Bus::memory(), clock)
+}
+
+/// A new store over SQLite, for what is special to it, and for tests whose clock runs ahead while a
+/// server is waited for.
+pub fn sqlite_in(folder: &Path, clock: Clock) -> Store {
     Store::open_sqlite(&folder.join("t.db"), Bus::memory(), clock).unwrap()
+}
+
+/// As `store_in`, with a bus: a second one of the same folder is another process.
+pub fn store_with(folder: &Path, bus: Bus, clock: Clock) -> Store {
+    match database::of_folder(folder) {
+        Some(url) => Store::on_postgres(&url, bus, clock).unwrap(),
+        None => Store::open_sqlite(&folder.join("t.db"), bus, clock).unwrap(),
+    }
 }
 
 /// A new account, without address, login or mailboxes.
@@ -35,8 +52,22 @@ pub async fn bare_account(store: &Store) -> AccountId {
 
 /// From now on the database refuses something, such as `delete on outgoing`.
 pub async fn refuse(store: &Store, what: &'static str) {
-    let text = format!("create trigger refused before {what} begin select raise(abort, 'refused'); end");
-    let unit = async move |tx: &mut Tx| sql(text.clone()).run(tx).await;
+    let texts = if store.is_postgres() {
+        vec![
+            "create or replace function refuse() returns trigger language plpgsql \
+             as 'begin raise exception ''refused''; end'"
+                .to_owned(),
+            format!("create trigger refused before {what} for each row execute function refuse()"),
+        ]
+    } else {
+        vec![format!("create trigger refused before {what} begin select raise(abort, 'refused'); end")]
+    };
+    let unit = async move |tx: &mut Tx| {
+        for text in &texts {
+            sql(text.clone()).run(tx).await?;
+        }
+        Ok(())
+    };
     store.write_plain(Urgency::Interactive, unit).await.unwrap();
 }
 
@@ -75,35 +106,37 @@ pub async fn fill(store: &Store, account: AccountId, filling: Filling) -> Vec<Id
         // Ids are as far from each other as if one was made each millisecond.
         sql("insert into email (account_id, id, thread_id, blob_hash, size, received_at, sent_at, \
              has_attachment, from_key, to_key, subject_key, list_properties) \
-             with recursive n (i) as (select 0 union all select i + 1 from n where i + 1 < $4) \
-             select $1, $2 + i * 4194304, $2 + (i / $3) * 4194304 + 1, zeroblob(32), 1000 + i % 1000, \
-             i * 1000, i * 1000, i % 10 = 0, 'alice', 'bob', 'subject ' || (i % 777), $5 from n")
+             with recursive n (i) as (select cast(0 as bigint) union all select i + 1 from n where i + 1 < $4) \
+             select $1, $2 + i * 4194304, $2 + (i / $3) * 4194304 + 1, $6, 1000 + i % 1000, \
+             i * 1000, i * 1000, case when i % 10 = 0 then 1 else 0 end, 'alice', 'bob', 'subject ' || (i % 777), $5 from n")
         .bind(account)
         .bind(first)
         .bind(in_thread)
         .bind(emails)
         .bind(LIST_PROPERTIES)
+        .bind(BlobHash::of(b""))
         .run(tx)
         .await?;
         for mailbox in [Id(0), mailbox] {
             sql("insert into membership (account_id, mailbox_id, received_at, email_id, thread_id, flags) \
-                 select account_id, $2, received_at, id, thread_id, (received_at / 1000) % $3 <> 0 \
-                 from email where account_id = $1")
+                 select account_id, $2, received_at, id, thread_id, \
+                 case when (received_at / 1000) % $3 = 0 then 0 else 1 end from email where account_id = $1")
             .bind(account)
             .bind(mailbox)
             .bind(unread_every)
             .run(tx)
             .await?;
             sql("insert into thread_mailbox (account_id, thread_id, mailbox_id, total, unread) \
-                 select account_id, thread_id, mailbox_id, count(*), sum(flags = 0) from membership \
-                 where account_id = $1 and mailbox_id = $2 group by thread_id")
+                 select account_id, thread_id, mailbox_id, count(*), \
+                 sum(case when flags = 0 then 1 else 0 end) from membership \
+                 where account_id = $1 and mailbox_id = $2 group by account_id, thread_id, mailbox_id")
             .bind(account)
             .bind(mailbox)
             .run(tx)
             .await?;
         }
         sql("update mailbox set (total_emails, unread_emails, total_threads, unread_threads) = \
-             (select sum(total), sum(unread), count(*), sum(unread > 0) from thread_mailbox \
+             (select sum(total), sum(unread), count(*), sum(case when unread > 0 then 1 else 0 end) from thread_mailbox \
              where account_id = $1 and mailbox_id = $2) where account_id = $1 and id = $2")
         .bind(account)
         .bind(mailbox)

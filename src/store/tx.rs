@@ -18,6 +18,24 @@ use crate::types::object_type::ObjectType;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// What a unit of work is about: the account or the queue lane whose rows it writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// An account, whose row it takes.
+    Account(AccountId),
+    /// Rows of a queue's lane, or of an account without taking its row: no state of JMAP.
+    Lane(i64),
+    /// Neither: logins, domains, blobs.
+    Elsewhere,
+}
+
+impl Scope {
+    /// Whether a commit of which nobody knows can be looked up.
+    pub fn is_marked(self) -> bool {
+        self != Scope::Elsewhere
+    }
+}
+
 /// An open transaction. Dereferences to its connection, so that what reads a snapshot reads a
 /// transaction too.
 pub struct Tx {
@@ -71,7 +89,7 @@ impl Tx {
 
     /// Forgets the unit before and takes the account's row, which serialises the writers of one
     /// account and gives the modseq of this transaction.
-    pub(super) async fn start(&mut self, account: Option<AccountId>) -> Result<(), StoreError> {
+    pub(super) async fn start(&mut self, scope: Scope) -> Result<(), StoreError> {
         self.changes.clear();
         self.events.clear();
         self.attempts = 0;
@@ -80,9 +98,39 @@ impl Tx {
         self.modseq = 0;
         self.lane = 0;
         self.now_ms = self.clock.now_ms();
-        match account {
-            Some(account) => self.take_account(account).await,
-            None => Ok(()),
+        match scope {
+            Scope::Account(account) => self.take_account(account).await,
+            Scope::Lane(_) | Scope::Elsewhere => Ok(()),
+        }
+    }
+
+    /// As `start`, with the beginning of the transaction and its mark, in one round trip. Answers
+    /// `Conflict` when the mark is there.
+    pub(super) async fn begin_postgres(&mut self, scope: Scope, mark: i64) -> Result<(), StoreError> {
+        let now_ms = self.now_ms;
+        let marked = |shard: i64| {
+            format!(
+                "begin; insert into commit_mark (account_id, id, created_at) values ({shard}, {mark}, {now_ms})"
+            )
+        };
+        let text = match scope {
+            Scope::Account(account) => format!(
+                "{}; update account set modseq = modseq + 1 where id = {} returning modseq, lane, log_day",
+                marked(account.get()),
+                account.get()
+            ),
+            Scope::Lane(lane) => marked(lane),
+            Scope::Elsewhere => "begin".to_owned(),
+        };
+        let Some(postgres) = self.conn.as_postgres() else { return Ok(()) };
+        let rows = postgres.simple(&text).await?;
+        match (scope, rows.as_slice()) {
+            (Scope::Account(account), [row, ..]) => match row.as_slice() {
+                [modseq, lane, log_day] => self.account_is_taken(account, *modseq, *lane, *log_day).await,
+                _ => Err(StoreError::corrupt_value("account", &"three numbers are wanted")),
+            },
+            (Scope::Account(_), []) => Err(StoreError::NoSuchAccount),
+            _ => Ok(()),
         }
     }
 
@@ -98,6 +146,17 @@ impl Tx {
         let Some((modseq, lane, log_day)) = taken else {
             return Err(StoreError::NoSuchAccount);
         };
+        self.account_is_taken(account, modseq, lane, log_day).await
+    }
+
+    async fn account_is_taken(
+        &mut self,
+        account: AccountId,
+        modseq: i64,
+        lane: i64,
+        log_day: i64,
+    ) -> Result<(), StoreError> {
+        self.account = Some(account);
         self.modseq = modseq;
         self.lane = lane;
         let today = self.now_ms / DAY_MS;
@@ -258,7 +317,7 @@ impl Tx {
         if let Some(error) = self.conn.failure() {
             return Err(error.into());
         }
-        self.conn.control("savepoint attempt")?;
+        self.conn.control("savepoint attempt").await?;
         let (undo_mark, events_mark) = (self.undo.len(), self.events.len());
         self.attempts += 1;
         let outcome = part(self).await;
@@ -273,7 +332,7 @@ impl Tx {
             if self.attempts == 0 {
                 self.undo.clear();
             }
-            self.control_or_fail("release attempt")?;
+            self.control_or_fail("release attempt").await?;
             return outcome;
         }
         if self.conn.has_lost_transaction() {
@@ -282,8 +341,8 @@ impl Tx {
             self.conn.fail(&error);
             return Err(error.into());
         }
-        self.control_or_fail("rollback to attempt")?;
-        self.control_or_fail("release attempt")?;
+        self.control_or_fail("rollback to attempt").await?;
+        self.control_or_fail("release attempt").await?;
         let _ = self.conn.take_failure();
         for (key, before) in self.undo.drain(undo_mark..).rev() {
             match before {
@@ -296,8 +355,8 @@ impl Tx {
     }
 
     /// Runs a statement of `attempt` itself, whose failure the unit must not survive.
-    fn control_or_fail(&mut self, text: &'static str) -> Result<(), StoreError> {
-        let outcome = self.conn.control(text);
+    async fn control_or_fail(&mut self, text: &'static str) -> Result<(), StoreError> {
+        let outcome = self.conn.control(text).await;
         if let Err(error) = &outcome {
             self.conn.fail(error);
         }

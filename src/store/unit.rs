@@ -10,8 +10,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::oneshot;
 
 use crate::store::error::StoreError;
-use crate::store::tx::Tx;
-use crate::types::id::AccountId;
+use crate::store::tx::{Scope, Tx};
 
 /// How urgent a unit of work is: somebody waits for interactive ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,9 +48,9 @@ pub trait Work: Send {
     fn name(&self) -> &'static str;
 }
 
-/// A unit, the account it works on, and who waits for its result.
+/// A unit, what it is about, and who waits for its result.
 pub struct Job<F, T> {
-    account: Option<AccountId>,
+    scope: Scope,
     unit: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -59,9 +58,9 @@ pub struct Job<F, T> {
 
 impl<F, T> Job<F, T> {
     /// A job, and where its result will be told.
-    pub fn new(account: Option<AccountId>, unit: F) -> (Job<F, T>, oneshot::Receiver<Result<T, StoreError>>) {
+    pub fn new(scope: Scope, unit: F) -> (Job<F, T>, oneshot::Receiver<Result<T, StoreError>>) {
         let (reply, receiver) = oneshot::channel();
-        (Job { account, unit, result: None, reply }, receiver)
+        (Job { scope, unit, result: None, reply }, receiver)
     }
 }
 
@@ -72,9 +71,9 @@ where
 {
     fn run(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
         let unit = self.unit.clone();
-        let account = self.account;
+        let scope = self.scope;
         let mut whole = pin!(async {
-            tx.start(account).await?;
+            tx.start(scope).await?;
             let result = unit(tx).await?;
             tx.finish().await?;
             Ok(result)

@@ -1,8 +1,11 @@
 //! Values that travel into statements and out of rows, the same for every engine.
 
 use bytes::Bytes;
+use sqlx::postgres::PgRow;
+use sqlx::{Row as _, ValueRef as _};
 
 use crate::store::error::StoreError;
+use crate::store::postgres::statement::integer;
 use crate::types::blob_id::BlobHash;
 use crate::types::id::{AccountId, Id};
 
@@ -61,6 +64,8 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 pub enum Row<'a> {
     /// Of SQLite.
     Sqlite(&'a rusqlite::Row<'a>),
+    /// Of PostgreSQL.
+    Postgres(&'a PgRow),
 }
 
 impl Row<'_> {
@@ -71,16 +76,33 @@ impl Row<'_> {
 
     /// A text column without copying it.
     pub fn text(&self, column: usize) -> Result<&str, StoreError> {
-        let Row::Sqlite(row) = self;
-        let value = row.get_ref(column)?;
-        value.as_str().map_err(|error| StoreError::corrupt(column, &error))
+        match self {
+            Row::Sqlite(row) => {
+                row.get_ref(column)?.as_str().map_err(|error| StoreError::corrupt(column, &error))
+            }
+            Row::Postgres(row) => {
+                row.try_get_raw(column)?.as_str().map_err(|error| StoreError::corrupt(column, &error))
+            }
+        }
     }
 
     /// A column of bytes without copying it.
     pub fn bytes(&self, column: usize) -> Result<&[u8], StoreError> {
-        let Row::Sqlite(row) = self;
-        let value = row.get_ref(column)?;
-        value.as_blob().map_err(|error| StoreError::corrupt(column, &error))
+        match self {
+            Row::Sqlite(row) => {
+                row.get_ref(column)?.as_blob().map_err(|error| StoreError::corrupt(column, &error))
+            }
+            Row::Postgres(row) => {
+                row.try_get_raw(column)?.as_bytes().map_err(|error| StoreError::corrupt(column, &error))
+            }
+        }
+    }
+
+    fn is_null(&self, column: usize) -> Result<bool, StoreError> {
+        Ok(match self {
+            Row::Sqlite(row) => row.get_ref(column)? == rusqlite::types::ValueRef::Null,
+            Row::Postgres(row) => row.try_get_raw(column)?.is_null(),
+        })
     }
 }
 
@@ -92,9 +114,13 @@ pub trait Column: Sized {
 
 impl Column for i64 {
     fn read(row: &Row<'_>, column: usize) -> Result<i64, StoreError> {
-        let Row::Sqlite(row) = row;
-        let value = row.get_ref(column)?;
-        value.as_i64().map_err(|error| StoreError::corrupt(column, &error))
+        match row {
+            Row::Sqlite(row) => {
+                row.get_ref(column)?.as_i64().map_err(|error| StoreError::corrupt(column, &error))
+            }
+            Row::Postgres(row) => integer(&row.try_get_raw(column)?)
+                .ok_or_else(|| StoreError::corrupt(column, &"a number is wanted")),
+        }
     }
 }
 
@@ -137,8 +163,7 @@ impl Column for BlobHash {
 
 impl<T: Column> Column for Option<T> {
     fn read(row: &Row<'_>, column: usize) -> Result<Option<T>, StoreError> {
-        let Row::Sqlite(sqlite) = row;
-        if sqlite.get_ref(column)? == rusqlite::types::ValueRef::Null {
+        if row.is_null(column)? {
             return Ok(None);
         }
         T::read(row, column).map(Some)

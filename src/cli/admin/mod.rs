@@ -149,9 +149,9 @@ fn done(text: String) -> Result<AdminResponse, AdminError> {
 #[cfg(test)]
 pub(in crate::cli) mod tests {
     use super::*;
-    use crate::bus::Bus;
     use crate::cli::request::DomainAdded;
     use crate::config::settings::Settings;
+    use crate::store::testing::store_in;
     use crate::types::clock::Clock;
     use crate::types::secret::Secret;
 
@@ -168,8 +168,7 @@ pub(in crate::cli) mod tests {
         pub async fn new() -> Fixture {
             let folder = tempfile::tempdir().unwrap();
             let clock = Clock::fixed(1_767_225_600_000);
-            let store =
-                Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), clock.clone()).unwrap();
+            let store = store_in(folder.path(), clock.clone());
             let blobs =
                 Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone())
                     .unwrap();

@@ -188,11 +188,11 @@ pub struct Depth {
 /// How much is in a queue, for metrics. It reads the whole queue.
 pub async fn queue_depth(conn: &mut Conn, queue: Queue) -> Result<Depth, StoreError> {
     let query = match queue {
-        Queue::Incoming => sql("select count(*), coalesce(sum(is_held), 0), \
+        Queue::Incoming => sql("select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
              min(case when is_held = 0 then created_at end) from incoming"),
-        Queue::Outgoing => sql("select count(*), coalesce(sum(is_held), 0), \
+        Queue::Outgoing => sql("select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
              min(case when is_held = 0 then created_at end) from outgoing"),
-        Queue::Index => sql("select count(*), coalesce(sum(is_held), 0), \
+        Queue::Index => sql("select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
              min(case when is_held = 0 then created_at end) from index_queue"),
     };
     let depth = query

@@ -1,9 +1,11 @@
 //! A store with accounts, for the tests of this folder and its neighbours.
 
-use crate::bus::Bus;
+use std::path::Path;
+
 use crate::store::Store;
 use crate::store::directory::account::{self, Created, NewAccount};
 use crate::store::directory::domain::{self, NewDomain};
+use crate::store::testing::{sqlite_in, store_in};
 use crate::types::address::Address;
 use crate::types::clock::Clock;
 
@@ -20,9 +22,18 @@ pub struct Fixture {
 impl Fixture {
     /// An empty store with its domain.
     pub async fn new() -> Fixture {
+        Fixture::over(store_in).await
+    }
+
+    /// As `new`, over SQLite whatever the tests are run over.
+    pub async fn on_sqlite() -> Fixture {
+        Fixture::over(sqlite_in).await
+    }
+
+    async fn over(open: fn(&Path, Clock) -> Store) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::fixed(1_750_000_000_000);
-        let store = Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), clock.clone()).unwrap();
+        let store = open(folder.path(), clock.clone());
         let fixture = Fixture { store, clock, folder };
         fixture.domain("example.test").await;
         fixture

@@ -110,9 +110,10 @@ pub async fn renew(
     claims: Vec<Claim>,
     lease_ms: i64,
 ) -> Result<Vec<Claim>, StoreError> {
+    let Some(lane) = claims.first().map(|claim| claim.lane) else { return Ok(claims) };
     // Urgent: a lease that ends while its renewal waits lets another worker do the same work.
     store
-        .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let until = tx.now_ms() + lease_ms;
             let rows: Vec<_> = claims.iter().map(|claim| claim.key_and(until)).collect();
             let query = match queue {
@@ -190,8 +191,9 @@ pub async fn hold(tx: &mut Tx, queue: Queue, claim: Claim, reason: &str) -> Resu
 
 /// Gives rows back untried, as a worker does that is told to stop: they are due at once.
 pub async fn give_back(store: &Store, queue: Queue, claims: Vec<Claim>) -> Result<(), StoreError> {
+    let Some(lane) = claims.first().map(|claim| claim.lane) else { return Ok(()) };
     store
-        .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let now_ms = tx.now_ms();
             let rows = claims.iter().map(|claim| claim.key_and(now_ms)).collect();
             let query = match queue {
@@ -213,8 +215,9 @@ pub async fn give_back(store: &Store, queue: Queue, claims: Vec<Claim>) -> Resul
 
 /// Puts rows back untried, each due at its time, as a worker does that has no room for them.
 pub async fn postpone(store: &Store, queue: Queue, claims: Vec<(Claim, i64)>) -> Result<(), StoreError> {
+    let Some(lane) = claims.first().map(|(claim, _)| claim.lane) else { return Ok(()) };
     store
-        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
             let rows = claims.iter().map(|(claim, due)| claim.key_and(*due)).collect();
             let query = match queue {
                 Queue::Incoming => sql("update incoming set due = $4, tries = tries - 1, is_leased = 0 \
@@ -234,7 +237,7 @@ pub async fn postpone(store: &Store, queue: Queue, claims: Vec<(Claim, i64)>) ->
 /// or a worker has it in hand.
 pub async fn release(store: &Store, queue: Queue, lane: i64, id: Id) -> Result<bool, StoreError> {
     store
-        .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let query = match queue {
                 Queue::Incoming => sql("update incoming set due = $3, tries = 0, is_held = 0 \
                      where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)"),

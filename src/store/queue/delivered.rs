@@ -56,7 +56,7 @@ pub async fn filed(
 /// are more.
 pub async fn trim(store: &Store, account: AccountId) -> Result<bool, StoreError> {
     store
-        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(account.get(), Urgency::Background, async move |tx: &mut Tx| {
             let cutoff = tx.now_ms() - KEPT_MS;
             let trimmed = sql("delete from delivered where account_id = $1 and delivery_id in \
                                (select delivery_id from delivered where account_id = $1 and filed_at < $2 \

@@ -10,7 +10,6 @@ use crate::store::Store;
 use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
 use crate::store::queue::claim::{self, Claim};
-use crate::store::queue::random_lane;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::blob_id::BlobHash;
@@ -55,9 +54,10 @@ fn envelope_text<T: serde::Serialize>(envelope: &T) -> Result<String, StoreError
     text.map_err(|error| StoreError::Engine(format!("an envelope cannot be written: {error}").into()))
 }
 
-/// Queues a message, due at once, in a random lane; the id of the row.
-pub async fn insert(tx: &mut Tx, new: &NewIncoming) -> Result<Id, StoreError> {
-    let (lane, id, now_ms) = (random_lane(), tx.new_id(), tx.now_ms());
+/// Queues a message in a lane, due at once; the id of the row. A message that no account sends takes
+/// a random lane.
+pub async fn insert(tx: &mut Tx, lane: i64, new: &NewIncoming) -> Result<Id, StoreError> {
+    let (id, now_ms) = (tx.new_id(), tx.now_ms());
     sql("insert into incoming (lane, id, due, created_at, envelope, body_hash, size, is_staged) \
          values ($1, $2, $3, $4, $5, $6, $7, $8)")
     .bind(lane)
@@ -93,7 +93,7 @@ pub async fn claim(
         return Ok(Vec::new());
     }
     store
-        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
             let mut unreadable = Vec::new();
             let rows = sql("select id, attempts, tries, created_at, envelope, body_hash, size, is_staged \
                             from incoming where lane = $1 and due <= $2 order by due, id limit $3 \
@@ -154,7 +154,7 @@ pub async fn body_of(conn: &mut Conn, lane: i64, id: Id) -> Result<Option<Bytes>
 /// when it was staged; `None` when there was no such row or nothing staged.
 pub async fn discard(store: &Store, lane: i64, id: Id) -> Result<Discarded, StoreError> {
     store
-        .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             sql("delete from incoming_body where lane = $1 and id = $2").bind(lane).bind(id).run(tx).await?;
             let gone = sql("delete from incoming where lane = $1 and id = $2 returning body_hash, is_staged")
                 .bind(lane)

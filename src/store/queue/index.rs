@@ -100,7 +100,7 @@ pub async fn claim(
         return Ok(Vec::new());
     }
     store
-        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
             let rows = sql("select id, attempts, tries, account_id, email_id, is_delete from index_queue \
                             where lane = $1 and due <= $2 order by due, id limit $3 \
                             for update skip locked")
@@ -159,7 +159,7 @@ mod tests {
         drop(snapshot);
         let claims: Vec<Claim> = rows.iter().map(|row| row.claim).collect();
         let done = store
-            .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+            .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
                 claim::done(tx, Queue::Index, &claims).await
             })
             .await

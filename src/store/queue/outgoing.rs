@@ -146,7 +146,7 @@ pub async fn claim(
         return Ok(Vec::new());
     }
     store
-        .write_plain(Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
             let mut unreadable = Vec::new();
             let rows = sql("select id, attempts, tries, created_at, account_id, submission_id, domain, \
                             envelope, recipients, body_hash, size from outgoing \

@@ -13,7 +13,7 @@ use crate::store::directory::fixture::Fixture;
 use crate::store::queue::claim::{self, Claim, LEASE_MS};
 use crate::store::queue::incoming::{self, Discarded, IncomingRow, NewIncoming};
 use crate::store::queue::outgoing::{self, NewOutgoing, Next, Outcome, OutgoingRow};
-use crate::store::queue::{LANES, lane_of};
+use crate::store::queue::{LANES, lane_of, random_lane};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::blob_id::BlobHash;
@@ -47,7 +47,7 @@ fn message(text: &str) -> NewIncoming {
 
 async fn put(store: &Store, text: &str) -> Id {
     let new = message(text);
-    let unit = async move |tx: &mut Tx| incoming::insert(tx, &new).await;
+    let unit = async move |tx: &mut Tx| incoming::insert(tx, random_lane(), &new).await;
     store.write_plain(Urgency::Interactive, unit).await.unwrap()
 }
 

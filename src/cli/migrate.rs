@@ -1,0 +1,21 @@
+//! `postrider migrate`: brings the schema of a PostgreSQL database up to this program.
+
+use crate::cli::output::{Failure, print};
+use crate::config::Config;
+use crate::config::engine::DatabaseUrl;
+use crate::store::Store;
+
+/// Migrates, and says what was done.
+pub async fn run(config: &Config) -> Result<(), Failure> {
+    let DatabaseUrl::Postgres(url) = &config.database_url else {
+        return print("A SQLite database is migrated by the server when it starts: nothing is to be done.\n");
+    };
+    let added = Store::migrate(url).await.map_err(|error| {
+        Failure::new(format!("the database could not be migrated, and is as it was before: {error}"))
+    })?;
+    if added.is_empty() {
+        return print("The schema is up to date.\n");
+    }
+    let versions: Vec<String> = added.iter().map(ToString::to_string).collect();
+    print(&format!("The schema has been migrated to version {}.\n", versions.join(", then ")))
+}
