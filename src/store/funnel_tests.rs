@@ -1,16 +1,18 @@
 //! The rules of the write funnel, each with its test.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::bus::{Bus, Event, Queue};
+use crate::bus::{Event, Queue};
 use crate::store::Store;
 use crate::store::change::{ChangesSince, changes_since, state_of};
 use crate::store::db::sql;
 use crate::store::error::StoreError;
+use crate::store::testing::{bare_account, sqlite_in, store_in};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::clock::Clock;
@@ -30,18 +32,21 @@ struct Bench {
 }
 
 impl Bench {
+    /// On the engine that the tests are run over.
     async fn new() -> Bench {
+        Bench::over(store_in).await
+    }
+
+    /// On SQLite, whose one writer these tests hold up or break.
+    async fn of_one_writer() -> Bench {
+        Bench::over(sqlite_in).await
+    }
+
+    async fn over(open: fn(&Path, Clock) -> Store) -> Bench {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open_sqlite(&folder.path().join("t.db"), Bus::memory(), Clock::system()).unwrap();
-        let id = store.ids().make();
-        let unit = async move |tx: &mut Tx| {
-            sql("insert into account (id, name, created_at, lane, epoch) values ($1, 'a', 0, 0, 1)")
-                .bind(id)
-                .run(tx)
-                .await
-        };
-        store.write_plain(Urgency::Interactive, unit).await.unwrap();
-        Bench { store, account: AccountId(id), _folder: folder }
+        let store = open(folder.path(), Clock::system());
+        let account = bare_account(&store).await;
+        Bench { store, account, _folder: folder }
     }
 
     /// Writes a row of that name, and so on one after the other.
@@ -122,7 +127,7 @@ fn modseqs(events: &mut broadcast::Receiver<Event>) -> Vec<i64> {
 
 #[tokio::test]
 async fn a_unit_that_fails_leaves_nothing_and_disturbs_no_neighbour() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let mut events = bench.store.bus().subscribe();
     let release = bench.block().await;
     let before = submit(bench.note("before")).await;
@@ -144,7 +149,7 @@ async fn a_unit_that_fails_leaves_nothing_and_disturbs_no_neighbour() {
 
 #[tokio::test]
 async fn a_unit_that_panics_leaves_nothing_and_disturbs_no_neighbour() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let release = bench.block().await;
     let before = submit(bench.note("before")).await;
     let panicking = submit(bench.store.write(bench.account, async move |tx: &mut Tx| {
@@ -285,7 +290,7 @@ async fn an_attempt_around_an_attempt_undoes_both() {
 
 #[tokio::test]
 async fn a_caller_that_leaves_before_its_unit_begins_is_skipped() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let release = bench.block().await;
     let left = submit(bench.note("left")).await;
     let stayed = submit(bench.note("stayed")).await;
@@ -297,7 +302,7 @@ async fn a_caller_that_leaves_before_its_unit_begins_is_skipped() {
 
 #[tokio::test]
 async fn a_caller_that_leaves_later_is_finished_and_published() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let mut events = bench.store.bus().subscribe();
     let (started, has_started) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
@@ -318,7 +323,7 @@ async fn a_caller_that_leaves_later_is_finished_and_published() {
 
 #[tokio::test]
 async fn a_commit_that_fails_runs_its_units_again() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = commits.clone();
     // The first commit after this one fails.
@@ -337,7 +342,7 @@ async fn a_commit_that_fails_runs_its_units_again() {
 
 #[tokio::test]
 async fn commits_that_go_on_failing_are_errors_and_tell_nothing() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let is_failing = Arc::new(AtomicUsize::new(0));
     let asked = is_failing.clone();
     bench.on_commit(move || asked.load(Ordering::SeqCst) == 1).await;
@@ -355,7 +360,7 @@ async fn commits_that_go_on_failing_are_errors_and_tell_nothing() {
 
 #[tokio::test]
 async fn a_full_disk_fails_the_unit_that_met_it_and_no_other() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let limit = async move |tx: &mut Tx| {
         let pages: i64 = tx.as_sqlite_mut().query_row("pragma page_count", [], |row| row.get(0))?;
         tx.as_sqlite_mut().pragma_update(None, "max_page_count", pages + 8)?;
@@ -379,7 +384,7 @@ async fn a_full_disk_fails_the_unit_that_met_it_and_no_other() {
 
 #[tokio::test]
 async fn an_attempt_does_not_survive_the_end_of_its_transaction() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let unit = async move |tx: &mut Tx| {
         note(tx, "before").await?;
         let pages: i64 = tx.as_sqlite_mut().query_row("pragma page_count", [], |row| row.get(0))?;
@@ -397,7 +402,7 @@ async fn an_attempt_does_not_survive_the_end_of_its_transaction() {
 
 #[tokio::test]
 async fn a_batch_holds_sixty_four_units_at_most_and_is_one_commit() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let (units, largest, commits) =
         (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let hook = {
@@ -432,7 +437,7 @@ async fn a_batch_holds_sixty_four_units_at_most_and_is_one_commit() {
 
 #[tokio::test]
 async fn interactive_units_go_first() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let order = Arc::new(Mutex::new(Vec::new()));
     let release = bench.block().await;
     let mut writes = Vec::new();
@@ -454,7 +459,7 @@ async fn interactive_units_go_first() {
 
 #[tokio::test]
 async fn events_follow_the_commit() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let mut events = bench.store.bus().subscribe();
     let release = bench.block().await;
     let written = submit(bench.note("told")).await;
@@ -472,7 +477,7 @@ async fn events_follow_the_commit() {
 
 #[tokio::test]
 async fn closing_finishes_what_is_in_hand_and_refuses_more() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let release = bench.block().await;
     let mut writes = Vec::new();
     for name in ["a", "b", "c"] {
@@ -499,7 +504,7 @@ async fn an_account_that_is_gone_refuses_units() {
 
 #[tokio::test]
 async fn a_failure_is_told_after_the_commit_as_well() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = commits.clone();
     bench
@@ -543,7 +548,7 @@ async fn a_failure_is_told_after_the_commit_as_well() {
 
 #[tokio::test]
 async fn a_batch_does_not_go_on_gathering() {
-    let bench = Bench::new().await;
+    let bench = Bench::of_one_writer().await;
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = commits.clone();
     bench

@@ -24,6 +24,8 @@ mod migrate_tests;
 #[cfg(test)]
 mod plan;
 mod postgres;
+#[cfg(test)]
+mod postgres_tests;
 pub mod queue;
 pub mod snapshot;
 mod sqlite;

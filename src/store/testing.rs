@@ -1,6 +1,6 @@
 //! Stores for tests, in this folder and in those that build on the store.
 
-mod database;
+pub mod database;
 
 use std::path::Path;
 

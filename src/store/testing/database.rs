@@ -37,6 +37,28 @@ pub fn of_folder(folder: &Path) -> Option<PostgresUrl> {
     Some(url)
 }
 
+/// Host and port of a database.
+pub fn server_of(url: &PostgresUrl) -> String {
+    let (before, rest) = authority(url);
+    rest.split('/').next().unwrap_or(before).to_owned()
+}
+
+/// The same database on another port of this machine.
+pub fn through(url: &PostgresUrl, port: u16) -> PostgresUrl {
+    let (before, rest) = authority(url);
+    let path = rest.split_once('/').map_or("", |(_, path)| path);
+    match database_url(&format!("{before}127.0.0.1:{port}/{path}")) {
+        Ok(DatabaseUrl::Postgres(url)) => url,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What stands before the host of an address, and the rest.
+fn authority(url: &PostgresUrl) -> (&str, &str) {
+    let address = url.hosts()[0].reveal();
+    address.split_at(address.rfind('@').map_or("postgres://".len(), |at| at + 1))
+}
+
 fn url_of(server: &str, name: &str) -> PostgresUrl {
     match database_url(&format!("{server}/{name}")) {
         Ok(DatabaseUrl::Postgres(url)) => url,
