@@ -249,11 +249,8 @@ fn compressed(content: &[u8]) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::blob::objects::Objects;
-    use crate::blob::testing::{Bench, FullDisk, QUOTA, noise};
+    use crate::blob::testing::{Bench, QUOTA, noise, on_a_full_disk};
 
     #[tokio::test]
     async fn small_and_large_blobs_read_back_and_are_stored_once() {
@@ -355,7 +352,7 @@ mod tests {
     async fn on_a_full_disk_large_blobs_fail_as_full_and_small_ones_pass() {
         let bench = Bench::new();
         let tmp = bench.folder.path().join("tmp");
-        let blobs = Blobs::over(Objects::over(Arc::new(FullDisk)), &tmp, bench.store.clone());
+        let blobs = on_a_full_disk(&tmp, bench.store.clone());
         assert!(matches!(blobs.ready().await, Err(BlobError::Full)));
         assert!(matches!(blobs.prepare(noise(1, INLINE_MAX + 1)).await, Err(BlobError::Full)));
         let chunk = Ok::<_, String>(noise(1, INLINE_MAX + 1));

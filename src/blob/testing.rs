@@ -1,6 +1,8 @@
 //! What the tests of this folder share: blobs over a store in a folder of their own.
 
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 use object_store::path::Path as ObjectPath;
@@ -11,6 +13,7 @@ use object_store::{
 use tempfile::TempDir;
 
 use crate::blob::Blobs;
+use crate::blob::objects::Objects;
 use crate::store::Store;
 use crate::store::blob::{BlobSource, UploadQuota, reference_remove};
 use crate::store::db::sql;
@@ -122,9 +125,14 @@ pub fn child(under: &[&str], test: &str, folder: &std::path::Path) -> Option<Str
 /// Where a child works; not set when somebody runs all ignored tests.
 pub const CHILD_FOLDER: &str = "POSTRIDER_TEST_CHILD_FOLDER";
 
+/// Blobs whose large ones find no room.
+pub fn on_a_full_disk(temporary: &Path, store: Store) -> Blobs {
+    Blobs::over(Objects::over(Arc::new(FullDisk)), temporary, store)
+}
+
 /// A disk without room.
 #[derive(Debug)]
-pub struct FullDisk;
+struct FullDisk;
 
 impl std::fmt::Display for FullDisk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -104,6 +104,7 @@ pub fn has_utf8_header(message: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::dkim::{KeyKind, generate};
 
     const HTTP: &[u8] = b"From: a@example.test\nSubject: x\n\nbody\rend\n";
 
@@ -136,6 +137,22 @@ mod tests {
         assert!(converted.is_ascii());
         let partial = Bytes::from("Content-Type: message/partial\r\n\r\nK\u{e4}se\r\n".to_owned());
         assert_eq!(for_peer(&partial, false, None, 0), Err(NotConvertible));
+    }
+
+    #[test]
+    fn what_is_signed_is_what_the_peer_gets() {
+        let keys = dkim_keys::to_json(&[generate(KeyKind::Ed25519, "e1").unwrap()]);
+        let signer = Signer { domain: "example.test".to_owned(), keys };
+        let message = Bytes::from("From: a@example.test\r\n\r\nK\u{e4}se\r\n".to_owned());
+        for takes_eight_bit in [true, false] {
+            let unsigned = for_peer(&message, takes_eight_bit, None, 0).unwrap();
+            let signed = for_peer(&message, takes_eight_bit, Some(&signer), 0).unwrap();
+            // Over other octets than these it would not verify; Ed25519 signs the same twice.
+            let keys = dkim_keys::load(&signer.domain, &signer.keys).unwrap();
+            let fields = dkim::sign(&unsigned, &keys, 0).unwrap();
+            assert!(!fields.is_empty());
+            assert_eq!(signed, [fields.as_bytes(), &unsigned].concat(), "takes 8 bits: {takes_eight_bit}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::bus::Event;
 use crate::jmap::fixture::{Fixture, User};
 use crate::mail::parse::parse;
 use crate::store::Store;
+use crate::store::db::{Conn, sql};
 use crate::store::email::insert::{NewEmail, NewPlace, insert};
 use crate::store::mailbox::{self, NewMailbox};
 use crate::store::tx::Tx;
@@ -247,14 +248,24 @@ async fn a_large_mailbox_is_emptied_by_the_thousand_and_goes_last() {
     let mut snapshot = store.read().await.unwrap();
     let largest = largest_transaction(&mut snapshot, account).await;
     assert!(largest <= 1_000, "{largest} Emails in one transaction");
+    let gone = destroyed_in(&mut snapshot, account, ObjectType::Mailbox).await;
+    assert_eq!(gone, [told[told.len() - 1].0], "until its mail has gone it is there");
+}
+
+/// The transactions that destroyed an object of a type.
+async fn destroyed_in(conn: &mut Conn, account: AccountId, object_type: ObjectType) -> Vec<i64> {
+    sql("select modseq from change where account_id = $1 and type = $2 and kind = 3 order by modseq")
+        .bind(account)
+        .bind(object_type.number())
+        .column(conn)
+        .await
+        .unwrap()
 }
 
 /// How many Emails one transaction destroyed at the most.
-async fn largest_transaction(conn: &mut crate::store::db::Conn, account: AccountId) -> i64 {
-    crate::store::db::sql(
-        "select count(*) from change where account_id = $1 and type = $2 and kind = 3 \
-         group by modseq order by 1 desc limit 1",
-    )
+async fn largest_transaction(conn: &mut Conn, account: AccountId) -> i64 {
+    sql("select count(*) from change where account_id = $1 and type = $2 and kind = 3 \
+         group by modseq order by 1 desc limit 1")
     .bind(account)
     .bind(ObjectType::Email.number())
     .value(conn)

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::Blobs;
+use crate::blob::testing::on_a_full_disk;
 use crate::cache::Cache;
 use crate::config::engine::CacheUrl;
 use crate::receive::body_memory::BodyMemory;
@@ -30,9 +31,11 @@ use crate::smtp::sasl::Credentials;
 use crate::store::directory::fixture::Fixture;
 use crate::store::directory::sign_in::SignIn;
 use crate::store::directory::{account, login, password};
+use crate::store::email::read;
 use crate::store::queue::LANES;
 use crate::store::queue::incoming::{self, IncomingRow};
 use crate::store::queue::outgoing::{self, OutgoingRow};
+use crate::store::submission;
 use crate::types::blob_id::BlobHash;
 use crate::types::envelope::DsnReturn;
 use crate::types::id::AccountId;
@@ -231,6 +234,22 @@ async fn a_large_message_is_staged_before_its_row() {
 }
 
 #[tokio::test]
+async fn on_a_full_disk_large_mail_is_put_off_and_small_mail_is_taken() {
+    let mut bench = Bench::new().await;
+    bench.intake.blobs = on_a_full_disk(bench.fixture.folder.path(), bench.fixture.store.clone());
+    let server = bench.mx().await;
+    let mut client = connect(&server, options(TlsPolicy::Never, None)).await;
+    let wanted = envelope("", &["alice@example.test"]);
+    let large = format!("Subject: x\r\n\r\n{}", "0123456789\r\n".repeat(20_000));
+    let results = client.send(&wanted, large.as_bytes(), async { true }).await.unwrap();
+    assert_eq!(shown(&results), ["452 4.3.1"]);
+    assert!(bench.incoming().await.is_empty(), "a row without its object");
+    let results = client.send(&wanted, b"Subject: x\r\n\r\n", async { true }).await.unwrap();
+    assert_eq!(shown(&results), ["250 2.0.0"]);
+    assert_eq!(bench.incoming().await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_users_send_becomes_a_row_for_each_domain() {
     let bench = Bench::new().await;
     let server = bench.start(Role::Submission, false, Policy::default(), &[]).await;
@@ -259,6 +278,11 @@ async fn what_users_send_becomes_a_row_for_each_domain() {
     let text = String::from_utf8_lossy(&body);
     assert!(text.contains("with ESMTPSA (") && text.contains("\r\nMessage-ID: <"), "{text}");
     assert!(!text.contains("Bcc") && text.ends_with("\r\n\r\n\u{e9}\r\n"), "{text}");
+    // It is the client that puts a copy into Sent: nothing but the rows and their message is there.
+    let mut snapshot = bench.fixture.store.read().await.unwrap();
+    assert_eq!(read::ids(&mut snapshot, bench.alice, 10).await.unwrap(), []);
+    assert_eq!(submission::newest(&mut snapshot, bench.alice, 10).await.unwrap(), []);
+    drop(snapshot);
     // Four of five recipients in an hour are used up.
     let more = envelope("alice@example.test", &["b@two.test", "c@one.test"]);
     let results = client.send(&more, b"From: alice@example.test\r\n\r\n", async { true }).await.unwrap();

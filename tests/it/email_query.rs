@@ -252,6 +252,7 @@ fn text_conditions_look_where_they_should() {
         json!({ "header": ["x-projekt", "krönung"] }),
         json!({ "hasAttachment": true }),
         json!({ "operator": "AND", "conditions": [{ "from": "karla" }, { "operator": "NOT", "conditions": [{ "body": "verlust" }] }] }),
+        json!({ "operator": "OR", "conditions": [{ "from": "karla" }, { "body": "verlust" }] }),
     ] {
         assert!(finds(filter.clone()), "{filter} finds nothing");
     }
@@ -266,6 +267,8 @@ fn text_conditions_look_where_they_should() {
         json!({ "subject": "\"für Quartalsbericht\"" }),
         json!({ "header": ["X-Projekt", "nichts"] }),
         json!({ "header": ["X-Other"] }),
+        json!({ "operator": "AND", "conditions": [{ "from": "karla" }, { "body": "verlust" }] }),
+        json!({ "operator": "NOT", "conditions": [{ "from": "karla" }, { "subject": "another" }] }),
     ] {
         assert!(client.query(filter.clone()).is_empty(), "{filter} finds what it should not");
     }

@@ -6,11 +6,11 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use crate::support::jmap::id_of;
-use crate::support::message;
 use crate::support::server::{DOMAIN, PASSWORD, Server};
 use crate::support::smtp::{Smtp, dot_stuffed, send};
 use crate::support::smtp_sink::Sink;
 use crate::support::tls::Certificate;
+use crate::support::{eventually, message};
 
 #[test]
 fn the_greeting_and_extensions() {
@@ -44,6 +44,10 @@ fn recipients_are_checked_at_rcpt() {
     let client = server.account();
     let mut smtp = Smtp::connect(server.smtp());
     smtp.ehlo();
+    smtp.command("MAIL FROM:<a@sender.test>").expect(250);
+    smtp.command("RCPT TO:<Postmaster>").expect(250);
+    smtp.command("RCPT TO:<postmaster@EXAMPLE.test>").expect(250);
+    smtp.command("RSET").expect(250);
     smtp.command("MAIL FROM:<a@sender.test>").expect(250);
     smtp.command("RCPT TO:<nobody-here@example.test>").expect_enhanced(550, "5.1.1");
     smtp.command("RCPT TO:<someone@elsewhere.test>").expect_enhanced(550, "5.7.1");
@@ -343,6 +347,25 @@ fn mail_is_taken_while_the_dns_is_down() {
     let blob = client.get("Email", &id, &["blobId"])["blobId"].as_str().expect("blobId").to_owned();
     let text = String::from_utf8_lossy(&client.download(&blob)).into_owned();
     assert!(text.contains("Authentication-Results:") && text.contains("=temperror"), "{text}");
+}
+
+#[test]
+fn mail_waits_for_a_dns_that_is_soon_back() {
+    let server = Server::start();
+    let client = server.account();
+    server.dns.add_txt("sender.test", "v=spf1 ip4:127.0.0.1 -all");
+    server.dns.set_trouble_everywhere(Some(crate::support::dns::Trouble::Fails));
+    server.deliver(
+        "a@sender.test",
+        &client.address,
+        message::text("a@sender.test", &client.address, "at dawn", "x"),
+    );
+    eventually("a try without DNS", || server.log().contains("DNS did not answer").then_some(()));
+    server.dns.set_trouble_everywhere(None);
+    let id = client.wait_for_subject("at dawn");
+    let blob = client.get("Email", &id, &["blobId"])["blobId"].as_str().expect("blobId").to_owned();
+    let text = String::from_utf8_lossy(&client.download(&blob)).into_owned();
+    assert!(text.contains("spf=pass"), "{text}");
 }
 
 #[test]

@@ -88,9 +88,14 @@ fn https_and_submissions_speak_tls_from_the_start_and_take_over_new_certificates
 
 #[test]
 fn without_a_certificate_nobody_listens_there() {
-    let port = free_port();
-    let server =
-        Server::builder().without_domain().env("POSTRIDER_HTTPS_LISTEN", format!("127.0.0.1:{port}")).start();
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    let (https, submissions) = (free_port(), free_port());
+    let server = Server::builder()
+        .without_domain()
+        .env("POSTRIDER_HTTPS_LISTEN", format!("127.0.0.1:{https}"))
+        .env("POSTRIDER_SUBMISSIONS_LISTEN", format!("127.0.0.1:{submissions}"))
+        .start();
+    for port in [https, submissions] {
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "{port}");
+    }
     drop(server);
 }

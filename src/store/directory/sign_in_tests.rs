@@ -119,6 +119,26 @@ async fn whoever_is_known_does_not_wait_for_the_passwords_of_others() {
     guesses.abort_all();
 }
 
+/// Messages are parsed and objects read on the same threads as passwords are verified.
+#[test]
+fn a_flood_of_passwords_leaves_threads_for_other_work() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
+    runtime.unwrap().block_on(async {
+        let bench = Bench::new().await;
+        let mut guesses = JoinSet::new();
+        for number in 0..40 {
+            let sign_in = bench.sign_in.clone();
+            guesses.spawn(async move { sign_in.with_password(NAME, "wrong", host(number)).await.is_ok() });
+        }
+        // Those that can be are being verified by now.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        let finished = std::iter::from_fn(|| guesses.try_join_next()).count();
+        assert!(finished < 20, "{finished} of 40 passwords were verified first");
+        guesses.abort_all();
+    });
+}
+
 #[tokio::test]
 async fn a_flood_of_passwords_is_turned_away_rather_than_queued() {
     let bench = Bench::new().await;

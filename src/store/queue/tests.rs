@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::bus::{Event, Queue};
 use crate::store::Store;
-use crate::store::blob::{self, Reader};
+use crate::store::blob::{self, INLINE_MAX, Reader};
 use crate::store::cluster;
 use crate::store::db::sql;
 use crate::store::directory::fixture::Fixture;
@@ -94,6 +94,27 @@ async fn a_message_goes_through_the_queue_once() {
     assert!(claim_incoming(store).await.is_empty());
     let mut snapshot = store.read().await.unwrap();
     assert_eq!(incoming::bodies(&mut snapshot, lane, &[id]).await.unwrap(), []);
+}
+
+/// Each claim, renewal and retry writes the row anew: the message must not be part of it.
+#[tokio::test]
+async fn what_a_claim_writes_is_small_however_large_the_message() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let body = Bytes::from(vec![b'x'; INLINE_MAX]);
+    let new = NewIncoming { inline: Some(body.clone()), size: body.len() as i64, ..message("hello") };
+    let id = act!(store, |tx| incoming::insert(tx, &new));
+    let row = claim_incoming(store).await.remove(0);
+    let mut snapshot = store.read().await.unwrap();
+    let written = sql("select length(envelope) + length(body_hash) + length(last_error) from incoming \
+                       where lane = $1 and id = $2")
+    .bind(row.claim.lane)
+    .bind(id)
+    .value::<i64>(&mut snapshot)
+    .await
+    .unwrap();
+    assert!(written.is_some_and(|octets| octets < 1_000), "{written:?}");
+    assert_eq!(incoming::body_of(&mut snapshot, row.claim.lane, id).await.unwrap(), Some(body));
 }
 
 #[tokio::test]
