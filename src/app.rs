@@ -13,6 +13,7 @@ use crate::index::{Index, IndexError};
 use crate::store::Store;
 use crate::store::directory::sign_in::SignIn;
 use crate::store::error::StoreError;
+use crate::store::server_key;
 use crate::types::clock::Clock;
 
 /// Octets that the cache of immutable metadata may take.
@@ -37,6 +38,8 @@ pub struct App {
     pub index: Index,
     /// Who may come in.
     pub sign_in: SignIn,
+    /// Signs tickets; the same in all processes of a server.
+    pub ticket_key: [u8; 32],
 }
 
 /// A part that could not be opened.
@@ -84,8 +87,10 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
         .unwrap_or_else(|error| Err(IndexError::Open(error.to_string())))
         .map_err(OpenError::Index)?;
     let cache = Cache::open(&config.cache_url, CACHE_BYTES, clock.clone());
-    let sign_in = SignIn::new(store.clone(), cache.clone());
-    Ok(App { config, clock, bus, cache, store, blobs, index, sign_in })
+    let sign_in_key = server_key::get(&store, "sign-in").await.map_err(OpenError::Store)?;
+    let ticket_key = server_key::get(&store, "ticket").await.map_err(OpenError::Store)?;
+    let sign_in = SignIn::new(store.clone(), cache.clone(), sign_in_key);
+    Ok(App { config, clock, bus, cache, store, blobs, index, sign_in, ticket_key })
 }
 
 fn make_parent(path: &Path) -> Result<(), OpenError> {

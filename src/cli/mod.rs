@@ -30,12 +30,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::cli::connection::Admin;
 use crate::cli::output::Failure;
 use crate::cli::serve::Server;
 use crate::config::Config;
+use crate::config::role::{self, Roles};
 use crate::config::settings::Settings;
 
 /// How long threads may go on computing when all is done.
@@ -70,10 +71,9 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run the server; the same as without any command
-    #[command(
-        after_help = "Examples:\n  postrider serve\n  POSTRIDER_HTTP_LISTEN=0.0.0.0:8080 postrider serve"
-    )]
-    Serve,
+    #[command(after_help = "Examples:\n  postrider serve\n  postrider serve --role receive,ingest\n  \
+                            POSTRIDER_HTTP_LISTEN=0.0.0.0:8080 postrider serve")]
+    Serve(ServeArgs),
     /// Try it: a server for example.test with two accounts and some mail
     #[command(after_help = "Example:\n  postrider demo")]
     Demo,
@@ -87,6 +87,14 @@ enum Command {
     Migrate,
     #[command(flatten)]
     Admin(AdminCommand),
+}
+
+/// `serve`.
+#[derive(Args, Debug, Default)]
+struct ServeArgs {
+    /// What this process does: all, or some of api, push, receive, ingest, deliver, index
+    #[arg(long, value_name = "ROLE,…", value_parser = role::roles)]
+    role: Option<Roles>,
 }
 
 /// Commands that are carried out where the data folder is open.
@@ -152,9 +160,10 @@ pub fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let settings = Settings::gather(arguments.config.as_deref(), std::env::vars_os())?;
-    let config = Config::from_settings(&settings)?;
-    match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => {
+    let mut config = Config::from_settings(&settings)?;
+    match arguments.command.unwrap_or(Command::Serve(ServeArgs::default())) {
+        Command::Serve(args) => {
+            config.role = args.role.unwrap_or(config.role);
             logging::start(config.log_format, "info");
             Server::start(config).await?.run().await
         }

@@ -19,6 +19,8 @@ use crate::cli::lock::{DataLock, LockError};
 use crate::cli::open_files;
 use crate::cli::output::Failure;
 use crate::cli::socket;
+use crate::config::engine::{DatabaseUrl, SearchUrl};
+use crate::config::role::Role;
 use crate::config::{self, Config};
 use crate::deliver::{self, Deliver};
 use crate::dns::Dns;
@@ -29,7 +31,6 @@ use crate::ingest::worker::Ingest;
 use crate::push::hub::Hub;
 use crate::receive;
 use crate::receive::intake::Intake;
-use crate::receive::session::Role;
 use crate::sweep;
 use crate::types::clock::Clock;
 
@@ -62,6 +63,8 @@ impl Server {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
+        let roles = &config.role;
+        check_roles(&config)?;
         let lock = take_lock(&config.data)?;
         let certificate = match &config.tls {
             Some(files) => Some(Certificate::read(files).map_err(Failure::new)?),
@@ -95,12 +98,15 @@ impl Server {
             cache: app.cache.clone(),
             recipients_per_hour: config.recipients_per_hour,
         };
-        let receivers =
+        let receivers = if roles.has(Role::Receive) {
             receive::server::listen(&config, &intake, smtp_tls, &stop).await.map_err(|error| {
                 Failure::new(format!(
                     "{error}; set the keys of the SMTP ports (`postrider config`) to others"
                 ))
-            })?;
+            })?
+        } else {
+            Vec::new()
+        };
         let dns = open_dns(&config.dns)?;
         let deliver =
             Deliver::new(app.store.clone(), app.blobs.clone(), dns.clone(), deliver::Settings::of(&config));
@@ -110,8 +116,10 @@ impl Server {
         })?;
 
         let hub = Hub::new(app.store.clone(), stop.clone());
-        stages.spawn(hub.clone().run());
-        let router = http::router(HttpState::new(app.clone(), hub, metrics.clone()));
+        if roles.has(Role::Push) {
+            stages.spawn(hub.clone().run());
+        }
+        let router = http::router(HttpState::new(app.clone(), hub, metrics.clone()), roles);
         if let Some((listener, tls)) = https {
             let proxies = config.trusted_proxies.clone();
             let serving = http::server::serve(listener, Some(tls), router.clone(), proxies, stop.clone());
@@ -119,31 +127,32 @@ impl Server {
         }
         let proxies = config.trusted_proxies.clone();
         stages.spawn(http::server::serve(http, None, router, proxies, stop.clone()));
-        let address_of = |role: Role| {
+        let address_of = |role: receive::session::Role| {
             let mut of_role = receivers.iter().filter(|receiver| receiver.role() == role);
             of_role.next().and_then(|receiver| receiver.address().ok())
         };
-        let (smtp, submission) = (address_of(Role::Mx), address_of(Role::Submission));
+        use receive::session::Role as Port;
+        let (smtp, submission) = (address_of(Port::Mx), address_of(Port::Submission));
         let submission = submission.filter(|_| config.submission_listen.is_some());
         for receiver in receivers {
             stages.spawn(receiver.run());
         }
-        let ingest = Ingest::new(
-            app.store.clone(),
-            app.blobs.clone(),
-            Arc::new(dns.authenticator()),
-            config.hostname.as_str().into(),
-        );
-        stages.spawn(ingest.run(stop.clone()));
-        stages.spawn(deliver.run(stop.clone()));
-        stages.spawn(rebuild_index(app.clone(), stop.clone()));
-        stages.spawn(index::worker::run(
-            app.index.clone(),
-            app.store.clone(),
-            app.blobs.clone(),
-            stop.clone(),
-        ));
-        stages.spawn(sweep::run(app.store.clone(), app.blobs.clone(), config.keep_changes, stop.clone()));
+        if roles.has(Role::Ingest) {
+            let authenticator = Arc::new(dns.authenticator());
+            let hostname = config.hostname.as_str().into();
+            let ingest = Ingest::new(app.store.clone(), app.blobs.clone(), authenticator, hostname);
+            stages.spawn(ingest.run(stop.clone()));
+            let keep_changes = config.keep_changes;
+            stages.spawn(sweep::run(app.store.clone(), app.blobs.clone(), keep_changes, stop.clone()));
+        }
+        if roles.has(Role::Deliver) {
+            stages.spawn(deliver.run(stop.clone()));
+        }
+        if roles.has(Role::Index) {
+            stages.spawn(rebuild_index(app.clone(), stop.clone()));
+            let (index, store, blobs) = (app.index.clone(), app.store.clone(), app.blobs.clone());
+            stages.spawn(index::worker::run(index, store, blobs, stop.clone()));
+        }
         let office = Office::new(app.store.clone(), app.blobs.clone(), &config);
         stages.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));
         if let (Some(certificate), Some(files)) = (certificate, config.tls.clone()) {
@@ -163,6 +172,7 @@ impl Server {
             smtp = shown(smtp),
             submission = shown(submission),
             data = %config.data.display(),
+            role = %roles,
             "the server runs"
         );
         Ok(Server { office, http: http_address, smtp, submission, app, stop, stages, _lock: lock })
@@ -197,6 +207,23 @@ impl Server {
         store.close().await;
         Ok(())
     }
+}
+
+/// Refuses roles that cannot do their work with the engines that are configured.
+fn check_roles(config: &Config) -> Result<(), Failure> {
+    let roles = &config.role;
+    let is_local_index = matches!(config.search_url, SearchUrl::Tantivy(_));
+    if is_local_index && roles.has(Role::Api) != roles.has(Role::Index) {
+        return Err(Failure::new(
+            "a tantivy: index is in one process: the roles api and index must run together",
+        ));
+    }
+    if matches!(config.database_url, DatabaseUrl::Sqlite(_)) && !roles.is_all() {
+        return Err(Failure::new(
+            "a sqlite: database is in one process, which must have all roles; use postgres: for several",
+        ));
+    }
+    Ok(())
 }
 
 /// Fills an index that was begun anew.

@@ -44,6 +44,11 @@ const fn key(name: &'static str, default: &'static str, meaning: &'static str) -
 /// All keys, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     key("data", "./data", "Folder of the database, messages, search index, lock and admin socket"),
+    key(
+        "role",
+        "all",
+        "What this process does: `all`, or some of api, push, receive, ingest, deliver, index with commas between",
+    ),
     key("http_listen", "127.0.0.1:8080", "Where HTTP (JMAP, push, health, metrics) listens"),
     key("smtp_listen", "127.0.0.1:2525", "Where mail from other servers comes in; `off` for not at all"),
     key(

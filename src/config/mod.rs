@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod keys;
+pub mod role;
 pub mod settings;
 pub mod value;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::engine::{BlobUrl, CacheUrl, DatabaseUrl, SearchUrl};
+use crate::config::role::Roles;
 use crate::config::settings::Settings;
 use crate::config::value::{Dns, LogFormat, Relay};
 use crate::types::network::Network;
@@ -23,6 +25,7 @@ use crate::types::network::Network;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub data: PathBuf,
+    pub role: Roles,
     pub http_listen: SocketAddr,
     /// `None` when it was turned off, as for all other listeners.
     pub smtp_listen: Option<SocketAddr>,
@@ -135,6 +138,7 @@ impl Reader<'_> {
         let hostname = self.key("hostname", value::hostname)?;
         Some(Config {
             data: self.key("data", value::path)?,
+            role: self.key("role", role::roles)?,
             http_listen: self.key("http_listen", value::listen)?,
             smtp_listen: self.key("smtp_listen", value::listen_or_off)?,
             submission_listen: self.key("submission_listen", value::listen_or_off)?,

@@ -24,22 +24,20 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
+use crate::config::role::{Role, Roles};
 use crate::http::state::HttpState;
 
-/// All routes.
-pub fn router(state: HttpState) -> Router {
-    let jmap = Router::new()
-        // RFC 8620, 2.2: served here itself, since some clients lose their credentials on a redirect.
-        .route("/.well-known/jmap", get(session::get))
-        .route("/jmap/session", get(session::get))
-        .route("/jmap/api", post(api::post))
-        .route("/jmap/upload/{account}", post(upload::post))
-        .route("/jmap/download/{account}/{blob}/{name}", get(download::get))
-        .route("/jmap/eventsource", get(event_source::get))
-        .route("/jmap/ticket", post(ticket::post))
-        // Each handler limits its own body.
-        .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn(cors::allow));
+/// The routes of a process with these roles. Whether it lives and can serve can be asked of any.
+pub fn router(state: HttpState, roles: &Roles) -> Router {
+    let mut jmap = Router::new();
+    if roles.has(Role::Api) {
+        jmap = jmap.merge(api_routes());
+    }
+    if roles.has(Role::Push) {
+        jmap = jmap.route("/jmap/eventsource", get(event_source::get));
+    }
+    // Each handler limits its own body.
+    let jmap = jmap.layer(DefaultBodyLimit::disable()).layer(axum::middleware::from_fn(cors::allow));
     Router::new()
         .merge(jmap)
         .route("/healthz", get(health::live))
@@ -48,4 +46,15 @@ pub fn router(state: HttpState) -> Router {
         .fallback(error::not_found)
         .layer(from_fn_with_state(state.clone(), origin::note))
         .with_state(state)
+}
+
+fn api_routes() -> Router<HttpState> {
+    Router::new()
+        // RFC 8620, 2.2: served here itself, since some clients lose their credentials on a redirect.
+        .route("/.well-known/jmap", get(session::get))
+        .route("/jmap/session", get(session::get))
+        .route("/jmap/api", post(api::post))
+        .route("/jmap/upload/{account}", post(upload::post))
+        .route("/jmap/download/{account}/{blob}/{name}", get(download::get))
+        .route("/jmap/ticket", post(ticket::post))
 }

@@ -42,7 +42,7 @@ impl HttpState {
             max_upload: usize::try_from(app.config.max_upload_size).unwrap_or(usize::MAX),
             recipients_per_hour: app.config.recipients_per_hour,
         };
-        let tickets = Tickets::new(app.clock.clone());
+        let tickets = Tickets::new(app.ticket_key, app.clock.clone());
         HttpState {
             app,
             jmap,

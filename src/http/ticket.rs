@@ -44,7 +44,8 @@ impl Purpose {
     }
 }
 
-/// Makes and reads tickets. They are signed, not stored: a restart voids them.
+/// Makes and reads tickets. They are signed, not stored, with a key that all processes of a server
+/// have: the one that serves push reads what the one that serves the API has made.
 #[derive(Clone)]
 pub struct Tickets {
     key: Arc<[u8; 32]>,
@@ -52,9 +53,9 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// With a new key.
-    pub fn new(clock: Clock) -> Tickets {
-        Tickets { key: Arc::new(rand::random()), clock }
+    /// Signed with a key.
+    pub fn new(key: [u8; 32], clock: Clock) -> Tickets {
+        Tickets { key: Arc::new(key), clock }
     }
 
     /// A ticket, and when it ends in milliseconds since 1970.
@@ -141,12 +142,12 @@ mod tests {
     #[test]
     fn a_ticket_is_good_for_its_purpose_and_time_only() {
         let clock = Clock::fixed(1_000_000);
-        let tickets = Tickets::new(clock.clone());
+        let tickets = Tickets::new([1; 32], clock.clone());
         let (ticket, _) = tickets.make(Id(7), 3, &Purpose::EventSource);
         assert_eq!(tickets.read(&ticket, &Purpose::EventSource), Some((Id(7), 3)));
         let download = Purpose::Download { account: "a".into(), blob: "b".into() };
         assert_eq!(tickets.read(&ticket, &download), None);
-        assert_eq!(Tickets::new(clock.clone()).read(&ticket, &Purpose::EventSource), None);
+        assert_eq!(Tickets::new([2; 32], clock.clone()).read(&ticket, &Purpose::EventSource), None);
         clock.advance_ms(EVENT_SOURCE_MS);
         assert_eq!(tickets.read(&ticket, &Purpose::EventSource), None);
         for rubbish in ["", "é", "AAAA", &"A".repeat(1000)] {

@@ -17,9 +17,9 @@ use crate::store::directory::account::set_quota;
 use crate::store::directory::fixture::Fixture;
 use crate::store::email::delete::delete;
 use crate::store::email::read;
+use crate::store::queue::LANES;
 use crate::store::queue::claim::{LEASE_MS, RENEW_EVERY_MS};
 use crate::store::queue::incoming::{self, IncomingRow, NewIncoming};
-use crate::store::queue::{LANES, random_lane};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::blob_id::BlobHash;
@@ -101,7 +101,7 @@ impl Bench {
             size: message.len() as i64,
             inline: (!staged).then_some(message),
         };
-        let unit = async move |tx: &mut Tx| incoming::insert(tx, random_lane(), &new).await;
+        let unit = async move |tx: &mut Tx| incoming::insert(tx, tx.lanes().random(), &new).await;
         self.store().write_plain(Urgency::Interactive, unit).await.unwrap();
     }
 

@@ -26,7 +26,6 @@ use crate::store::directory::sign_in::{SignIn, SignInError};
 use crate::store::error::StoreError;
 use crate::store::queue::incoming::{self, NewIncoming};
 use crate::store::queue::outgoing::{self, NewOutgoing};
-use crate::store::queue::random_lane;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::address::Address;
@@ -199,7 +198,7 @@ impl Intake {
             body_hash,
             inline,
         };
-        let lane = random_lane();
+        let lane = self.store.lanes().random();
         let unit = async move |tx: &mut Tx| incoming::insert(tx, lane, &new).await;
         self.store.write_lane(lane, Urgency::Interactive, unit).await?;
         Ok(())

@@ -64,7 +64,7 @@ impl Bench {
         let intake = Intake {
             store: fixture.store.clone(),
             blobs: Blobs::open_local(&folder, &temporary, fixture.store.clone()).unwrap(),
-            sign_in: SignIn::new(fixture.store.clone(), cache.clone()),
+            sign_in: SignIn::new(fixture.store.clone(), cache.clone(), [1; 32]),
             cache,
             recipients_per_hour: 5,
         };

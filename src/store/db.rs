@@ -63,6 +63,14 @@ impl Conn {
         }
     }
 
+    /// Whether the database is sharded.
+    pub(super) fn is_sharded(&self) -> bool {
+        match &self.engine {
+            Engine::Sqlite(_) => false,
+            Engine::Postgres(postgres) => postgres.is_sharded(),
+        }
+    }
+
     /// Whether the engine has ended the transaction by itself: disk full or I/O error on SQLite, a
     /// broken connection to PostgreSQL.
     pub(super) fn has_lost_transaction(&self) -> bool {
@@ -114,11 +122,18 @@ impl Conn {
 pub struct Query {
     text: Cow<'static, str>,
     values: Vec<Value>,
+    is_everywhere: bool,
 }
 
 /// Starts a statement.
 pub fn sql(text: impl Into<Cow<'static, str>>) -> Query {
-    Query { text: text.into(), values: Vec::new() }
+    Query { text: text.into(), values: Vec::new(), is_everywhere: false }
+}
+
+/// Starts a statement that asks every shard: over all accounts, or to find something by what it is not
+/// sharded by. On no request's path.
+pub fn everywhere_sql(text: impl Into<Cow<'static, str>>) -> Query {
+    sql(text).everywhere()
 }
 
 impl Query {
@@ -134,13 +149,20 @@ impl Query {
         self
     }
 
+    /// Says that the statement asks every shard of a sharded database. Any other is refused by the
+    /// guard under which the tests run there.
+    pub fn everywhere(mut self) -> Query {
+        self.is_everywhere = true;
+        self
+    }
+
     /// Runs a statement that answers no rows; the number of rows it touched.
     pub async fn run(self, conn: &mut Conn) -> Result<u64, StoreError> {
         conn.refuse_after_failure()?;
         note(&self.text);
         let outcome = match &mut conn.engine {
             Engine::Sqlite(sqlite) => sqlite.run(self.text, &self.values),
-            Engine::Postgres(postgres) => postgres.run(self.text, self.values).await,
+            Engine::Postgres(postgres) => postgres.run(self.text, self.values, self.is_everywhere).await,
         };
         outcome.inspect_err(|error| conn.fail(error))
     }
@@ -210,7 +232,9 @@ impl Query {
         note(&self.text);
         let outcome = match &mut conn.engine {
             Engine::Sqlite(sqlite) => sqlite.each(self.text, &self.values, &mut visit),
-            Engine::Postgres(postgres) => postgres.each(self.text, self.values, &mut visit).await,
+            Engine::Postgres(postgres) => {
+                postgres.each(self.text, self.values, self.is_everywhere, &mut visit).await
+            }
         };
         outcome.inspect_err(|error| conn.fail(error))
     }

@@ -17,6 +17,7 @@ pub mod error;
 #[cfg(test)]
 mod funnel_tests;
 pub mod identity;
+mod lanes;
 pub mod mailbox;
 pub mod migrate;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod postgres;
 #[cfg(test)]
 mod postgres_tests;
 pub mod queue;
+pub mod server_key;
 pub mod snapshot;
 mod sqlite;
 #[cfg(test)]
@@ -45,10 +47,12 @@ use std::sync::Arc;
 use crate::bus::Bus;
 use crate::config::engine::{DatabaseUrl, PostgresUrl};
 use crate::store::error::StoreError;
+use crate::store::lanes::Lanes;
+use crate::store::migrate::Migrated;
 use crate::store::postgres::PostgresEngine;
 use crate::store::snapshot::Snapshot;
 use crate::store::sqlite::SqliteEngine;
-use crate::store::tx::{Scope, Tx};
+use crate::store::tx::{Scope, Tx, TxParts};
 use crate::store::unit::{Job, Unit, Urgency};
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, IdMaker};
@@ -58,8 +62,7 @@ use crate::types::id::{AccountId, IdMaker};
 pub struct Store {
     engine: Arc<Engine>,
     bus: Bus,
-    ids: Arc<IdMaker>,
-    clock: Clock,
+    parts: TxParts,
 }
 
 enum Engine {
@@ -87,21 +90,18 @@ impl Store {
         let mut conn = sqlite::open(path, sqlite::Access::Write)?;
         migrate::migrate_sqlite(&mut conn)?;
         drop(conn);
-        let ids = Arc::new(IdMaker::new(clock.clone()));
-        let make_tx = {
-            let (ids, clock) = (ids.clone(), clock.clone());
-            move |conn| Tx::new(conn, ids, clock)
-        };
-        let engine = SqliteEngine::start(path, make_tx, bus.clone())?;
-        Ok(Store { engine: Arc::new(Engine::Sqlite(engine)), bus, ids, clock })
+        let parts = TxParts::new(clock);
+        let tx_parts = parts.clone();
+        let engine = SqliteEngine::start(path, |conn| Tx::new(conn, tx_parts), bus.clone())?;
+        Ok(Store { engine: Arc::new(Engine::Sqlite(engine)), bus, parts })
     }
 
     /// A store on a PostgreSQL database that has been migrated.
     #[cfg(test)]
     pub fn on_postgres(url: &PostgresUrl, bus: Bus, clock: Clock) -> Result<Store, StoreError> {
-        let ids = Arc::new(IdMaker::new(clock.clone()));
-        let engine = PostgresEngine::new(url, 8, ids.clone(), clock.clone(), bus.clone())?;
-        Ok(Store { engine: Arc::new(Engine::Postgres(Arc::new(engine))), bus, ids, clock })
+        let parts = TxParts::new(clock);
+        let engine = PostgresEngine::new(url, 8, parts.clone(), bus.clone())?;
+        Ok(Store { engine: Arc::new(Engine::Postgres(Arc::new(engine))), bus, parts })
     }
 
     async fn open_postgres(
@@ -110,17 +110,17 @@ impl Store {
         bus: Bus,
         clock: Clock,
     ) -> Result<Store, StoreError> {
-        let ids = Arc::new(IdMaker::new(clock.clone()));
-        let engine = PostgresEngine::new(url, connections, ids.clone(), clock.clone(), bus.clone())?;
+        let parts = TxParts::new(clock);
+        let engine = PostgresEngine::new(url, connections, parts.clone(), bus.clone())?;
         migrate::check_postgres(&engine).await?;
-        Ok(Store { engine: Arc::new(Engine::Postgres(Arc::new(engine))), bus, ids, clock })
+        engine.learn_shards().await?;
+        Ok(Store { engine: Arc::new(Engine::Postgres(Arc::new(engine))), bus, parts })
     }
 
-    /// Brings the schema of a PostgreSQL database up to this program; the versions that were added.
-    pub async fn migrate(url: &PostgresUrl) -> Result<Vec<i64>, StoreError> {
-        let clock = Clock::system();
-        let ids = Arc::new(IdMaker::new(clock.clone()));
-        let engine = PostgresEngine::new(url, 2, ids, clock, Bus::memory())?;
+    /// Brings the schema of a PostgreSQL database up to this program, and distributes it over the nodes
+    /// where there is Citus.
+    pub async fn migrate(url: &PostgresUrl) -> Result<Migrated, StoreError> {
+        let engine = PostgresEngine::new(url, 2, TxParts::new(Clock::system()), Bus::memory())?;
         let added = migrate::migrate_postgres(&engine).await;
         engine.close().await;
         added
@@ -197,12 +197,17 @@ impl Store {
 
     /// The clock of the store.
     pub fn clock(&self) -> &Clock {
-        &self.clock
+        &self.parts.clock
     }
 
     /// The maker of ids.
     pub fn ids(&self) -> &Arc<IdMaker> {
-        &self.ids
+        &self.parts.ids
+    }
+
+    /// The lanes of the queues.
+    pub fn lanes(&self) -> Arc<Lanes> {
+        self.parts.lanes()
     }
 
     /// Finishes what is in hand and refuses more; returns when the disk has it.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::StatementStatus;
 
+use crate::bus::Bus;
 use crate::store::db::Conn;
 use crate::store::dialect::to_sqlite;
 use crate::store::directory::fixture::Fixture;
@@ -16,12 +17,19 @@ use crate::store::email::query::{EmailQuery, Filter, Sort, SortBy, Start};
 use crate::store::email::read;
 use crate::store::error::StoreError;
 use crate::store::migrate::migrate_sqlite;
-use crate::store::testing::OWNER;
-use crate::store::{change, mailbox};
+use crate::store::testing::{OWNER, database};
+use crate::store::{Store, change, mailbox};
 use crate::types::address::Address;
+use crate::types::clock::Clock;
 use crate::types::id::Id;
 use crate::types::object_type::ObjectType;
 use crate::types::state::State;
+
+/// All tables.
+const SCHEMA: &str = concat!(
+    include_str!("../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../migrations/sqlite/0002_directory.sql"),
+);
 
 /// Files whose statements may read all of a table: they are on the path of no request.
 const MAY_SCAN_FILES: [&str; 2] = ["cluster/mod.rs", "cluster/sweep.rs"];
@@ -91,7 +99,7 @@ fn scans(steps: &[String], text: &str) -> Vec<String> {
 }
 
 fn is_table(name: &str) -> bool {
-    let schema = include_str!("../../migrations/sqlite/0001_initial.sql");
+    let schema = SCHEMA;
     schema.lines().any(|line| line == format!("create table {name} ("))
 }
 
@@ -203,9 +211,9 @@ fn statements() -> Vec<Statement> {
     for path in files {
         let file = path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
         let source = std::fs::read_to_string(&path).unwrap();
-        // This file has examples, and tests may scan what they like.
+        // This file has examples, tests may scan what they like, and lanes ask Citus alone.
         let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        if file != "plan.rs" && !file.ends_with("tests.rs") {
+        if !["plan.rs", "lanes.rs"].contains(&file.as_str()) && !file.ends_with("tests.rs") {
             found.extend(literals(code).into_iter().map(|text| Statement { file: file.clone(), text }));
         }
     }
@@ -227,6 +235,24 @@ fn every_statement_prepares() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+#[tokio::test]
+async fn every_statement_prepares_on_postgresql() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(url) = database::of_folder(folder.path()) else {
+        eprintln!("left out: POSTRIDER_TEST_POSTGRES names no server; tests/run starts one");
+        return;
+    };
+    let store = Store::on_postgres(&url, Bus::memory(), Clock::system()).unwrap();
+    let mut failures = Vec::new();
+    for Statement { file, text } in statements() {
+        let snapshot = &mut *store.read().await.unwrap();
+        let Some(postgres) = snapshot.as_postgres() else { panic!("this is PostgreSQL") };
+        let prepared = postgres.control(&format!("prepare tried as {text}; deallocate tried")).await;
+        failures.extend(prepared.err().map(|error| format!("{file}: {error}\n  {text}")));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
 #[test]
 fn no_statement_reads_all_of_a_table() {
     let conn = database();
@@ -244,7 +270,7 @@ fn no_statement_reads_all_of_a_table() {
 
 /// Tables of which every row belongs to an account, by their first column; and the queues.
 fn tables_of(first_column: &str) -> Vec<String> {
-    let schema = include_str!("../../migrations/sqlite/0001_initial.sql");
+    let schema = SCHEMA;
     let mut found = Vec::new();
     let mut lines = schema.lines();
     while let Some(line) = lines.next() {

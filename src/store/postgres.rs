@@ -10,13 +10,14 @@
 //!   again with the same number: if that is there already, the first run was committed; if another
 //!   transaction is still writing it, the insert waits for its end.
 
+pub mod distribute;
 pub mod statement;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,11 +30,10 @@ use crate::bus::{Bus, Event};
 use crate::config::engine::PostgresUrl;
 use crate::store::db::Conn;
 use crate::store::error::StoreError;
-use crate::store::postgres::statement::{InFlight, PostgresConn};
-use crate::store::tx::{Scope, Tx};
+use crate::store::lanes::Lanes;
+use crate::store::postgres::statement::{InFlight, PostgresConn, Sharding};
+use crate::store::tx::{Scope, Tx, TxParts};
 use crate::store::unit::{Unit, Urgency};
-use crate::types::clock::Clock;
-use crate::types::id::IdMaker;
 
 /// Statements that a connection keeps prepared.
 const PREPARED_STATEMENTS: usize = 512;
@@ -63,8 +63,9 @@ pub struct PostgresEngine {
     /// Units for which nobody waits use half of the connections at the most.
     background: Semaphore,
     units: TaskTracker,
-    ids: Arc<IdMaker>,
-    clock: Clock,
+    parts: TxParts,
+    is_sharded: AtomicBool,
+    is_guarded: bool,
     bus: Bus,
 }
 
@@ -73,8 +74,7 @@ impl PostgresEngine {
     pub fn new(
         url: &PostgresUrl,
         connections: u32,
-        ids: Arc<IdMaker>,
-        clock: Clock,
+        parts: TxParts,
         bus: Bus,
     ) -> Result<PostgresEngine, StoreError> {
         let mut hosts = Vec::new();
@@ -97,10 +97,35 @@ impl PostgresEngine {
             turn: AtomicUsize::new(0),
             background: Semaphore::new((connections as usize / 2).max(1)),
             units: TaskTracker::new(),
-            ids,
-            clock,
+            parts,
+            is_sharded: AtomicBool::new(false),
+            is_guarded: url.hosts().iter().any(|host| host.reveal().contains("multi_task_query_log_level")),
             bus,
         })
+    }
+
+    /// Looks whether Citus distributes the tables, and where accounts queue then.
+    pub async fn learn_shards(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let known = "select count(*) from pg_extension where extname = 'citus'";
+        let has_citus = connection.simple(known).await?.first().is_some_and(|row| row.first() == Some(&1));
+        let is_sharded = has_citus && {
+            let known = "select count(*) from citus_tables where table_name = 'account'::regclass";
+            connection.simple(known).await?.first().is_some_and(|row| row.first() == Some(&1))
+        };
+        drop(connection);
+        if is_sharded {
+            self.is_sharded.store(true, Ordering::Relaxed);
+            let mut snapshot = self.snapshot().await?;
+            let lanes = Lanes::of_shards(&mut snapshot).await?;
+            self.end_snapshot(snapshot);
+            self.parts.set_lanes(lanes);
+        }
+        Ok(())
+    }
+
+    fn sharding(&self) -> Sharding {
+        Sharding { is_sharded: self.is_sharded.load(Ordering::Relaxed), is_guarded: self.is_guarded }
     }
 
     /// A connection to a host that answers.
@@ -111,7 +136,7 @@ impl PostgresEngine {
             let pool = &self.hosts[turn % self.hosts.len()];
             let patience = if self.hosts.len() > 1 { HOST_PATIENCE } else { PATIENCE };
             match tokio::time::timeout(patience, pool.acquire()).await {
-                Ok(Ok(connection)) => return Ok(PostgresConn::new(connection)),
+                Ok(Ok(connection)) => return Ok(PostgresConn::new(connection, self.sharding())),
                 Ok(Err(error)) => last = error.into(),
                 Err(_) => last = StoreError::Busy,
             }
@@ -184,7 +209,7 @@ impl PostgresEngine {
         T: Send,
     {
         let patience = Patience::new();
-        let mark = self.ids.make().0;
+        let mark = self.parts.ids.make().0;
         let mut uncertain: Option<(T, Vec<Event>)> = None;
         loop {
             let error = match self.attempt(scope, mark, unit.clone()).await {
@@ -231,7 +256,7 @@ impl PostgresEngine {
         };
         let in_flight = connection.in_flight();
         let was_left = in_flight.clone();
-        let mut tx = Tx::new(Conn::postgres(connection), self.ids.clone(), self.clock.clone());
+        let mut tx = Tx::new(Conn::postgres(connection), self.parts.clone());
         match tx.begin_postgres(scope, mark).await {
             Ok(()) => {}
             Err(StoreError::Conflict) => {

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::bus::{Event, Queue};
 use crate::store::change::{Change, ChangeKind};
 use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
+use crate::store::lanes::Lanes;
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, Id, IdMaker};
 use crate::types::object_type::ObjectType;
@@ -36,12 +37,39 @@ impl Scope {
     }
 }
 
+/// What every transaction of a store has at hand. Cheap to clone.
+#[derive(Clone)]
+pub struct TxParts {
+    /// The maker of ids.
+    pub ids: Arc<IdMaker>,
+    /// The clock.
+    pub clock: Clock,
+    lanes: Arc<RwLock<Arc<Lanes>>>,
+}
+
+impl TxParts {
+    /// For a store that is not known to be sharded.
+    pub fn new(clock: Clock) -> TxParts {
+        let ids = Arc::new(IdMaker::new(clock.clone()));
+        TxParts { ids, clock, lanes: Arc::new(RwLock::new(Arc::new(Lanes::Plain))) }
+    }
+
+    /// The lanes of the queues.
+    pub fn lanes(&self) -> Arc<Lanes> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What has been learnt of the shards.
+    pub fn set_lanes(&self, lanes: Lanes) {
+        *self.lanes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(lanes);
+    }
+}
+
 /// An open transaction. Dereferences to its connection, so that what reads a snapshot reads a
 /// transaction too.
 pub struct Tx {
     conn: Conn,
-    ids: Arc<IdMaker>,
-    clock: Clock,
+    parts: TxParts,
     now_ms: i64,
     account: Option<AccountId>,
     modseq: i64,
@@ -70,12 +98,11 @@ impl DerefMut for Tx {
 
 impl Tx {
     /// A transaction over a connection; `start` begins each unit of work.
-    pub(super) fn new(conn: Conn, ids: Arc<IdMaker>, clock: Clock) -> Tx {
-        let now_ms = clock.now_ms();
+    pub(super) fn new(conn: Conn, parts: TxParts) -> Tx {
+        let now_ms = parts.clock.now_ms();
         Tx {
             conn,
-            ids,
-            clock,
+            parts,
             now_ms,
             account: None,
             modseq: 0,
@@ -97,7 +124,7 @@ impl Tx {
         self.account = None;
         self.modseq = 0;
         self.lane = 0;
-        self.now_ms = self.clock.now_ms();
+        self.now_ms = self.parts.clock.now_ms();
         match scope {
             Scope::Account(account) => self.take_account(account).await,
             Scope::Lane(_) | Scope::Elsewhere => Ok(()),
@@ -230,6 +257,11 @@ impl Tx {
         self.modseq
     }
 
+    /// The lanes of the queues.
+    pub fn lanes(&self) -> Arc<Lanes> {
+        self.parts.lanes()
+    }
+
     /// The queue lane of the account.
     pub fn lane(&self) -> i64 {
         self.lane
@@ -242,7 +274,7 @@ impl Tx {
 
     /// A new id.
     pub fn new_id(&self) -> Id {
-        self.ids.make()
+        self.parts.ids.make()
     }
 
     /// Records that an object has come to be.

@@ -139,7 +139,11 @@ fn the_table_of_settings_hides_passwords() {
 fn a_command_in_the_wrong_folder_makes_no_store_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = |arguments: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"))
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("POSTRIDER_")) {
+            command.env_remove(name);
+        }
+        let output = command
             .args(arguments)
             .current_dir(folder.path())
             .env("POSTRIDER_DATA", "data")

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::server::Server;
 use crate::support::smtp::Smtp;
-use crate::support::{message, poll};
+use crate::support::{message, poll, stack};
 
 /// The system calls of a running server, as strace tells them.
 struct Trace {
@@ -18,6 +18,10 @@ struct Trace {
 impl Trace {
     /// `None` where there is no strace, or where it may not look at other processes.
     fn start(server: &Server) -> Option<Trace> {
+        if stack::is_postgres() {
+            eprintln!("left out: PostgreSQL syncs its log in processes of its own");
+            return None;
+        }
         let path = server.folder().join("trace");
         let strace = Command::new("strace")
             .args(["-f", "-y", "-s", "24", "-e"])

@@ -4,7 +4,8 @@
 pub mod sweep;
 
 use crate::bus::Queue;
-use crate::store::db::{Conn, sql};
+use crate::store::db::{Conn, everywhere_sql, sql};
+use crate::store::directory::account;
 use crate::store::directory::token::Token;
 use crate::store::error::StoreError;
 use crate::store::value::Row;
@@ -35,8 +36,10 @@ pub async fn account_list(
     after: AccountId,
     limit: usize,
 ) -> Result<Vec<AccountEntry>, StoreError> {
-    sql("select id, name, created_at, quota_bytes, used_bytes, used_emails from account \
-         where id > $1 and removed_at = 0 order by id limit $2")
+    everywhere_sql(
+        "select id, name, created_at, quota_bytes, used_bytes, used_emails from account \
+         where id > $1 and removed_at = 0 order by id limit $2",
+    )
     .bind(after)
     .bind(limit as i64)
     .all(conn, |row| {
@@ -54,7 +57,7 @@ pub async fn account_list(
 
 /// Accounts whose removal has begun and not ended, with their names.
 pub async fn accounts_being_removed(conn: &mut Conn) -> Result<Vec<(AccountId, String)>, StoreError> {
-    sql("select id, name from account where removed_at > 0 order by id")
+    everywhere_sql("select id, name from account where removed_at > 0 order by id")
         .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
         .await
 }
@@ -76,14 +79,23 @@ pub async fn alias_list(
     after: (&str, AccountId),
     limit: usize,
 ) -> Result<Vec<AliasEntry>, StoreError> {
-    sql("select d.address, d.account_id, a.name from address d join account a on a.id = d.account_id \
-         where (d.address, d.account_id) > ($1, $2) and d.is_primary = 0 \
-         order by d.address, d.account_id limit $3")
+    let rows = everywhere_sql(
+        "select address, account_id from address where (address, account_id) > ($1, $2) and is_primary = 0 \
+         order by address, account_id limit $3",
+    )
     .bind(after.0)
     .bind(after.1)
     .bind(limit as i64)
-    .all(conn, |row| Ok(AliasEntry { alias: row.get(0)?, account: row.get(1)?, account_name: row.get(2)? }))
-    .await
+    .all(conn, |row| Ok((row.get::<String>(0)?, row.get::<AccountId>(1)?)))
+    .await?;
+    // The accounts are in other shards than the addresses: there is no join.
+    let accounts: Vec<AccountId> = rows.iter().map(|(_, account)| *account).collect();
+    let names = account::names(conn, &accounts).await?;
+    let entry = |(alias, account): (String, AccountId)| {
+        let account_name = names.get(&account)?.clone();
+        Some(AliasEntry { alias, account, account_name })
+    };
+    Ok(rows.into_iter().filter_map(entry).collect())
 }
 
 /// Who reaches which account, in a list.
@@ -101,8 +113,10 @@ pub struct AccessEntry {
 
 /// All access of all logins, by login.
 pub async fn access_list(conn: &mut Conn) -> Result<Vec<AccessEntry>, StoreError> {
-    sql("select l.name, a.account_name, a.is_read_only, a.is_personal from access a \
-         join login l on l.id = a.login_id order by l.name, a.is_personal desc, a.account_name")
+    everywhere_sql(
+        "select l.name, a.account_name, a.is_read_only, a.is_personal from access a \
+         join login l on l.id = a.login_id order by l.name, a.is_personal desc, a.account_name",
+    )
     .all(conn, |row| {
         Ok(AccessEntry {
             login: row.get(0)?,
@@ -116,8 +130,10 @@ pub async fn access_list(conn: &mut Conn) -> Result<Vec<AccessEntry>, StoreError
 
 /// The tokens of all logins, each with the name of its login.
 pub async fn token_list(conn: &mut Conn) -> Result<Vec<(String, Token)>, StoreError> {
-    sql("select l.name, t.id, t.name, t.created_at, t.expires_at, t.last_used_at from token t \
-         join login l on l.id = t.login_id order by l.name, t.id")
+    everywhere_sql(
+        "select l.name, t.id, t.name, t.created_at, t.expires_at, t.last_used_at from token t \
+         join login l on l.id = t.login_id order by l.name, t.id",
+    )
     .all(conn, |row| {
         let token = Token {
             id: row.get(1)?,
@@ -133,7 +149,7 @@ pub async fn token_list(conn: &mut Conn) -> Result<Vec<(String, Token)>, StoreEr
 
 /// Whether some account has an address in this domain.
 pub async fn domain_has_addresses(conn: &mut Conn, domain: &str) -> Result<bool, StoreError> {
-    let found = sql("select account_id from address where domain = $1 limit 1")
+    let found = everywhere_sql("select account_id from address where domain = $1 limit 1")
         .bind(domain)
         .value::<AccountId>(conn)
         .await?;
@@ -146,8 +162,10 @@ pub async fn oldest_accounts_of_domains(
     domains: Vec<String>,
     except: AccountId,
 ) -> Result<Vec<(String, AccountId)>, StoreError> {
-    sql("select domain, min(account_id) from address \
-         where domain = any($1) and is_primary = 1 and account_id <> $2 group by domain")
+    everywhere_sql(
+        "select domain, min(account_id) from address \
+         where domain = any($1) and is_primary = 1 and account_id <> $2 group by domain",
+    )
     .bind(domains)
     .bind(except)
     .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
@@ -155,8 +173,16 @@ pub async fn oldest_accounts_of_domains(
 }
 
 /// The lanes of a queue that have something due. Each lane costs a seek, whether it is empty or has
-/// a million rows.
+/// a million rows; on a sharded database each shard reads what is due.
 pub async fn lanes_with_work(conn: &mut Conn, queue: Queue, now_ms: i64) -> Result<Vec<i64>, StoreError> {
+    if conn.is_sharded() {
+        let query = match queue {
+            Queue::Incoming => everywhere_sql("select distinct lane from incoming where due <= $1"),
+            Queue::Outgoing => everywhere_sql("select distinct lane from outgoing where due <= $1"),
+            Queue::Index => everywhere_sql("select distinct lane from index_queue where due <= $1"),
+        };
+        return query.bind(now_ms).column(conn).await;
+    }
     let query = match queue {
         Queue::Incoming => sql("with recursive known (lane) as (select min(lane) from incoming union all \
              select (select min(n.lane) from incoming n where n.lane > known.lane) from known \
@@ -188,12 +214,18 @@ pub struct Depth {
 /// How much is in a queue, for metrics. It reads the whole queue.
 pub async fn queue_depth(conn: &mut Conn, queue: Queue) -> Result<Depth, StoreError> {
     let query = match queue {
-        Queue::Incoming => sql("select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
-             min(case when is_held = 0 then created_at end) from incoming"),
-        Queue::Outgoing => sql("select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
-             min(case when is_held = 0 then created_at end) from outgoing"),
-        Queue::Index => sql("select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
-             min(case when is_held = 0 then created_at end) from index_queue"),
+        Queue::Incoming => everywhere_sql(
+            "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
+             min(case when is_held = 0 then created_at end) from incoming",
+        ),
+        Queue::Outgoing => everywhere_sql(
+            "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
+             min(case when is_held = 0 then created_at end) from outgoing",
+        ),
+        Queue::Index => everywhere_sql(
+            "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
+             min(case when is_held = 0 then created_at end) from index_queue",
+        ),
     };
     let depth = query
         .first(conn, |row| Ok(Depth { rows: row.get(0)?, held: row.get(1)?, oldest_created_at: row.get(2)? }))
@@ -307,7 +339,7 @@ pub async fn incoming_list(
     after: (i64, Id),
     limit: usize,
 ) -> Result<Vec<QueueEntry>, StoreError> {
-    sql(format!("{FROM_INCOMING} (lane, id) > ($1, $2) order by lane, id limit $3"))
+    everywhere_sql(format!("{FROM_INCOMING} (lane, id) > ($1, $2) order by lane, id limit $3"))
         .bind(after.0)
         .bind(after.1)
         .bind(limit as i64)
@@ -317,7 +349,7 @@ pub async fn incoming_list(
 
 /// An incoming row by its id alone.
 pub async fn incoming_entry(conn: &mut Conn, id: Id) -> Result<Option<QueueEntry>, StoreError> {
-    sql(format!("{FROM_INCOMING} id = $1")).bind(id).first(conn, read_incoming).await
+    everywhere_sql(format!("{FROM_INCOMING} id = $1")).bind(id).first(conn, read_incoming).await
 }
 
 /// Outgoing rows by lane and id, from the one after `after` on.
@@ -326,7 +358,7 @@ pub async fn outgoing_list(
     after: (i64, Id),
     limit: usize,
 ) -> Result<Vec<QueueEntry>, StoreError> {
-    sql(format!("{FROM_OUTGOING} (lane, id) > ($1, $2) order by lane, id limit $3"))
+    everywhere_sql(format!("{FROM_OUTGOING} (lane, id) > ($1, $2) order by lane, id limit $3"))
         .bind(after.0)
         .bind(after.1)
         .bind(limit as i64)
@@ -336,7 +368,7 @@ pub async fn outgoing_list(
 
 /// An outgoing row by its id alone.
 pub async fn outgoing_entry(conn: &mut Conn, id: Id) -> Result<Option<QueueEntry>, StoreError> {
-    sql(format!("{FROM_OUTGOING} id = $1")).bind(id).first(conn, read_outgoing).await
+    everywhere_sql(format!("{FROM_OUTGOING} id = $1")).bind(id).first(conn, read_outgoing).await
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Statements about all accounts at once. On a cluster each asks every shard, so none is on the
 //! path of a request; everything else in `store` names one account or one lane.
 
-use crate::store::db::{Conn, sql};
+use crate::store::db::{Conn, everywhere_sql};
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobHash;
@@ -25,12 +25,14 @@ pub async fn blob_page(
     limit: usize,
 ) -> Result<Vec<BlobRow>, StoreError> {
     let after = after.map_or_else(Vec::new, |hash| hash.0.to_vec());
-    sql("select hash, deleting from blob where hash > $1 and touched_at < $2 order by hash limit $3")
-        .bind(bytes::Bytes::from(after))
-        .bind(touched_before)
-        .bind(limit as i64)
-        .all(conn, |row| Ok(BlobRow { hash: row.get(0)?, deleting: row.get(1)? }))
-        .await
+    everywhere_sql(
+        "select hash, deleting from blob where hash > $1 and touched_at < $2 order by hash limit $3",
+    )
+    .bind(bytes::Bytes::from(after))
+    .bind(touched_before)
+    .bind(limit as i64)
+    .all(conn, |row| Ok(BlobRow { hash: row.get(0)?, deleting: row.get(1)? }))
+    .await
 }
 
 /// Which of these blobs are needed: by a message that waits to be filed, or by an account.
@@ -38,14 +40,15 @@ pub async fn blob_needed(conn: &mut Conn, hashes: &[BlobHash]) -> Result<Vec<Blo
     // The waiting messages first: filing refers to the blob before the waiting row goes. Asked the
     // other way round, a message filed between the two questions would be found by neither.
     let mut needed: Vec<BlobHash> =
-        sql("select distinct body_hash from incoming where is_staged = 1 and body_hash = any($1)")
+        everywhere_sql("select distinct body_hash from incoming where is_staged = 1 and body_hash = any($1)")
             .bind(hashes)
             .column(conn)
             .await?;
-    let referenced: Vec<BlobHash> = sql("select distinct hash from blob_reference where hash = any($1)")
-        .bind(hashes)
-        .column(conn)
-        .await?;
+    let referenced: Vec<BlobHash> =
+        everywhere_sql("select distinct hash from blob_reference where hash = any($1)")
+            .bind(hashes)
+            .column(conn)
+            .await?;
     needed.extend(referenced);
     Ok(needed)
 }
@@ -57,8 +60,10 @@ pub async fn blob_mark(
     hashes: &[BlobHash],
     touched_before: i64,
 ) -> Result<Vec<BlobHash>, StoreError> {
-    sql("update blob set deleting = $3 \
-         where hash = any($1) and touched_at < $2 and deleting = 0 returning hash")
+    everywhere_sql(
+        "update blob set deleting = $3 \
+         where hash = any($1) and touched_at < $2 and deleting = 0 returning hash",
+    )
     .bind(hashes)
     .bind(touched_before)
     .bind(tx.now_ms())
@@ -73,8 +78,10 @@ pub async fn blob_take_over(
     hashes: &[BlobHash],
     marked_before: i64,
 ) -> Result<Vec<BlobHash>, StoreError> {
-    sql("update blob set deleting = $3 \
-         where hash = any($1) and deleting > 0 and deleting < $2 returning hash")
+    everywhere_sql(
+        "update blob set deleting = $3 \
+         where hash = any($1) and deleting > 0 and deleting < $2 returning hash",
+    )
     .bind(hashes)
     .bind(marked_before)
     .bind(tx.now_ms())
@@ -84,7 +91,7 @@ pub async fn blob_take_over(
 
 /// Clears this mark from blobs that are needed after all.
 pub async fn blob_unmark(tx: &mut Tx, hashes: &[BlobHash], mark: i64) -> Result<(), StoreError> {
-    sql("update blob set deleting = 0 where hash = any($1) and deleting = $2")
+    everywhere_sql("update blob set deleting = 0 where hash = any($1) and deleting = $2")
         .bind(hashes)
         .bind(mark)
         .run(tx)
@@ -94,7 +101,11 @@ pub async fn blob_unmark(tx: &mut Tx, hashes: &[BlobHash], mark: i64) -> Result<
 
 /// Forgets blobs whose objects are deleted.
 pub async fn blob_forget(tx: &mut Tx, hashes: &[BlobHash], mark: i64) -> Result<(), StoreError> {
-    sql("delete from blob where hash = any($1) and deleting = $2").bind(hashes).bind(mark).run(tx).await?;
+    everywhere_sql("delete from blob where hash = any($1) and deleting = $2")
+        .bind(hashes)
+        .bind(mark)
+        .run(tx)
+        .await?;
     Ok(())
 }
 
@@ -104,8 +115,10 @@ pub async fn accounts_with_expired_uploads(
     now_ms: i64,
     limit: usize,
 ) -> Result<Vec<AccountId>, StoreError> {
-    sql("select distinct account_id from blob_reference \
-         where expires_at > 0 and expires_at <= $1 and source = 1 limit $2")
+    everywhere_sql(
+        "select distinct account_id from blob_reference \
+         where expires_at > 0 and expires_at <= $1 and source = 1 limit $2",
+    )
     .bind(now_ms)
     .bind(limit as i64)
     .column(conn)

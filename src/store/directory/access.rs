@@ -59,6 +59,7 @@ pub async fn logins_of_account(
     sql("select a.login_id, l.name, a.is_read_only, a.is_personal from access a \
          join login l on l.id = a.login_id where a.account_id = $1 order by a.login_id")
     .bind(account)
+    .everywhere()
     .all(conn, |row| {
         Ok(LoginOfAccount {
             login: row.get(0)?,

@@ -8,7 +8,6 @@ use crate::store::db::{Conn, sql};
 use crate::store::directory::{DirectoryError, access, address, domain, login};
 use crate::store::error::StoreError;
 use crate::store::mailbox::{self, NewMailbox};
-use crate::store::queue::lane_of;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::address::Address;
@@ -77,12 +76,13 @@ pub async fn create(store: &Store, new: NewAccount) -> Result<Created, Directory
                 return Ok(Err(DirectoryError::AddressTaken));
             }
             let account = AccountId(tx.new_id());
+            let lane = tx.lanes().of_account(tx, account).await?;
             sql("insert into account (id, name, created_at, lane, epoch, quota_bytes) \
                  values ($1, $2, $3, $4, $5, $6)")
             .bind(account)
             .bind(&name)
             .bind(tx.now_ms())
-            .bind(lane_of(account))
+            .bind(lane)
             .bind(i64::from(rand::random::<u32>()))
             .bind(new.quota_bytes)
             .run(tx)
@@ -129,6 +129,7 @@ pub async fn names(conn: &mut Conn, ids: &[AccountId]) -> Result<HashMap<Account
     let ids: Vec<Id> = ids.iter().map(|account| account.0).collect();
     let rows = sql("select id, name from account where id = any($1)")
         .bind(&ids)
+        .everywhere()
         .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
         .await?;
     Ok(rows.into_iter().collect())
@@ -186,6 +187,7 @@ mod tests {
     use super::*;
     use crate::store::change::state_of;
     use crate::store::directory::fixture::Fixture;
+    use crate::store::queue::lane_of;
     use crate::store::testing::OWNER;
 
     #[tokio::test]

@@ -56,7 +56,7 @@ pub async fn resolve(conn: &mut Conn, address: &Address) -> Result<Resolved, Sto
     Ok(if accounts.is_empty() { Resolved::UnknownUser } else { Resolved::Accounts(accounts) })
 }
 
-/// `resolve` for many addresses with a handful of statements; one answer for each, in order.
+/// `resolve` for many addresses, each looked up once; one answer for each, in order.
 pub async fn resolve_many(conn: &mut Conn, addresses: &[Address]) -> Result<Vec<Resolved>, StoreError> {
     let mut keys = BTreeSet::new();
     let mut domains = BTreeSet::new();
@@ -66,13 +66,12 @@ pub async fn resolve_many(conn: &mut Conn, addresses: &[Address]) -> Result<Vec<
         domains.insert(address.domain().to_owned());
     }
     let mut by_key: HashMap<String, Vec<AccountId>> = HashMap::new();
-    sql("select address, account_id from address where address = any($1)")
-        .bind(keys.into_iter().collect::<Vec<_>>())
-        .each(conn, |row| {
-            by_key.entry(row.get(0)?).or_default().push(row.get(1)?);
-            Ok(true)
-        })
-        .await?;
+    for key in keys {
+        let accounts = accounts_of(conn, &key).await?;
+        if !accounts.is_empty() {
+            by_key.insert(key, accounts);
+        }
+    }
     let domains: HashMap<String, domain::Domain> = domain::by_names(conn, domains.into_iter().collect())
         .await?
         .into_iter()
@@ -123,16 +122,23 @@ async fn accounts_of(conn: &mut Conn, key: &str) -> Result<Vec<AccountId>, Store
 }
 
 async fn quotas_of(conn: &mut Conn, accounts: &[AccountId]) -> Result<Vec<ResolvedAccount>, StoreError> {
-    if accounts.is_empty() {
-        return Ok(Vec::new());
+    let mut found = Vec::with_capacity(accounts.len());
+    // One by one: each is in a shard of its own, and nearly always there is one.
+    for account in accounts.iter().copied().collect::<BTreeSet<_>>() {
+        let resolved =
+            sql("select id, quota_bytes, used_bytes from account where id = $1 and removed_at = 0")
+                .bind(account)
+                .first(conn, |row| {
+                    Ok(ResolvedAccount {
+                        account: row.get(0)?,
+                        quota_bytes: row.get(1)?,
+                        used_bytes: row.get(2)?,
+                    })
+                })
+                .await?;
+        found.extend(resolved);
     }
-    let numbers: Vec<i64> = accounts.iter().map(|account| account.get()).collect();
-    sql("select id, quota_bytes, used_bytes from account where id = any($1) and removed_at = 0 order by id")
-        .bind(numbers)
-        .all(conn, |row| {
-            Ok(ResolvedAccount { account: row.get(0)?, quota_bytes: row.get(1)?, used_bytes: row.get(2)? })
-        })
-        .await
+    Ok(found)
 }
 
 /// The account whose name, that is, whose primary address this is.
@@ -156,13 +162,14 @@ pub async fn addresses_of(conn: &mut Conn, account: AccountId) -> Result<Vec<Str
 pub async fn addresses_of_login(conn: &mut Conn, login: Id) -> Result<Vec<(AccountId, String)>, StoreError> {
     let accounts = sql("select account_id from access where login_id = $1 and is_read_only = 0")
         .bind(login)
-        .column::<i64>(conn)
+        .column::<AccountId>(conn)
         .await?;
-    sql("select account_id, email from identity where account_id = any($1) and is_own_address = 1 \
-         order by account_id, id")
-    .bind(accounts)
-    .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
-    .await
+    let mut addresses = Vec::new();
+    for account in accounts.into_iter().collect::<BTreeSet<_>>() {
+        let own = addresses_of(conn, account).await?;
+        addresses.extend(own.into_iter().map(|address| (account, address)));
+    }
+    Ok(addresses)
 }
 
 /// Whether an address can be given out: it needs no quotes, and its domain is ours.

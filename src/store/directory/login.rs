@@ -1,6 +1,8 @@
 //! Logins: who signs in. The name is an address in its key form (`Address::to_string`); the version
 //! grows with each change of the password, so that what was remembered of the login is void.
 
+use bytes::Bytes;
+
 use crate::bus::Event;
 use crate::store::Store;
 use crate::store::db::{Conn, sql};
@@ -8,7 +10,7 @@ use crate::store::directory::DirectoryError;
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
-use crate::types::id::Id;
+use crate::types::id::{AccountId, Id};
 
 /// A login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +34,9 @@ pub struct VerifyData {
 
 /// What a password of this name is checked against.
 pub async fn verify_data(conn: &mut Conn, name: &str) -> Result<Option<VerifyData>, StoreError> {
-    sql("select id, name, version, password_hash from login where name = $1")
-        .bind(name)
+    let Some(id) = id_by_name(conn, name).await? else { return Ok(None) };
+    sql("select id, name, version, password_hash from login where id = $1")
+        .bind(id)
         .first(conn, |row| {
             let login = Login { id: row.get(0)?, name: row.get(1)?, version: row.get(2)? };
             Ok(VerifyData { login, password_hash: row.get(3)? })
@@ -43,10 +46,15 @@ pub async fn verify_data(conn: &mut Conn, name: &str) -> Result<Option<VerifyDat
 
 /// The login of a name.
 pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Login>, StoreError> {
-    sql("select id, name, version from login where name = $1")
-        .bind(name)
-        .first(conn, |row| Ok(Login { id: row.get(0)?, name: row.get(1)?, version: row.get(2)? }))
-        .await
+    match id_by_name(conn, name).await? {
+        Some(id) => by_id(conn, id).await,
+        None => Ok(None),
+    }
+}
+
+/// Names stand apart: they are in the shard of the name, the login is in that of its id.
+async fn id_by_name(conn: &mut Conn, name: &str) -> Result<Option<Id>, StoreError> {
+    sql("select login_id from login_name where name = $1").bind(name).value(conn).await
 }
 
 /// The login of an id.
@@ -67,6 +75,7 @@ pub(super) async fn insert(tx: &mut Tx, name: &str, password_hash: &str) -> Resu
         .bind(tx.now_ms())
         .run(tx)
         .await?;
+    sql("insert into login_name (name, login_id) values ($1, $2)").bind(name).bind(id).run(tx).await?;
     tx.publish_after_commit(Event::LoginChanged { login: id });
     Ok(id)
 }
@@ -91,17 +100,34 @@ pub async fn set_password(store: &Store, login: Id, password_hash: String) -> Re
 
 /// Deletes logins with their tokens, what they may reach and their subscriptions there.
 pub(super) async fn delete(tx: &mut Tx, logins: &[Id]) -> Result<(), StoreError> {
-    sql("delete from token where login_id = any($1)").bind(logins).run(tx).await?;
-    sql("delete from mailbox_subscription where login_id = any($1) and account_id in \
-         (select account_id from access where login_id = any($1))")
-    .bind(logins)
-    .run(tx)
-    .await?;
-    sql("delete from access where login_id = any($1)").bind(logins).run(tx).await?;
-    sql("delete from login where id = any($1)").bind(logins).run(tx).await?;
     for login in logins {
+        delete_one(tx, *login).await?;
         tx.publish_after_commit(Event::LoginChanged { login: *login });
     }
+    Ok(())
+}
+
+async fn delete_one(tx: &mut Tx, login: Id) -> Result<(), StoreError> {
+    let secrets =
+        sql("select secret_hash from token where login_id = $1").bind(login).column::<Bytes>(tx).await?;
+    for secret in secrets {
+        sql("delete from token_secret where secret_hash = $1").bind(secret).run(tx).await?;
+    }
+    sql("delete from token where login_id = $1").bind(login).run(tx).await?;
+    let accounts =
+        sql("select account_id from access where login_id = $1").bind(login).column::<AccountId>(tx).await?;
+    for account in accounts {
+        sql("delete from mailbox_subscription where account_id = $1 and login_id = $2")
+            .bind(account)
+            .bind(login)
+            .run(tx)
+            .await?;
+    }
+    sql("delete from access where login_id = $1").bind(login).run(tx).await?;
+    if let Some(known) = by_id(tx, login).await? {
+        sql("delete from login_name where name = $1").bind(known.name).run(tx).await?;
+    }
+    sql("delete from login where id = $1").bind(login).run(tx).await?;
     Ok(())
 }
 

@@ -38,12 +38,13 @@ pub async fn remove(store: &Store, account: AccountId) -> Result<(), DirectoryEr
 async fn close(tx: &mut Tx) -> Result<(), StoreError> {
     let account = tx.account();
     sql("update account set removed_at = $2 where id = $1").bind(account).bind(tx.now_ms()).run(tx).await?;
-    sql("delete from address where account_id = $1").bind(account).run(tx).await?;
+    sql("delete from address where account_id = $1").bind(account).everywhere().run(tx).await?;
     let reached_by = sql("select login_id, is_personal from access where account_id = $1")
         .bind(account)
+        .everywhere()
         .all(tx, |row| Ok((row.get::<Id>(0)?, row.get::<bool>(1)?)))
         .await?;
-    sql("delete from access where account_id = $1").bind(account).run(tx).await?;
+    sql("delete from access where account_id = $1").bind(account).everywhere().run(tx).await?;
     let (mut owners, mut guests) = (Vec::new(), Vec::new());
     for (login, is_personal) in reached_by {
         if is_personal { owners.push(login) } else { guests.push(login) }

@@ -62,12 +62,13 @@ pub struct SignIn {
 }
 
 impl SignIn {
-    /// Over a store.
-    pub fn new(store: Store, cache: Cache) -> SignIn {
+    /// Over a store. The key is that by which passwords are remembered, the same in all processes that
+    /// share a cache.
+    pub fn new(store: Store, cache: Cache, key: [u8; 32]) -> SignIn {
         SignIn {
             store,
             cache,
-            key: Arc::new(rand::random()),
+            key: Arc::new(key),
             verifying: Arc::new(Semaphore::new(VERIFIED_AT_ONCE)),
             waiting: Arc::new(Semaphore::new(WAITING)),
         }

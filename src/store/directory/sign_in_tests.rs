@@ -25,7 +25,7 @@ impl Bench {
         let created = fixture.account(NAME).await;
         login::set_password(&fixture.store, created.login, password::hash("right").unwrap()).await.unwrap();
         let cache = Cache::open(&CacheUrl::Memory, 1 << 20, fixture.clock.clone());
-        let sign_in = SignIn::new(fixture.store.clone(), cache);
+        let sign_in = SignIn::new(fixture.store.clone(), cache, [1; 32]);
         Bench { fixture, sign_in }
     }
 

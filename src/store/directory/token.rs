@@ -99,12 +99,18 @@ pub async fn add(
                  values ($1, $2, $3, $4, $5, $6)")
             .bind(id)
             .bind(login)
-            .bind(secret_hash)
+            .bind(secret_hash.clone())
             .bind(name)
             .bind(tx.now_ms())
             .bind(expires_at)
             .run(tx)
             .await?;
+            sql("insert into token_secret (secret_hash, login_id, token_id) values ($1, $2, $3)")
+                .bind(secret_hash)
+                .bind(login)
+                .bind(id)
+                .run(tx)
+                .await?;
             tx.publish_after_commit(Event::LoginChanged { login });
             Ok(Ok(id))
         })
@@ -130,21 +136,20 @@ pub async fn list(conn: &mut Conn, login: Id) -> Result<Vec<Token>, StoreError> 
 
 /// The login of a token.
 pub async fn owner(conn: &mut Conn, token: Id) -> Result<Option<Id>, StoreError> {
-    sql("select login_id from token where id = $1").bind(token).value(conn).await
+    sql("select login_id from token where id = $1").bind(token).everywhere().value(conn).await
 }
 
 /// Revokes a token of a login. From the commit on it counts nowhere.
 pub async fn revoke(store: &Store, login: Id, token: Id) -> Result<(), DirectoryError> {
     store
         .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
-            let touched = sql("delete from token where id = $1 and login_id = $2")
-                .bind(token)
+            let secret = sql("delete from token where login_id = $1 and id = $2 returning secret_hash")
                 .bind(login)
-                .run(tx)
+                .bind(token)
+                .value::<Bytes>(tx)
                 .await?;
-            if touched == 0 {
-                return Ok(Err(DirectoryError::NoSuchToken));
-            }
+            let Some(secret) = secret else { return Ok(Err(DirectoryError::NoSuchToken)) };
+            sql("delete from token_secret where secret_hash = $1").bind(secret).run(tx).await?;
             // Voids the tickets that were made with it.
             sql("update login set version = version + 1 where id = $1").bind(login).run(tx).await?;
             tx.publish_after_commit(Event::LoginChanged { login });
@@ -158,10 +163,16 @@ pub async fn find(conn: &mut Conn, secret: &str, now_ms: i64) -> Result<Option<F
     if !secret.starts_with(PREFIX) || secret.len() != PREFIX.len() + SECRET_CHARACTERS {
         return Ok(None);
     }
+    let found = sql("select login_id, token_id from token_secret where secret_hash = $1")
+        .bind(hash_of(secret))
+        .first(conn, |row| Ok((row.get::<Id>(0)?, row.get::<Id>(1)?)))
+        .await?;
+    let Some((login, token)) = found else { return Ok(None) };
     sql("select t.id, l.id, l.name, l.version, t.expires_at, t.last_used_at from token t \
          join login l on l.id = t.login_id \
-         where t.secret_hash = $1 and (t.expires_at = 0 or t.expires_at > $2)")
-    .bind(hash_of(secret))
+         where t.login_id = $1 and t.id = $2 and (t.expires_at = 0 or t.expires_at > $3)")
+    .bind(login)
+    .bind(token)
     .bind(now_ms)
     .first(conn, |row| {
         Ok(FoundToken {
@@ -180,10 +191,11 @@ pub async fn note_use(store: &Store, token: &FoundToken) -> Result<(), StoreErro
     if now_ms - token.last_used_at < LAST_USED_PRECISION_MS {
         return Ok(());
     }
-    let id = token.id;
+    let (id, login) = (token.id, token.login.id);
     store
         .write_plain(Urgency::Background, async move |tx: &mut Tx| {
-            sql("update token set last_used_at = $2 where id = $1 and last_used_at < $3")
+            sql("update token set last_used_at = $3 where login_id = $1 and id = $2 and last_used_at < $4")
+                .bind(login)
                 .bind(id)
                 .bind(now_ms)
                 .bind(now_ms - LAST_USED_PRECISION_MS + 1)

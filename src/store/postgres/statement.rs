@@ -26,6 +26,18 @@ pub struct PostgresConn {
     connection: Option<PoolConnection<Postgres>>,
     /// Whether a statement is on its way.
     in_flight: InFlight,
+    sharding: Sharding,
+    /// Whether the guard against statements that ask every shard is off for the moment.
+    is_lifted: bool,
+}
+
+/// What an engine knows of its database's shards.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sharding {
+    /// Citus distributes the tables.
+    pub is_sharded: bool,
+    /// The address asks Citus to refuse statements that ask every shard, as tests do.
+    pub is_guarded: bool,
 }
 
 /// Whether a statement is on its way: what a unit of work may wait for, and what makes a connection
@@ -46,8 +58,14 @@ impl InFlight {
 
 impl PostgresConn {
     /// Takes over a connection.
-    pub fn new(connection: PoolConnection<Postgres>) -> PostgresConn {
-        PostgresConn { connection: Some(connection), in_flight: InFlight::default() }
+    pub fn new(connection: PoolConnection<Postgres>, sharding: Sharding) -> PostgresConn {
+        let in_flight = InFlight::default();
+        PostgresConn { connection: Some(connection), in_flight, sharding, is_lifted: false }
+    }
+
+    /// Whether the database is sharded.
+    pub fn is_sharded(&self) -> bool {
+        self.sharding.is_sharded
     }
 
     /// Tells while somebody else polls.
@@ -83,7 +101,13 @@ impl PostgresConn {
     }
 
     /// Runs a statement; the number of rows that it touched.
-    pub async fn run(&mut self, text: Cow<'static, str>, values: Vec<Value>) -> Result<u64, StoreError> {
+    pub async fn run(
+        &mut self,
+        text: Cow<'static, str>,
+        values: Vec<Value>,
+        is_everywhere: bool,
+    ) -> Result<u64, StoreError> {
+        self.guard(is_everywhere).await?;
         self.execute(text, arguments(values)?).await
     }
 
@@ -98,11 +122,12 @@ impl PostgresConn {
         text: Cow<'static, str>,
         rows: Vec<Vec<Value>>,
     ) -> Result<u64, StoreError> {
+        self.guard(false).await?;
         let mut touched = 0;
         for rows in by_first_value(rows) {
             for rows in rows.chunks(BATCH_ROWS) {
                 touched += match rows {
-                    [only] => self.run(text.clone(), only.clone()).await?,
+                    [only] => self.execute(text.clone(), arguments(only.clone())?).await?,
                     _ => {
                         let (columns, values) = columns(rows)?;
                         self.execute(to_batch(&text, &columns).into(), values).await?
@@ -118,8 +143,10 @@ impl PostgresConn {
         &mut self,
         text: Cow<'static, str>,
         values: Vec<Value>,
+        is_everywhere: bool,
         visit: &mut (impl FnMut(&Row<'_>) -> Result<bool, StoreError> + Send),
     ) -> Result<(), StoreError> {
+        self.guard(is_everywhere).await?;
         let query = sqlx::query_with(safe(text), arguments(values)?);
         let mut refused = None;
         self.guarded(async |connection| {
@@ -138,6 +165,18 @@ impl PostgresConn {
         })
         .await?;
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Lifts the guard against statements that ask every shard for one that may, and sets it again
+    /// for the next.
+    async fn guard(&mut self, is_everywhere: bool) -> Result<(), StoreError> {
+        if !self.sharding.is_guarded || self.is_lifted == is_everywhere {
+            return Ok(());
+        }
+        let level = if is_everywhere { "off" } else { "error" };
+        self.control(&format!("set local citus.multi_task_query_log_level = '{level}'")).await?;
+        self.is_lifted = is_everywhere;
+        Ok(())
     }
 
     /// Closes the connection instead of giving it back.

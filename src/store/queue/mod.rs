@@ -16,7 +16,7 @@ mod watch_tests;
 
 use crate::types::id::AccountId;
 
-/// Lanes of each queue.
+/// Lanes of each queue where the database is not sharded; see `store::lanes`.
 pub const LANES: i64 = 32;
 
 /// When a row is due that is set aside: never.
@@ -30,9 +30,4 @@ pub fn lane_of(account: AccountId) -> i64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((mixed ^ (mixed >> 31)) % LANES as u64) as i64
-}
-
-/// A lane for a row that belongs to no account.
-pub fn random_lane() -> i64 {
-    rand::random_range(0..LANES)
 }

@@ -13,7 +13,7 @@ use crate::store::directory::fixture::Fixture;
 use crate::store::queue::claim::{self, Claim, LEASE_MS};
 use crate::store::queue::incoming::{self, Discarded, IncomingRow, NewIncoming};
 use crate::store::queue::outgoing::{self, NewOutgoing, Next, Outcome, OutgoingRow};
-use crate::store::queue::{LANES, lane_of, random_lane};
+use crate::store::queue::{LANES, lane_of};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::blob_id::BlobHash;
@@ -47,7 +47,7 @@ fn message(text: &str) -> NewIncoming {
 
 async fn put(store: &Store, text: &str) -> Id {
     let new = message(text);
-    let unit = async move |tx: &mut Tx| incoming::insert(tx, random_lane(), &new).await;
+    let unit = async move |tx: &mut Tx| incoming::insert(tx, tx.lanes().random(), &new).await;
     store.write_plain(Urgency::Interactive, unit).await.unwrap()
 }
 
@@ -103,7 +103,7 @@ async fn what_a_claim_writes_is_small_however_large_the_message() {
     let store = &fixture.store;
     let body = Bytes::from(vec![b'x'; INLINE_MAX]);
     let new = NewIncoming { inline: Some(body.clone()), size: body.len() as i64, ..message("hello") };
-    let id = act!(store, |tx| incoming::insert(tx, &new));
+    let id = act!(store, |tx| incoming::insert(tx, tx.lanes().random(), &new));
     let row = claim_incoming(store).await.remove(0);
     let mut snapshot = store.read().await.unwrap();
     let written = sql("select length(envelope) + length(body_hash) + length(last_error) from incoming \

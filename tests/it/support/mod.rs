@@ -12,6 +12,7 @@ pub mod ports;
 pub mod server;
 pub mod smtp;
 pub mod smtp_sink;
+pub mod stack;
 pub mod tls;
 
 use std::time::{Duration, Instant};

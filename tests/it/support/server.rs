@@ -17,7 +17,7 @@ use crate::support::dns::Dns;
 use crate::support::http::{Request, Response};
 use crate::support::jmap::Client;
 use crate::support::ports::free_port;
-use crate::support::{PATIENCE, smtp};
+use crate::support::{PATIENCE, smtp, stack};
 
 /// The domain that every server has from the start.
 pub const DOMAIN: &str = "example.test";
@@ -91,7 +91,7 @@ impl Builder {
             http_port: free_port(),
             smtp_port: self.smtp_port,
             submission_port: free_port(),
-            environment: self.environment,
+            environment: [stack::environment(), self.environment].concat(),
             process: Mutex::new(None),
             watchdog: Mutex::new(None),
             next_account: AtomicU32::new(1),

@@ -1,0 +1,48 @@
+//! Keys that all processes of a server share: what one of them has signed, the others can read.
+
+use bytes::Bytes;
+
+use crate::store::Store;
+use crate::store::db::sql;
+use crate::store::error::StoreError;
+use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
+
+/// The key of a name, made when it is first asked for.
+pub async fn get(store: &Store, name: &'static str) -> Result<[u8; 32], StoreError> {
+    let read = move || sql("select key from server_key where name = $1").bind(name);
+    let known = read().value::<Bytes>(&mut *store.read().await?).await?;
+    let key = match known {
+        Some(key) => key,
+        None => {
+            let new = Bytes::copy_from_slice(&rand::random::<[u8; 32]>());
+            let unit = async move |tx: &mut Tx| {
+                // Another process may be doing the same: the first one's counts.
+                sql("insert into server_key (name, key) values ($1, $2) on conflict do nothing")
+                    .bind(name)
+                    .bind(new.clone())
+                    .run(tx)
+                    .await?;
+                read().value::<Bytes>(tx).await
+            };
+            let made = store.write_plain(Urgency::Interactive, unit).await?;
+            made.ok_or_else(|| StoreError::corrupt_value("server_key", &"it is not there"))?
+        }
+    };
+    let length = key.len();
+    key.as_ref().try_into().map_err(|_| StoreError::corrupt_value("server_key", &length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::directory::fixture::Fixture;
+
+    #[tokio::test]
+    async fn a_key_is_made_once() {
+        let fixture = Fixture::new().await;
+        let key = get(&fixture.store, "one").await.unwrap();
+        assert_eq!(get(&fixture.store, "one").await.unwrap(), key);
+        assert_ne!(get(&fixture.store, "two").await.unwrap(), key);
+    }
+}

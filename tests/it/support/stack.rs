@@ -1,0 +1,95 @@
+//! The engines that the servers of the tests run on: the embedded ones, or those that `tests/run` has
+//! started and names by environment variables.
+
+use std::process::Command;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor};
+
+/// A PostgreSQL server in which databases may be made, such as `postgres://postgres@127.0.0.1:5433`.
+const POSTGRES: &str = "POSTRIDER_TEST_POSTGRES";
+/// The nodes of a Citus cluster instead, the coordinator first, such as
+/// `postgres://postgres@127.0.0.1:5500,127.0.0.1:5501`.
+const CITUS: &str = "POSTRIDER_TEST_CITUS_URL";
+
+/// Whether the servers of the tests run on PostgreSQL.
+pub fn is_postgres() -> bool {
+    named(POSTGRES).is_some() || named(CITUS).is_some()
+}
+
+fn named(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|url| !url.is_empty())
+}
+
+/// The environment of a new server: a database of its own.
+pub fn environment() -> Vec<(String, String)> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("it_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let database = match (named(CITUS), named(POSTGRES)) {
+        (Some(nodes), _) => on_citus(&nodes, &name),
+        (None, Some(server)) => on_postgres(&server, &name),
+        (None, None) => return Vec::new(),
+    };
+    vec![("POSTRIDER_DATABASE_URL".to_owned(), database)]
+}
+
+fn on_postgres(server: &str, name: &str) -> String {
+    static TEMPLATE: OnceLock<String> = OnceLock::new();
+    let template = TEMPLATE.get_or_init(|| {
+        let template = format!("it_template_{}", std::process::id());
+        execute(&format!("{server}/postgres"), format!("create database {template}"));
+        migrate(&format!("{server}/{template}"));
+        template
+    });
+    execute(&format!("{server}/postgres"), format!("create database {name} template {template}"));
+    format!("{server}/{name}")
+}
+
+/// Any node serves, and whatever asks more than one shard without saying so is refused.
+fn on_citus(nodes: &str, name: &str) -> String {
+    // Nodes that are joined at the same time stand in each other's way.
+    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+    let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (before, hosts) = nodes.split_at(nodes.rfind('@').map_or("postgres://".len(), |at| at + 1));
+    let hosts: Vec<&str> = hosts.split(',').collect();
+    for host in &hosts {
+        execute(&format!("{before}{host}/postgres"), format!("create database {name}"));
+        execute(&format!("{before}{host}/{name}"), "create extension citus".to_owned());
+    }
+    let coordinator = format!("{before}{}/{name}", hosts[0]);
+    for (place, host) in hosts.iter().enumerate() {
+        let (host, port) = host.split_once(':').unwrap_or((host, "5432"));
+        let call = if place == 0 { "citus_set_coordinator_host" } else { "citus_add_node" };
+        execute(&coordinator, format!("select {call}('{host}', {port})"));
+    }
+    migrate(&coordinator);
+    format!("{nodes}/{name}?options=-c%20citus.multi_task_query_log_level%3Derror")
+}
+
+fn migrate(url: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("POSTRIDER_")) {
+        command.env_remove(name);
+    }
+    let migrated = command.arg("migrate").env("POSTRIDER_DATABASE_URL", url).output();
+    let migrated = migrated.expect("the program runs");
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+}
+
+/// Runs a statement in a database.
+fn execute(database: &str, text: String) {
+    let options = PgConnectOptions::from_str(database).expect("the address of a database");
+    let work = async move {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(text))).await
+    };
+    // Some tests are on a runtime already, and may not block it.
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(work)
+    };
+    std::thread::spawn(run).join().expect("a thread").expect("the server runs it");
+}
