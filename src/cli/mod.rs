@@ -22,6 +22,7 @@ pub mod output;
 mod queue;
 pub mod request;
 mod serve;
+mod shards;
 mod show_config;
 pub mod socket;
 mod token;
@@ -85,6 +86,9 @@ enum Command {
         after_help = "Example:\n  POSTRIDER_DATABASE_URL=postgres://postrider@db1/mail postrider migrate"
     )]
     Migrate,
+    /// Nodes, shards, queue lanes and the largest accounts of a database sharded by Citus
+    #[command(after_help = "Examples:\n  postrider shards\n  postrider shards --json --largest 100")]
+    Shards(shards::ShardsArgs),
     #[command(flatten)]
     Admin(AdminCommand),
 }
@@ -175,6 +179,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => {
             logging::start(config.log_format, "warn");
             migrate::run(&config).await
+        }
+        Command::Shards(args) => {
+            logging::start(config.log_format, "warn");
+            shards::run(args, &config).await
         }
         Command::Admin(command) => {
             logging::start(config.log_format, "warn");
