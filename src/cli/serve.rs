@@ -195,6 +195,7 @@ impl Server {
         }
         let store = self.app.store.clone();
         store.close().await;
+        self.app.bus.close().await;
         Ok(())
     }
 }
