@@ -39,7 +39,10 @@ pub struct Redis {
 /// What the connection has to send.
 #[derive(Debug)]
 enum Outgoing {
-    Message { channel: String, text: String },
+    Message {
+        channel: String,
+        text: String,
+    },
     /// Nothing more comes; say good-bye, and tell when it is said.
     Close(oneshot::Sender<()>),
 }
@@ -79,6 +82,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Redis {
     /// See `Bus::open`.
     pub fn open(url: RedisUrl) -> Redis {
+        if url.is_tls {
+            // The client takes the provider of the process, and panics when it has several to choose from.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         let shared = Arc::new(Shared {
             prefix: url.prefix.clone(),
             origin: format!("{:016x}", rand::random::<u64>()),

@@ -63,7 +63,14 @@ impl Server {
     pub fn cluster() -> Vec<Server> {
         let start = |_| {
             let bus = free_port().to_string();
-            Server::with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus])
+            Server::with(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "2000",
+                "--cluster-port",
+                &bus,
+            ])
         };
         let servers: Vec<Server> = (0..3).map(start).collect();
         for (number, server) in servers.iter().enumerate() {

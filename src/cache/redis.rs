@@ -132,8 +132,7 @@ impl Redis {
     pub async fn rate_add(&self, rate: Rate, key: &str, window_ms: i64, by: u64) -> u64 {
         let counter = self.near.counter(rate, key, window_ms);
         let alone = self.near.rate_add(rate, key, window_ms, by);
-        let (now, before) =
-            (self.rate_key(counter, window_ms), self.rate_key(counter.before(), window_ms));
+        let (now, before) = (self.rate_key(counter, window_ms), self.rate_key(counter.before(), window_ms));
         let mut pipeline = redis::pipe();
         if by == 0 {
             pipeline.cmd("GET").arg(&now);

@@ -179,9 +179,10 @@ fn read_host(host: &str, usual_port: u16) -> Result<RedisHost, String> {
 fn read_database(topology: &Topology, text: &str) -> Result<i64, String> {
     let database = match text {
         "" => 0,
-        text => text.parse::<u16>().map(i64::from).map_err(|_| {
-            "the database after the last slash is a number, 0 when it is left out".to_owned()
-        })?,
+        text => text
+            .parse::<u16>()
+            .map(i64::from)
+            .map_err(|_| "the database after the last slash is a number, 0 when it is left out".to_owned())?,
     };
     if database != 0 && *topology == Topology::Cluster {
         return Err("a Cluster has only database 0; keep installations apart by ?prefix=NAME".to_owned());
@@ -246,7 +247,10 @@ mod tests {
     fn sentinels_and_clusters() {
         let url = read("redis+sentinel://:p@one,two:5000/mymaster/2");
         assert_eq!(url.hosts, [host("one", 26379), host("two", 5000)]);
-        assert_eq!((url.topology.clone(), url.database), (Topology::Sentinel { master: "mymaster".into() }, 2));
+        assert_eq!(
+            (url.topology.clone(), url.database),
+            (Topology::Sentinel { master: "mymaster".into() }, 2)
+        );
         let asked: Vec<String> = url.asked().iter().map(|address| address.reveal().to_owned()).collect();
         assert_eq!(asked, ["redis://one:26379/0?protocol=resp3", "redis://two:5000/0?protocol=resp3"]);
         let url = read("redis+sentinel://one/m?sentinel_password=p%2Fw");

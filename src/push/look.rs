@@ -25,10 +25,12 @@ pub async fn run(hub: &Hub) {
     let mut is_broken = hub.store.bus().is_broken();
     let mut logins = HashMap::new();
     let mut last = Instant::now();
+    // Of a look that failed: that it is to be done again, and whether events may have been missed.
+    let mut owed = None;
     loop {
         let was_broken = *is_broken.borrow_and_update();
-        let wait = if was_broken { LOOK_EVERY } else { SWEEP_EVERY };
-        let may_have_missed = tokio::select! {
+        let wait = if was_broken || owed.is_some() { LOOK_EVERY } else { SWEEP_EVERY };
+        let has_missed = tokio::select! {
             () = hub.closing.cancelled() => return,
             () = sleep_until(last + wait) => false,
             () = hub.missed.notified() => true,
@@ -40,19 +42,16 @@ pub async fn run(hub: &Hub) {
             () = sleep_until(last + LOOK_EVERY) => {}
         }
         last = Instant::now();
-        if let Err(error) = look(hub, &mut logins, may_have_missed).await {
+        let has_missed = has_missed || owed.take().unwrap_or_default();
+        if let Err(error) = look(hub, &mut logins, has_missed).await {
             tracing::warn!(%error, "changes could not be looked for");
-            hub.missed.notify_one();
+            owed = Some(has_missed);
         }
     }
 }
 
 /// Looks at all once.
-async fn look(
-    hub: &Hub,
-    known: &mut HashMap<Id, LoginFacts>,
-    may_have_missed: bool,
-) -> Result<(), StoreError> {
+async fn look(hub: &Hub, known: &mut HashMap<Id, LoginFacts>, has_missed: bool) -> Result<(), StoreError> {
     let (accounts, logins) = hub.listened();
     for some in accounts.chunks(AT_ONCE) {
         let mut snapshot = hub.store.read().await?;
@@ -73,7 +72,7 @@ async fn look(
                 Some(before) => known.get(login) != Some(&before),
                 // Come in since the last look: what has changed meanwhile was told, unless events are
                 // missing.
-                None => may_have_missed,
+                None => has_missed,
             };
             if is_changed {
                 hub.mark_login(*login);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::testing::Server;
 use crate::bus::Bus;
+use crate::bus::testing::Server;
 use crate::push::hub::{Hub, Listener, Wake};
 use crate::store::Store;
 use crate::store::directory::access;

@@ -65,7 +65,8 @@ pub async fn run(shared: Arc<Shared>, url: RedisUrl, mut outgoing: mpsc::Receive
             tracing::warn!(redis = %url, %problem, "the bus is gone: changes are looked for in the database");
         }
         // Jittered, so that not all processes come back in one moment.
-        if let End::Closed = drop_for(&shared, &mut outgoing, wait.mul_f64(rand::random_range(0.5..1.0))).await
+        if let End::Closed =
+            drop_for(&shared, &mut outgoing, wait.mul_f64(rand::random_range(0.5..1.0))).await
         {
             return;
         }
@@ -298,10 +299,7 @@ async fn connect(
     client.get_multiplexed_async_connection_with_config(config).await
 }
 
-async fn within<T>(
-    time: Duration,
-    work: impl Future<Output = Result<T, RedisError>>,
-) -> Result<T, String> {
+async fn within<T>(time: Duration, work: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
     let started = Instant::now();
     match timeout(time, work).await {
         Ok(Ok(answer)) => Ok(answer),

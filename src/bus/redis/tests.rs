@@ -166,7 +166,8 @@ async fn what_one_process_could_not_tell_makes_the_others_look() {
 #[test]
 fn a_process_that_falls_silent_makes_the_bus_broken_and_one_that_leaves_does_not() {
     let server = Server::start();
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (here, there) = (runtime(), runtime());
     let mine = here.block_on(open(&server.url()));
     let (_logins, _) = here.block_on(listening(&mine, Topic::Logins));
@@ -201,7 +202,8 @@ async fn the_bus_follows_the_master_that_the_sentinels_name() {
     let (_interest, mut events) = listening(&one, Topic::Account(ACCOUNT)).await;
     flows(&two, &mut events, Duration::from_secs(5)).await;
     let knows_replica = || {
-        let replicas: Vec<deadpool_redis::redis::Value> = sentinel.command(&["sentinel", "replicas", "mymaster"]);
+        let replicas: Vec<deadpool_redis::redis::Value> =
+            sentinel.command(&["sentinel", "replicas", "mymaster"]);
         !replicas.is_empty()
     };
     crate::bus::testing::wait_for("the replica", knows_replica);

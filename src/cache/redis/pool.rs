@@ -4,13 +4,13 @@
 //! One task then tries a write now and then, and with its success Redis is in use again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use deadpool_redis::redis::{self, AsyncConnectionConfig, FromRedisValue, Pipeline, RedisError};
 use deadpool_redis::sentinel::{SentinelNodeConnectionInfo, SentinelServerType, TlsMode};
 use deadpool_redis::{PoolError, ProtocolVersion, RedisConnectionInfo, Runtime, cluster, sentinel};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::redis_url::{RedisUrl, Topology};
 
@@ -20,6 +20,10 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 const SETTLE_WITHIN: Duration = Duration::from_secs(3);
 /// Between tries while Redis is not in use.
 const TRY_EVERY: Duration = Duration::from_millis(500);
+/// A loss so soon after the return doubles the time between tries, up to a bound: some node of a Cluster
+/// may be down while others answer.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
+const TRY_EVERY_MAX: Duration = Duration::from_secs(30);
 /// Connections of one process. Each of a Cluster has one to every node behind it.
 const CONNECTIONS: usize = 16;
 const CLUSTER_CONNECTIONS: usize = 4;
@@ -32,6 +36,13 @@ struct Inner {
     url: RedisUrl,
     kind: Result<Kind, String>,
     is_up: AtomicBool,
+    pace: Mutex<Pace>,
+}
+
+/// How the last losses followed each other.
+struct Pace {
+    up_since: Instant,
+    try_every: Duration,
 }
 
 enum Kind {
@@ -43,10 +54,18 @@ enum Kind {
 impl Pool {
     /// Connects by and by; until then Redis is not in use.
     pub fn open(url: &RedisUrl) -> Pool {
-        let inner = Inner { url: url.clone(), kind: Kind::open(url), is_up: AtomicBool::new(false) };
-        let pool = Pool(Arc::new(inner));
+        if url.is_tls {
+            // The client takes the provider of the process, and panics when it has several to choose from.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let pool = Pool(Arc::new(Inner {
+            url: url.clone(),
+            kind: Kind::open(url),
+            is_up: AtomicBool::new(false),
+            pace: Mutex::new(Pace { up_since: Instant::now(), try_every: TRY_EVERY }),
+        }));
         metrics::gauge!("postrider_cache_up").set(0.0);
-        tokio::spawn(try_until_up(Arc::downgrade(&pool.0), false));
+        tokio::spawn(try_until_up(Arc::downgrade(&pool.0), TRY_EVERY, false));
         pool
     }
 
@@ -72,19 +91,18 @@ impl Pool {
         metrics::counter!("postrider_cache_errors_total").increment(1);
         if self.0.is_up.swap(false, Ordering::Relaxed) {
             self.0.tell_loss(&problem);
-            tokio::spawn(try_until_up(Arc::downgrade(&self.0), true));
+            tokio::spawn(try_until_up(Arc::downgrade(&self.0), self.0.try_every(), true));
         }
         None
     }
 }
 
 /// Tries until Redis takes a write, or nobody has the pool any more.
-async fn try_until_up(pool: Weak<Inner>, mut is_told: bool) {
-    let is_return = is_told;
+async fn try_until_up(pool: Weak<Inner>, try_every: Duration, mut is_told: bool) {
     loop {
         if is_told {
             // Jittered, so that not all processes try in one moment.
-            tokio::time::sleep(TRY_EVERY.mul_f64(rand::random_range(0.5..1.0))).await;
+            tokio::time::sleep(try_every.mul_f64(rand::random_range(0.5..1.0))).await;
         }
         let Some(inner) = pool.upgrade() else { return };
         let mut pipeline = redis::pipe();
@@ -92,9 +110,10 @@ async fn try_until_up(pool: Weak<Inner>, mut is_told: bool) {
         pipeline.cmd("SET").arg(key).arg(1).arg("EX").arg(60).ignore();
         match inner.query::<()>(&pipeline).await {
             Ok(()) => {
+                inner.pace.lock().unwrap_or_else(PoisonError::into_inner).up_since = Instant::now();
                 inner.is_up.store(true, Ordering::Relaxed);
                 metrics::gauge!("postrider_cache_up").set(1.0);
-                if is_return || is_told {
+                if is_told {
                     tracing::info!(redis = %inner.url, "the cache is back");
                 }
                 return;
@@ -107,6 +126,16 @@ async fn try_until_up(pool: Weak<Inner>, mut is_told: bool) {
 }
 
 impl Inner {
+    /// After a loss: the time between tries.
+    fn try_every(&self) -> Duration {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.try_every = match pace.up_since.elapsed() < STEADY_AFTER {
+            true => (pace.try_every * 2).min(TRY_EVERY_MAX),
+            false => TRY_EVERY,
+        };
+        pace.try_every
+    }
+
     fn tell_loss(&self, problem: &str) {
         metrics::gauge!("postrider_cache_up").set(0.0);
         tracing::warn!(redis = %self.url, %problem, "the cache is gone: each process keeps its own");
@@ -129,8 +158,7 @@ impl Kind {
             Topology::Single => {
                 let config = AsyncConnectionConfig::new().set_connection_timeout(Some(SETTLE_WITHIN));
                 let address = asked.into_iter().next().unwrap_or_default();
-                let manager =
-                    deadpool_redis::Manager::new_with_config(address, config).map_err(wrong)?;
+                let manager = deadpool_redis::Manager::new_with_config(address, config).map_err(wrong)?;
                 let pool = deadpool_redis::Pool::builder(manager).max_size(CONNECTIONS);
                 pool.runtime(Runtime::Tokio1).build().map(Kind::Single).map_err(|error| error.to_string())
             }
