@@ -126,7 +126,7 @@ async fn a_push_is_in_time_while_redis_hangs_and_nothing_is_missed_when_it_goes_
     let bench = Bench::new().await;
     let mut client = bench.client().await;
     bench.server.hang();
-    for _ in 0..2 {
+    for _ in 0..3 {
         bench.told_after(&mut client).await;
     }
     bench.server.go_on();
