@@ -71,7 +71,7 @@ impl std::error::Error for OpenError {}
 /// Opens all parts. Whoever calls this holds the lock of the data folder.
 pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     std::fs::create_dir_all(&config.data).map_err(OpenError::Folder)?;
-    let bus = Bus::memory();
+    let bus = Bus::open(&config.cache_url);
     if let DatabaseUrl::Sqlite(database) = &config.database_url {
         make_parent(database)?;
     }

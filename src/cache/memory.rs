@@ -36,12 +36,13 @@ struct Remembered {
 
 /// A counter in one window.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Counter {
-    rate: Rate,
+pub struct Counter {
+    /// What is counted.
+    pub rate: Rate,
     /// Of the key, so that long keys cost no memory.
-    key_hash: [u8; 32],
+    pub key_hash: [u8; 32],
     /// Windows since 1970.
-    window: i64,
+    pub window: i64,
 }
 
 impl Memory {
@@ -95,22 +96,40 @@ impl Memory {
 
     /// See `Cache::rate_add`.
     pub fn rate_add(&self, rate: Rate, key: &str, window_ms: i64, by: u64) -> u64 {
-        let window_ms = window_ms.max(1);
-        let now_ms = self.clock.now_ms();
-        let window = now_ms.div_euclid(window_ms);
-        let counter = Counter { rate, key_hash: *blake3::hash(key.as_bytes()).as_bytes(), window };
+        let counter = self.counter(rate, key, window_ms);
         let now = if by == 0 {
             self.counters.get(&counter).map_or(0, |count| count.load(Ordering::Relaxed))
         } else {
             let count = self.counters.get_with(counter, Arc::default);
             count.fetch_add(by, Ordering::Relaxed).saturating_add(by)
         };
-        let before = self.counters.get(&Counter { window: window - 1, ..counter });
+        let before = self.counters.get(&counter.before());
         let before = before.map_or(0, |count| count.load(Ordering::Relaxed));
-        let overlap_ms = window_ms - now_ms.rem_euclid(window_ms);
+        let window_ms = window_ms.max(1);
+        let overlap_ms = window_ms - self.clock.now_ms().rem_euclid(window_ms);
         let overlapping =
             u128::from(before) * overlap_ms.unsigned_abs() as u128 / window_ms.unsigned_abs() as u128;
         now.saturating_add(u64::try_from(overlapping).unwrap_or(u64::MAX))
+    }
+
+    /// The counter of a key in the window that is now.
+    pub fn counter(&self, rate: Rate, key: &str, window_ms: i64) -> Counter {
+        let window = self.clock.now_ms().div_euclid(window_ms.max(1));
+        Counter { rate, key_hash: *blake3::hash(key.as_bytes()).as_bytes(), window }
+    }
+
+    /// Takes over what was counted elsewhere, if that is more.
+    pub fn raise(&self, counter: Counter, to: u64) {
+        if to > 0 {
+            self.counters.get_with(counter, Arc::default).fetch_max(to, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Counter {
+    /// The same in the window before.
+    pub fn before(self) -> Counter {
+        Counter { window: self.window - 1, ..self }
     }
 }
 

@@ -2,13 +2,18 @@
 //!
 //! Losing any of it costs time and nothing else; the database is the truth. Data of Emails is
 //! immutable, so it is never invalidated: whether an Email exists, and who may see it, is asked of
-//! the database before. All calls are async because other engines wait.
+//! the database before. Redis shares it between nodes; each call waits a moment for it at the most,
+//! and without it each node goes on with what it keeps itself.
 
 mod memory;
+mod redis;
+#[cfg(test)]
+mod redis_tests;
 
 use bytes::Bytes;
 
 use crate::cache::memory::Memory;
+use crate::cache::redis::Redis;
 use crate::config::engine::CacheUrl;
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, Id};
@@ -18,6 +23,8 @@ use crate::types::id::{AccountId, Id};
 pub enum Cache {
     /// Within one process.
     Memory(Memory),
+    /// Between processes, and near in each.
+    Redis(Redis),
 }
 
 /// What is kept of an Email.
@@ -54,45 +61,59 @@ impl Cache {
     pub fn open(url: &CacheUrl, max_bytes: u64, clock: Clock) -> Cache {
         match url {
             CacheUrl::Memory => Cache::Memory(Memory::new(max_bytes, clock)),
+            CacheUrl::Redis(url) => Cache::Redis(Redis::open(url, Memory::new(max_bytes, clock))),
         }
     }
 
     /// What is kept of these Emails, in their order.
     pub async fn get_many(&self, space: Space, account: AccountId, ids: &[Id]) -> Vec<Option<Bytes>> {
-        let Cache::Memory(memory) = self;
-        memory.get_many(space, account, ids)
+        match self {
+            Cache::Memory(memory) => memory.get_many(space, account, ids),
+            Cache::Redis(redis) => redis.get_many(space, account, ids).await,
+        }
     }
 
     /// Keeps data of Emails.
     pub async fn put_many(&self, space: Space, account: AccountId, values: Vec<(Id, Bytes)>) {
-        let Cache::Memory(memory) = self;
-        memory.put_many(space, account, values);
+        match self {
+            Cache::Memory(memory) => memory.put_many(space, account, values),
+            Cache::Redis(redis) => redis.put_many(space, account, values).await,
+        }
     }
 
     /// The sign-in of these credentials, when they were verified a short while ago. The key is a
     /// keyed hash of the credentials, never they themselves.
     pub async fn verified(&self, key: &[u8; 32]) -> Option<Verified> {
-        let Cache::Memory(memory) = self;
-        memory.verified(key)
+        match self {
+            Cache::Memory(memory) => memory.verified(key),
+            Cache::Redis(redis) => redis.verified(key).await,
+        }
     }
 
     /// Remembers a verified sign-in for a while.
     pub async fn remember_verified(&self, key: [u8; 32], verified: Verified, for_ms: i64) {
-        let Cache::Memory(memory) = self;
-        memory.remember_verified(key, verified, for_ms);
+        match self {
+            Cache::Memory(memory) => memory.remember_verified(key, verified, for_ms),
+            Cache::Redis(redis) => redis.remember_verified(key, verified, for_ms).await,
+        }
     }
 
-    /// Forgets all sign-ins of a login: its password has changed or it is gone.
+    /// Forgets all sign-ins of a login: its password has changed or it is gone. Other processes may
+    /// keep them near for their time: what makes them void is the version.
     pub async fn forget_login(&self, login: Id) {
-        let Cache::Memory(memory) = self;
-        memory.forget_login(login);
+        match self {
+            Cache::Memory(memory) => memory.forget_login(login),
+            Cache::Redis(redis) => redis.forget_login(login).await,
+        }
     }
 
     /// Adds to a counter and answers how much was counted within the last `window_ms`, this
     /// included: exact within a window, and of the window before as much as still overlaps, taken
     /// as even. Adding 0 only asks. A counter must always be used with the same window.
     pub async fn rate_add(&self, rate: Rate, key: &str, window_ms: i64, by: u64) -> u64 {
-        let Cache::Memory(memory) = self;
-        memory.rate_add(rate, key, window_ms, by)
+        match self {
+            Cache::Memory(memory) => memory.rate_add(rate, key, window_ms, by),
+            Cache::Redis(redis) => redis.rate_add(rate, key, window_ms, by).await,
+        }
     }
 }

@@ -98,6 +98,8 @@ impl Admin {
     pub async fn close(self) {
         if let Admin::Here { store, .. } = self {
             store.close().await;
+            // Servers hear of what was done here.
+            store.bus().close().await;
         }
     }
 }

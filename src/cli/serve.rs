@@ -205,6 +205,7 @@ impl Server {
         }
         let store = self.app.store.clone();
         store.close().await;
+        self.app.bus.close().await;
         Ok(())
     }
 }

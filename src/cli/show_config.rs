@@ -46,8 +46,12 @@ fn origin(setting: &Setting) -> String {
     }
 }
 
-/// A URL without the password in it.
+/// A URL without the passwords in it.
 fn without_password(value: &str) -> String {
+    if let Some((before, rest)) = value.split_once("password=") {
+        let after = rest.split_once('&').map_or(String::new(), |(_, after)| format!("&{after}"));
+        return without_password(before) + "password=[hidden]" + &after;
+    }
     let parts = value.split_once("://").and_then(|(scheme, rest)| {
         let (login, host) = rest.rsplit_once('@')?;
         let (user, _) = login.split_once(':')?;
@@ -64,5 +68,9 @@ mod tests {
     fn passwords_are_hidden() {
         assert_eq!(without_password("smtp://me:p@ss@host:25"), "smtp://me:[hidden]@host:25");
         assert_eq!(without_password("smtp://host:25"), "smtp://host:25");
+        assert_eq!(
+            without_password("redis+sentinel://:p@ss@host/m?sentinel_password=geheim&prefix=a"),
+            "redis+sentinel://:[hidden]@host/m?sentinel_password=[hidden]&prefix=a"
+        );
     }
 }

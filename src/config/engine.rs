@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::config::redis_url::{RedisUrl, redis_url};
 use crate::types::secret::Secret;
 
 /// Where metadata, queues and the change log are.
@@ -36,6 +37,8 @@ pub enum BlobUrl {
 pub enum CacheUrl {
     /// In this process.
     Memory,
+    /// Redis or Valkey, shared by all nodes.
+    Redis(RedisUrl),
 }
 
 /// Where the full-text index is.
@@ -72,9 +75,12 @@ pub fn blob_url(text: &str) -> Result<BlobUrl, String> {
     local_path(text, "file", "file:").map(BlobUrl::File)
 }
 
-/// Reads `memory:`.
+/// Reads `memory:`, or an address of Redis.
 pub fn cache_url(text: &str) -> Result<CacheUrl, String> {
-    match after_scheme(text, "memory", "memory:")? {
+    if let Some(url) = redis_url(text) {
+        return url.map(CacheUrl::Redis);
+    }
+    match after_scheme(text, "memory", "memory: and redis:")? {
         "" => Ok(CacheUrl::Memory),
         _ => Err("nothing follows memory:".to_owned()),
     }
@@ -146,7 +152,9 @@ mod tests {
         for text in ["", "sqlite", "sqlite:", "sqlite::memory:", "/a/b.db", "redis:"] {
             assert!(database_url(text).is_err(), "{text}");
         }
-        assert!(cache_url("redis://localhost").is_err() && cache_url("memory:x").is_err());
+        let told = cache_url("memcached://me:geheim@host").expect_err("not built");
+        assert!(told.contains("memory: and redis:") && !told.contains("geheim"));
+        assert!(cache_url("memory:x").is_err());
         assert!(blob_url("s3://bucket").is_err() && search_url("meilisearch:http://x").is_err());
     }
 }

@@ -81,7 +81,11 @@ pub const KEYS: &[Key] = &[
         "Connections to each PostgreSQL host that this process opens at the most",
     ),
     key("blob_url", "file:{data}/blobs", "Messages and uploads: `file:PATH`"),
-    key("cache_url", "memory:", "Cache and change bus: `memory:`"),
+    key(
+        "cache_url",
+        "memory:",
+        "Cache and change bus: `memory:`, or Redis or Valkey: `redis://[user:password@]host:port[/database]`, `redis+sentinel://host:port,host:port/master`, `redis+cluster://host:port,host:port`; `rediss` for TLS",
+    ),
     key("search_url", "tantivy:{data}/index", "Full-text index: `tantivy:PATH`"),
     key("dns", "system", "Resolver: `system`, or `host:port` of a DNS server"),
     key(

@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod keys;
+pub mod redis_url;
 pub mod role;
 pub mod settings;
 pub mod value;

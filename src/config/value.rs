@@ -87,7 +87,7 @@ fn url_host(url: &str) -> Option<&str> {
 }
 
 /// `host:port`, `host`, `[v6]:port` or `[v6]` in two; brackets are cut.
-fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+pub(in crate::config) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;
@@ -176,7 +176,7 @@ pub fn relay(text: &str) -> Result<Option<Relay>, String> {
 }
 
 /// Undoes `%41`; `None` when it is cut short or no UTF-8 (RFC 3986, 2.1).
-fn percent_decode(text: &str) -> Option<String> {
+pub(in crate::config) fn percent_decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -65,7 +65,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::blob::Blobs;
-use crate::bus::{Event, Queue};
+use crate::bus::{Event, Queue, Topic};
 use crate::config::Config;
 use crate::config::value::Relay;
 use crate::deliver::destination::Destinations;
@@ -199,6 +199,7 @@ impl Deliver {
         };
         let mut tasks = JoinSet::new();
         let mut events = shared.store.bus().subscribe();
+        let _interest = shared.store.bus().interest(Topic::Queue(Queue::Outgoing));
         while !cancel.is_cancelled() {
             if let Err(error) = claim_all(&shared, &mut tasks, &sender, &cancel, most).await {
                 tracing::warn!(%error, "outgoing mail cannot be claimed");
@@ -301,8 +302,9 @@ async fn wait(shared: &Shared, events: &mut broadcast::Receiver<Event>, stop: &C
         loop {
             match events.recv().await {
                 Ok(Event::Queued { queue: Queue::Outgoing, .. }) => return,
-                Ok(_) => {}
                 // Some events were missed: one of them may have been ours.
+                Ok(Event::Missed(_)) => return,
+                Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => return,
                 Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
             }

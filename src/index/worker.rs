@@ -16,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::Blobs;
-use crate::bus::{Event, Queue};
+use crate::bus::{Event, Queue, Topic};
 use crate::index::source::Source;
 use crate::index::{Index, IndexError, Operation};
 use crate::store::Store;
@@ -38,6 +38,7 @@ const MAX_DELAY_MS: i64 = 300_000;
 /// Works until it is told to stop; then finishes what it has in hand.
 pub async fn run(index: Index, store: Store, blobs: Blobs, stop: CancellationToken) {
     let mut events = store.bus().subscribe();
+    let _interest = store.bus().interest(Topic::Queue(Queue::Index));
     while !stop.is_cancelled() {
         match work_once(&index, &store, &blobs).await {
             Ok(0) => {}
@@ -52,7 +53,8 @@ pub async fn run(index: Index, store: Store, blobs: Blobs, stop: CancellationTok
                 () = stop.cancelled() => return,
                 () = &mut poll => break,
                 event = events.recv() => match event {
-                    Ok(Event::Queued { queue: Queue::Index, .. }) | Err(RecvError::Lagged(_)) => break,
+                    Ok(Event::Queued { queue: Queue::Index, .. } | Event::Missed(_))
+                    | Err(RecvError::Lagged(_)) => break,
                     Ok(_) => {}
                     Err(RecvError::Closed) => {
                         poll.as_mut().await;

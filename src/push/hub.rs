@@ -3,17 +3,17 @@
 //! An event of the bus only marks an account as changed for those who listen to it; each connection
 //! then reads the states from the store when it is ready to write. So a slow reader holds one mark
 //! for each account and never a queue, states are exact whatever order commits were told in, and an
-//! event that was lost costs time only: a sweep marks everything now and then.
+//! event that was lost costs time only: `look.rs` finds what nobody has told.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::Event;
+use crate::bus::{Event, Interest, Topic};
+use crate::push::look;
 use crate::store::Store;
 use crate::store::change::states_of;
 use crate::store::error::StoreError;
@@ -21,18 +21,25 @@ use crate::types::id::{AccountId, Id};
 use crate::types::object_type::ObjectType;
 use crate::types::state::State;
 
-/// A publish that a crash swallowed is found after this time at the latest.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
 /// States told to a connection, account by account.
 pub type Told = BTreeMap<AccountId, BTreeMap<ObjectType, State>>;
 
 /// All connections. Clones share them.
 #[derive(Clone)]
 pub struct Hub {
-    store: Store,
-    listeners: Arc<Mutex<HashMap<AccountId, Vec<Weak<Marks>>>>>,
-    closing: CancellationToken,
+    pub(in crate::push) store: Store,
+    listeners: Arc<Mutex<HashMap<AccountId, Listened>>>,
+    /// Woken when events may have been missed.
+    pub(in crate::push) missed: Arc<Notify>,
+    pub(in crate::push) closing: CancellationToken,
+}
+
+/// An account that somebody listens to.
+#[derive(Default)]
+struct Listened {
+    marks: Vec<Weak<Marks>>,
+    /// The last modseq that its listeners were woken for.
+    head: i64,
 }
 
 /// What a connection has yet to look at.
@@ -51,21 +58,26 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Hub {
     /// Over a store whose bus it listens to once `run` runs.
     pub fn new(store: Store, closing: CancellationToken) -> Hub {
-        Hub { store, listeners: Arc::default(), closing }
+        Hub { store, listeners: Arc::default(), missed: Arc::default(), closing }
     }
 
     /// Passes events on until the server closes.
     pub async fn run(self) {
+        tokio::join!(self.pass_on(), look::run(&self));
+    }
+
+    async fn pass_on(&self) {
         let mut events = self.store.bus().subscribe();
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let _interest = self.store.bus().interest(Topic::Logins);
         loop {
             tokio::select! {
                 () = self.closing.cancelled() => return,
-                _ = sweep.tick() => self.mark_all(),
                 event = events.recv() => match event {
-                    Ok(Event::Changed { account, .. }) => self.mark(account),
+                    Ok(Event::Changed { account, modseq, .. }) => self.mark(account, Some(modseq)),
                     Ok(Event::LoginChanged { login }) => self.mark_login(login),
-                    Ok(Event::Queued { .. }) => {}
+                    Ok(Event::Missed(Some(Topic::Account(account)))) => self.mark(account, None),
+                    Ok(Event::Missed(None)) => self.missed.notify_one(),
+                    Ok(Event::Queued { .. } | Event::Missed(Some(_))) => {}
                     // A change of some login may be among what was missed: all come in again.
                     Err(RecvError::Lagged(_)) => self.mark_every_login(),
                     Err(RecvError::Closed) => return,
@@ -74,33 +86,62 @@ impl Hub {
         }
     }
 
-    fn mark(&self, account: AccountId) {
+    fn mark(&self, account: AccountId, modseq: Option<i64>) {
         let mut listeners = locked(&self.listeners);
-        let Some(marks) = listeners.get_mut(&account) else { return };
-        marks.retain(|marks| marks.upgrade().map(|marks| marks.add(account)).is_some());
-        if marks.is_empty() {
+        let Some(listened) = listeners.get_mut(&account) else { return };
+        listened.head = listened.head.max(modseq.unwrap_or_default());
+        listened.marks.retain(|marks| marks.upgrade().map(|marks| marks.add(account)).is_some());
+        if listened.marks.is_empty() {
             listeners.remove(&account);
         }
     }
 
-    fn mark_all(&self) {
-        locked(&self.listeners).retain(|account, marks| {
-            marks.retain(|marks| marks.upgrade().map(|marks| marks.add(*account)).is_some());
-            !marks.is_empty()
-        });
-    }
-
-    fn mark_login(&self, login: Id) {
-        for marks in locked(&self.listeners).values().flatten().filter_map(Weak::upgrade) {
-            if marks.login == login {
-                marks.login_changed.store(true, std::sync::atomic::Ordering::SeqCst);
-                marks.changed.notify_one();
-            }
+    /// An account was looked at: its listeners are woken when it has moved.
+    pub(in crate::push) fn found(&self, account: AccountId, head: i64) {
+        let mut listeners = locked(&self.listeners);
+        let Some(listened) = listeners.get_mut(&account) else { return };
+        let has_moved = std::mem::replace(&mut listened.head, head) != head;
+        drop(listeners);
+        if has_moved {
+            self.mark(account, None);
         }
     }
 
+    /// All accounts and logins with a listener, in order.
+    pub(in crate::push) fn listened(&self) -> (Vec<AccountId>, Vec<Id>) {
+        let mut accounts = Vec::new();
+        let mut logins = HashSet::new();
+        locked(&self.listeners).retain(|account, listened| {
+            listened.marks.retain(|marks| match marks.upgrade() {
+                Some(marks) => {
+                    logins.insert(marks.login);
+                    true
+                }
+                None => false,
+            });
+            if !listened.marks.is_empty() {
+                accounts.push(*account);
+            }
+            !listened.marks.is_empty()
+        });
+        let mut logins: Vec<Id> = logins.into_iter().collect();
+        accounts.sort_unstable();
+        logins.sort_unstable();
+        (accounts, logins)
+    }
+
+    pub(in crate::push) fn mark_login(&self, login: Id) {
+        self.mark_logins(|of| of == login);
+    }
+
     fn mark_every_login(&self) {
-        for marks in locked(&self.listeners).values().flatten().filter_map(Weak::upgrade) {
+        self.mark_logins(|_| true);
+    }
+
+    fn mark_logins(&self, is_meant: impl Fn(Id) -> bool) {
+        let listeners = locked(&self.listeners);
+        let marks = listeners.values().flat_map(|listened| &listened.marks).filter_map(Weak::upgrade);
+        for marks in marks.filter(|marks| is_meant(marks.login)) {
             marks.login_changed.store(true, std::sync::atomic::Ordering::SeqCst);
             marks.changed.notify_one();
         }
@@ -111,10 +152,19 @@ impl Hub {
         let marks = Arc::new(Marks { login, ..Marks::default() });
         let mut listeners = locked(&self.listeners);
         for account in accounts {
-            listeners.entry(*account).or_default().push(Arc::downgrade(&marks));
+            listeners.entry(*account).or_default().marks.push(Arc::downgrade(&marks));
         }
         drop(listeners);
-        Listener { store: self.store.clone(), closing: self.closing.clone(), marks, types, told: Told::new() }
+        let interests =
+            accounts.iter().map(|account| self.store.bus().interest(Topic::Account(*account))).collect();
+        Listener {
+            store: self.store.clone(),
+            closing: self.closing.clone(),
+            marks,
+            types,
+            told: Told::new(),
+            _interests: interests,
+        }
     }
 }
 
@@ -143,6 +193,8 @@ pub struct Listener {
     marks: Arc<Marks>,
     types: Vec<ObjectType>,
     told: Told,
+    /// As long as it is there, the bus brings events of its accounts.
+    _interests: Vec<Interest>,
 }
 
 impl Listener {

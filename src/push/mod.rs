@@ -5,3 +5,6 @@ pub mod event_source;
 pub mod hub;
 #[cfg(test)]
 mod hub_tests;
+mod look;
+#[cfg(test)]
+mod look_tests;

@@ -41,6 +41,7 @@ mod queue;
 mod quota;
 mod receive;
 mod receive_protocol;
+mod redis;
 mod running;
 mod snippet;
 mod state_property;

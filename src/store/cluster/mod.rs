@@ -1,6 +1,7 @@
 //! Statements over all accounts, addresses or lanes. On a sharded database each of them asks every
 //! shard, so they stand here together, and nothing that answers a client or a mail server calls them.
 
+pub mod heads;
 pub mod shards;
 pub mod sweep;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::bus::{Event, Queue};
+use crate::bus::{Event, Interest, Queue, Topic};
 use crate::store::Store;
 use crate::store::cluster;
 use crate::store::error::StoreError;
@@ -17,13 +17,15 @@ pub struct Watch {
     queue: Queue,
     events: Receiver<Event>,
     lanes: BTreeSet<i64>,
+    _interest: Interest,
 }
 
 impl Watch {
     /// On a queue.
     pub fn new(store: Store, queue: Queue) -> Watch {
         let events = store.bus().subscribe();
-        Watch { store, queue, events, lanes: BTreeSet::new() }
+        let interest = store.bus().interest(Topic::Queue(queue));
+        Watch { store, queue, events, lanes: BTreeSet::new(), _interest: interest }
     }
 
     /// The next lane that may have work due. Cancelling loses nothing.
@@ -61,8 +63,8 @@ impl Watch {
                         self.lanes.insert(lane);
                         return;
                     }
+                    Ok(Event::Missed(_)) | Err(RecvError::Lagged(_)) => return,
                     Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => return,
                     Err(RecvError::Closed) => return poll.await,
                 },
             }

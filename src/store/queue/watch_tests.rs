@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::bus::{Event, Queue};
+use crate::bus::testing::Server;
+use crate::bus::{Bus, Event, Queue};
 use crate::store::Store;
 use crate::store::db::sql;
 use crate::store::directory::fixture::Fixture;
 use crate::store::queue::watch::Watch;
+use crate::store::testing::store_with;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::id::Id;
@@ -55,6 +57,27 @@ async fn a_wake_is_heard_at_once_and_that_of_another_queue_is_not() {
     // The shortest wait between two looks is a second.
     let woken = timeout(Duration::from_millis(800), watch.lane());
     assert_eq!(tokio::join!(woken, waking).0.expect("woken"), 9);
+}
+
+#[tokio::test]
+async fn a_wake_of_another_process_is_heard() {
+    let fixture = Fixture::new().await;
+    let server = Server::start();
+    let (here, there) = (Bus::open(&server.url()), Bus::open(&server.url()));
+    for bus in [&here, &there] {
+        bus.is_broken().wait_for(|is_broken| !is_broken).await.unwrap();
+    }
+    let mut watch =
+        Watch::new(store_with(fixture.folder.path(), here, fixture.clock.clone()), Queue::Incoming);
+    let waking = async {
+        for lane in [3, 9] {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            there.publish(Event::Queued { queue: Queue::Incoming, lane });
+        }
+    };
+    // Nothing is due, so no look finds these lanes.
+    let woken = timeout(Duration::from_secs(5), async { [watch.lane().await, watch.lane().await] });
+    assert_eq!(tokio::join!(woken, waking).0.expect("woken"), [3, 9]);
 }
 
 #[tokio::test]
