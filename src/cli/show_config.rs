@@ -25,14 +25,14 @@ pub fn run(args: ConfigArgs, settings: &Settings) -> Result<(), Failure> {
     }
     let rows: Vec<&Setting> = settings.iter().collect();
     if args.json {
-        let value_of = |row: &&Setting| json!({ "key": row.name, "value": without_password(&row.value), "from": origin(row) });
+        let value_of = |row: &&Setting| json!({ "key": row.name, "value": shown(row), "from": origin(row) });
         return print_json(&rows.iter().map(value_of).collect::<Vec<_>>());
     }
     let rows: Vec<[String; 4]> = rows
         .iter()
         .map(|row| {
             let meaning = key_of(row.name).map_or("", |key| key.meaning);
-            [row.name.to_owned(), without_password(&row.value), origin(row), meaning.to_owned()]
+            [row.name.to_owned(), shown(row), origin(row), meaning.to_owned()]
         })
         .collect();
     print_rows(&rows, false, ["KEY", "VALUE", "FROM", "MEANING"], Clone::clone, "")
@@ -43,6 +43,15 @@ fn origin(setting: &Setting) -> String {
         Origin::Default => "default".to_owned(),
         Origin::File(file, line) => format!("{}:{line}", file.display()),
         Origin::Variable => "environment".to_owned(),
+    }
+}
+
+/// The value, without what nobody is to read over a shoulder or in a ticket.
+fn shown(setting: &Setting) -> String {
+    let is_secret = key_of(setting.name).is_some_and(|key| key.is_secret);
+    match is_secret && !setting.value.is_empty() {
+        true => "[hidden]".to_owned(),
+        false => without_password(&setting.value),
     }
 }
 
@@ -64,5 +73,13 @@ mod tests {
     fn passwords_are_hidden() {
         assert_eq!(without_password("smtp://me:p@ss@host:25"), "smtp://me:[hidden]@host:25");
         assert_eq!(without_password("smtp://host:25"), "smtp://host:25");
+    }
+
+    #[test]
+    fn a_key_that_is_a_password_is_hidden_as_a_whole() {
+        let setting = |name, value: &str| Setting { name, value: value.to_owned(), origin: Origin::Variable };
+        assert_eq!(shown(&setting("s3_secret_access_key", "geheim")), "[hidden]");
+        assert_eq!(shown(&setting("s3_secret_access_key", "")), "");
+        assert_eq!(shown(&setting("s3_access_key_id", "me")), "me");
     }
 }
