@@ -27,8 +27,8 @@ use crate::config::s3::{S3Credentials, S3Url};
 use crate::types::blob_id::BlobHash;
 
 /// Octets of a part. What is larger goes in several: none is sent anew as a whole because of one
-/// failure, and a file is not read into memory. S3 takes no parts below 5 MiB.
-const PART: usize = 8 * 1024 * 1024;
+/// failure, and a file is not read into memory. The least that S3 takes.
+const PART: usize = 5 * 1024 * 1024;
 /// Parts of one object on their way at a time.
 const PARTS_AT_ONCE: usize = 2;
 /// What `probe` writes.
@@ -152,9 +152,8 @@ impl Objects {
             let piece = pieces.next().await?;
             let octets = piece.len() as u64;
             let part = parts.put_part(PutPayload::from(piece));
-            under_way.push(
-                self.run(octets, async { part.await.map_err(|error| BlobError::of_write(&error)) }),
-            );
+            under_way
+                .push(self.run(octets, async { part.await.map_err(|error| BlobError::of_write(&error)) }));
             if under_way.len() >= PARTS_AT_ONCE {
                 under_way.next().await.transpose()?;
             }
@@ -312,7 +311,10 @@ mod tests {
         std::fs::write(&leftover, b"cont").unwrap();
         let now_ms = crate::types::clock::Clock::system().now_ms();
         assert_eq!(objects.clean_leftovers(now_ms).await.unwrap(), 0);
-        assert_eq!(objects.clean_leftovers(now_ms + crate::blob::folders::LEFTOVER_AGE_MS + 60_000).await.unwrap(), 1);
+        assert_eq!(
+            objects.clean_leftovers(now_ms + crate::blob::folders::LEFTOVER_AGE_MS + 60_000).await.unwrap(),
+            1
+        );
         assert!(!leftover.exists());
         assert_eq!(objects.get(hash).await.unwrap(), content);
     }

@@ -72,11 +72,14 @@ pub fn s3_url(rest: &str) -> Result<S3Url, String> {
 
 fn endpoint_of(text: &str) -> Result<String, String> {
     let trimmed = text.trim_end_matches('/');
-    let is_host_alone = trimmed.split_once("://").is_some_and(|(_, host)| !host.contains(['/', '@', '#', '?']));
+    let is_host_alone =
+        trimmed.split_once("://").is_some_and(|(_, host)| !host.contains(['/', '@', '#', '?']));
     match url_host(trimmed).filter(|host| is_host_alone && !host.is_empty()) {
         Some(_) => Ok(trimmed.to_owned()),
-        None => Err("endpoint is http:// or https:// with host and port, such as https://s3.example.org:9000"
-            .to_owned()),
+        None => {
+            Err("endpoint is http:// or https:// with host and port, such as https://s3.example.org:9000"
+                .to_owned())
+        }
     }
 }
 

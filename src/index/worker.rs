@@ -179,13 +179,11 @@ async fn settle(
         Err(IndexError::Fault(why)) if alone => at_fault(row, why),
         Err(error) => Fate::Retry(error.to_string()),
         Ok(unreadable) => match row.task {
-            IndexTask::Add(email) | IndexTask::Delete(email) => {
-                match unreadable.get(&(row.account, email)) {
-                    None => Fate::Done,
-                    Some(one) if one.is_temporary => Fate::PutOff,
-                    Some(one) => at_fault(row, &one.why),
-                }
-            }
+            IndexTask::Add(email) | IndexTask::Delete(email) => match unreadable.get(&(row.account, email)) {
+                None => Fate::Done,
+                Some(one) if one.is_temporary => Fate::PutOff,
+                Some(one) => at_fault(row, &one.why),
+            },
             IndexTask::DeleteAccount => Fate::Done,
         },
     };

@@ -181,7 +181,8 @@ impl Ingest {
             Err(Failure::Later(reason)) => self.later(claim, tries, reason).await,
             Err(Failure::OutOfReach(reason)) => {
                 tracing::info!(reason, "a message is put off");
-                let due = self.store.clock().now_ms() + OUTAGE_WAIT_MS + rand::random_range(0..OUTAGE_WAIT_MS);
+                let due =
+                    self.store.clock().now_ms() + OUTAGE_WAIT_MS + rand::random_range(0..OUTAGE_WAIT_MS);
                 claim::postpone(&self.store, Queue::Incoming, vec![(claim, due)]).await
             }
         };

@@ -50,7 +50,8 @@ fn large_mail_and_uploads_are_kept_in_the_bucket() {
     let email = client.wait_for_subject("kept");
     let octets = client.download(&blob_of(&client, &email));
     assert!(octets.len() > mail.len() && octets.ends_with(b"makes the message long\r\n"));
-    let upload: Vec<u8> = (0..20_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let upload: Vec<u8> =
+        (0..20_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let answer = client.upload("application/octet-stream", upload.clone());
     let blob = answer["blobId"].as_str().expect("blobId");
     assert!(client.download(blob) == upload);
@@ -100,10 +101,13 @@ fn while_the_bucket_is_down_large_mail_is_put_off_and_small_mail_goes_on() {
         let small = client.wait_for_subject(&subject);
         assert!(!client.download(&blob_of(&client, &small)).is_empty());
         client.upload("text/plain", "small");
-        eventually("small mail is found", || client.query(json!({ "subject": format!("{fault:?}") })).first().cloned());
+        eventually("small mail is found", || {
+            client.query(json!({ "subject": format!("{fault:?}") })).first().cloned()
+        });
         let begin = Instant::now();
         bucket.server.set(Fault::None);
-        let taken = poll(|| (hand_in(&server, &to, &large(&to, &format!("after {fault:?}"))).0 == 250).then_some(()));
+        let taken =
+            poll(|| (hand_in(&server, &to, &large(&to, &format!("after {fault:?}"))).0 == 250).then_some(()));
         assert!(taken.is_some() && begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
         client.wait_for_subject(&format!("after {fault:?}"));
         assert!(!client.download(&blob_before).is_empty());

@@ -58,8 +58,11 @@ impl Connector {
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
         // Plain HTTP is used for an endpoint that was given so, and nothing else.
-        let https =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
         let client = HyperClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
@@ -73,7 +76,9 @@ impl Connector {
         let time = ANSWER_TIME + Duration::from_secs((octets / OCTETS_PER_SECOND) as u64);
         let response = match tokio::time::timeout(time, self.client.request(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => return Err(HttpError::new(HttpErrorKind::Connect, error)),
+            Ok(Err(error)) if error.is_connect() => {
+                return Err(HttpError::new(HttpErrorKind::Connect, error));
+            }
             Ok(Err(error)) => return Err(HttpError::new(HttpErrorKind::Interrupted, error)),
             Err(_) => return Err(silent(time)),
         };
@@ -108,7 +113,8 @@ impl HttpService for Connector {
             let begin = Instant::now();
             let answer = self.answer(request).await;
             metrics::counter!("postrider_object_store_requests_total", "method" => method).increment(1);
-            metrics::histogram!("postrider_object_store_request_seconds").record(begin.elapsed().as_secs_f64());
+            metrics::histogram!("postrider_object_store_request_seconds")
+                .record(begin.elapsed().as_secs_f64());
             let cause = match &answer {
                 Ok(response) if response.status().is_server_error() => Some(response.status().to_string()),
                 // Of the client's errors these two say that something is wrong: 404 is an answer.

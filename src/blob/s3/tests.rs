@@ -61,7 +61,7 @@ async fn small_mail_goes_on(bench: &Bench, account: AccountId) {
 async fn what_is_put_is_read_back_whole_and_in_parts() {
     let (bench, server) = Bench::over_s3();
     let account = bench.account().await;
-    for (len, parts) in [(INLINE_MAX + 1, 0), (8 * MIB, 0), (8 * MIB + 1, 2), (20 * MIB, 3)] {
+    for (len, parts) in [(INLINE_MAX + 1, 0), (5 * MIB, 0), (5 * MIB + 1, 2), (20 * MIB, 4)] {
         let content = noise(len as u64, len);
         let before = server.parts();
         let hash = bench.email(account, 1, &content).await;
@@ -82,9 +82,8 @@ async fn a_prefix_stands_before_every_name() {
     let blobs = blobs_at(&server.url("blobs/one/two"), bench.folder.path(), bench.store.clone());
     let account = bench.account().await;
     let blob = blobs.prepare(large()).await.unwrap();
-    let (hash, unit) = (blob.hash(), async move |tx: &mut Tx| {
-        blob.reference(tx, BlobSource::Email, Id(1), 0).await
-    });
+    let (hash, unit) =
+        (blob.hash(), async move |tx: &mut Tx| blob.reference(tx, BlobSource::Email, Id(1), 0).await);
     bench.store.write(account, unit).await.unwrap();
     assert_eq!(blobs.read(account, &hash).await.unwrap(), Some(large()));
     let name: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -210,7 +209,8 @@ async fn parts_of_an_upload_that_fails_are_removed() {
     let parts_left = async || {
         let names = std::fs::read_dir(bench.folder.path()).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-        let left: Vec<String> = names.filter(|name| name.contains("upload_id") || name.contains("upload-")).collect();
+        let left: Vec<String> =
+            names.filter(|name| name.contains("upload_id") || name.contains("upload-")).collect();
         left.is_empty().then_some(())
     };
     within_ten_seconds(parts_left).await;

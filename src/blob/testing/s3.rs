@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -54,6 +54,7 @@ pub struct S3Server {
 /// What stands in front of the service.
 #[derive(Default)]
 struct Front {
+    root: PathBuf,
     fault: Mutex<Fault>,
     requests: AtomicUsize,
     parts: AtomicUsize,
@@ -67,7 +68,8 @@ impl S3Server {
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let server = S3Server { address: listener.local_addr().unwrap(), front: Arc::default() };
+        let front = Arc::new(Front { root: root.to_owned(), ..Front::default() });
+        let server = S3Server { address: listener.local_addr().unwrap(), front };
         runtime().spawn(serve(listener, service, server.front.clone()));
         server
     }
@@ -132,15 +134,22 @@ async fn answer(
     front.parts.fetch_add(usize::from(is_part), Ordering::SeqCst);
     let fault = *front.fault.lock().unwrap();
     match fault {
-        Fault::Busy => return Ok(busy()),
-        Fault::RefusesParts if is_part => return Ok(busy()),
+        Fault::Busy => return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
+        Fault::RefusesParts if is_part => {
+            return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"));
+        }
         Fault::Hangs => std::future::pending().await,
         Fault::Cuts => return Err(cut()),
         Fault::Slow(time) => tokio::time::sleep(time).await,
         Fault::None | Fault::Truncates | Fault::RefusesParts => {}
     }
+    // The service behind makes a bucket by writing to it, which S3 does not.
+    let bucket = request.uri().path().split('/').nth(1).unwrap_or_default();
+    if !front.root.join(bucket).is_dir() {
+        return Ok(refusal(StatusCode::NOT_FOUND, "NoSuchBucket"));
+    }
     let is_get = request.method() == Method::GET;
-    let response = service.call(request).await.map_err(|_| cut())?;
+    let response = service.call(request.map(s3s::Body::from)).await.map_err(|_| cut())?;
     let (head, body) = response.into_parts();
     if fault != Fault::Truncates || !is_get || !head.status.is_success() {
         return Ok(Response::from_parts(head, body.map_err(|_| cut()).boxed_unsync()));
@@ -152,10 +161,10 @@ async fn answer(
     Ok(Response::from_parts(head, BodyExt::boxed_unsync(frames)))
 }
 
-fn busy() -> Response<Body> {
-    let text = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Busy</Message></Error>";
-    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never: Infallible| match never {});
+fn refusal(status: StatusCode, code: &str) -> Response<Body> {
+    let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>No</Message></Error>");
+    let body = Full::new(Bytes::from(text)).map_err(|never: Infallible| match never {});
     let mut response = Response::new(body.boxed_unsync());
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    *response.status_mut() = status;
     response
 }
