@@ -8,7 +8,7 @@ use crate::blob::{BlobError, Blobs};
 use crate::bus::Bus;
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::config::engine::{BlobUrl, DatabaseUrl, SearchUrl};
+use crate::config::engine::{DatabaseUrl, SearchUrl};
 use crate::index::{Index, IndexError};
 use crate::store::Store;
 use crate::store::directory::sign_in::SignIn;
@@ -60,7 +60,7 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Folder(error) => write!(f, "the data folder cannot be made: {error}"),
             OpenError::Store(error) => write!(f, "the database cannot be opened: {error}"),
-            OpenError::Blobs(error) => write!(f, "the folder of blobs cannot be opened: {error}"),
+            OpenError::Blobs(error) => write!(f, "the place of blobs cannot be opened: {error}"),
             OpenError::Index(error) => error.fmt(f),
         }
     }
@@ -77,9 +77,9 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     }
     let store = Store::open(&config.database_url, config.database_connections, bus.clone(), clock.clone());
     let store = store.await.map_err(OpenError::Store)?;
-    let BlobUrl::File(folder) = &config.blob_url;
-    let blobs =
-        Blobs::open_local(folder, &config.data.join("tmp"), store.clone()).map_err(OpenError::Blobs)?;
+    let credentials = config.s3_credentials.as_ref();
+    let blobs = Blobs::open(&config.blob_url, credentials, &config.data.join("tmp"), store.clone())
+        .map_err(OpenError::Blobs)?;
     let SearchUrl::Tantivy(folder) = &config.search_url;
     let index_url = format!("tantivy:{}", folder.display());
     let index = tokio::task::spawn_blocking(move || Index::open(&index_url))

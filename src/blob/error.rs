@@ -43,10 +43,31 @@ impl BlobError {
         BlobError::Unavailable(cause.to_string().into())
     }
 
-    /// A failure of the object store, which wraps that of the file system or the network.
-    pub(in crate::blob) fn of_object(hash: BlobHash, error: &object_store::Error) -> BlobError {
+    /// A failure to read or delete an object.
+    pub(in crate::blob) fn of_read(hash: BlobHash, error: &object_store::Error) -> BlobError {
         match error {
-            object_store::Error::NotFound { .. } => BlobError::NotFound(hash),
+            // S3 says 404 of a bucket as well, of which nothing follows for the object.
+            object_store::Error::NotFound { source, .. } if !source.to_string().contains("NoSuchBucket") => {
+                BlobError::NotFound(hash)
+            }
+            error => BlobError::of_write(error),
+        }
+    }
+
+    /// A failure of the object store, which wraps that of the file system or the network.
+    pub(in crate::blob) fn of_write(error: &object_store::Error) -> BlobError {
+        let told = error.to_string();
+        match error {
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                BlobError::unavailable(&format_args!(
+                    "the request was refused ({}); check s3_access_key_id, s3_secret_access_key and what \
+                     they may do with the bucket",
+                    s3_code(&told).unwrap_or("no reason was given")
+                ))
+            }
+            object_store::Error::NotFound { .. } if told.contains("NoSuchBucket") => {
+                BlobError::unavailable(&"the bucket of blob_url does not exist")
+            }
             error => BlobError::of_cause(error),
         }
     }
@@ -73,6 +94,12 @@ impl BlobError {
         }
         BlobError::Unavailable(text.into())
     }
+}
+
+/// The code in an answer of S3, such as `SignatureDoesNotMatch`.
+fn s3_code(answer: &str) -> Option<&str> {
+    let (_, rest) = answer.split_once("<Code>")?;
+    rest.split_once("</Code>").map(|(code, _)| code)
 }
 
 fn is_full(error: &std::io::Error) -> bool {
@@ -123,11 +150,11 @@ mod tests {
             source: Box::new(std::io::Error::other(source)),
         };
         let hash = BlobHash([0; 32]);
-        assert!(matches!(BlobError::of_object(hash, &wrapped(full())), BlobError::Full));
+        assert!(matches!(BlobError::of_read(hash, &wrapped(full())), BlobError::Full));
         assert!(matches!(BlobError::from(full()), BlobError::Full));
         assert!(matches!(BlobError::from(StoreError::Full), BlobError::Full));
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        let error = BlobError::of_object(hash, &wrapped(denied));
+        let error = BlobError::of_read(hash, &wrapped(denied));
         assert!(matches!(error, BlobError::Unavailable(_)) && error.is_temporary(), "{error}");
     }
 }

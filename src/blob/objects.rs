@@ -1,80 +1,46 @@
-//! The object store: whole objects by hash, synced before a put returns.
+//! The object store: whole objects by hash, durable before a put returns.
 //!
 //! An object is at `ab/cd/<hash in hexadecimal>`, where `ab` and `cd` are the hash's first octets,
-//! so that no folder grows beyond what file systems like.
+//! so that no folder grows beyond what file systems like. Every put is unconditional: an object's
+//! name says its content, so that two writers write the same, and one that "seems to be there" may be
+//! about to be deleted.
 
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use tokio::runtime::Handle;
 
 use crate::blob::BlobError;
 use crate::blob::blocking;
+use crate::blob::folders::Folders;
+use crate::blob::link::Link;
+use crate::blob::s3;
+use crate::config::s3::{S3Credentials, S3Url};
 use crate::types::blob_id::BlobHash;
 
-/// Octets of a piece in which a large file is put; the least that S3 takes.
-const PUT_PIECE: usize = 5 * 1024 * 1024;
+/// Octets of a part. What is larger goes in several: none is sent anew as a whole because of one
+/// failure, and a file is not read into memory. The least that S3 takes.
+const PART: usize = 5 * 1024 * 1024;
+/// Parts of one object on their way at a time.
+const PARTS_AT_ONCE: usize = 2;
 /// What `probe` writes.
 const PROBE: &str = "ready";
-/// A half-written file of this age belongs to a process that has died.
-const LEFTOVER_AGE_MS: i64 = 24 * 3_600_000;
 
 /// All objects.
 pub struct Objects {
     objects: Arc<dyn ObjectStore>,
     /// Of local files only.
     folders: Option<Arc<Folders>>,
-}
-
-/// The folders of local objects. The object store makes missing folders and syncs those that it
-/// has made, but a put that finds a folder just made by another put does not wait for the other's
-/// sync: its object could vanish with the folder in a power cut. So folders are made and synced
-/// here first.
-struct Folders {
-    root: PathBuf,
-    /// Folders `ab` whose entry in the root is known to be on the disk.
-    first: Vec<AtomicBool>,
-    /// Folders `ab/cd` whose entry in `ab` is.
-    second: Vec<AtomicBool>,
-}
-
-impl Folders {
-    fn new(root: PathBuf) -> Folders {
-        let flags = |count| std::iter::repeat_with(|| AtomicBool::new(false)).take(count).collect();
-        Folders { root, first: flags(1 << 8), second: flags(1 << 16) }
-    }
-
-    fn flags(&self, hash: BlobHash) -> Option<(&AtomicBool, &AtomicBool)> {
-        let [first, second, ..] = hash.0;
-        let place = usize::from(first) << 8 | usize::from(second);
-        Some((self.first.get(usize::from(first))?, self.second.get(place)?))
-    }
-
-    fn is_synced(&self, hash: BlobHash) -> bool {
-        self.flags(hash).is_some_and(|(_, second)| second.load(Ordering::Acquire))
-    }
-
-    fn make_synced(&self, hash: BlobHash) -> Result<(), BlobError> {
-        let Some((first, second)) = self.flags(hash) else { return Ok(()) };
-        let [outer, inner, ..] = hash.0;
-        let outer = self.root.join(format!("{outer:02x}"));
-        std::fs::create_dir_all(outer.join(format!("{inner:02x}")))?;
-        if !first.load(Ordering::Acquire) {
-            File::open(&self.root)?.sync_all()?;
-            first.store(true, Ordering::Release);
-        }
-        File::open(&outer)?.sync_all()?;
-        second.store(true, Ordering::Release);
-        Ok(())
-    }
+    /// Of a store across the network only.
+    link: Option<Arc<Link>>,
 }
 
 fn path_of(hash: BlobHash) -> ObjectPath {
@@ -102,13 +68,37 @@ impl Objects {
             // Without this nothing is synced (see the tests below).
             objects: Arc::new(local.with_fsync(true)),
             folders: Some(Arc::new(Folders::new(folder))),
+            link: None,
         })
+    }
+
+    /// Objects in a bucket, which may be out of reach for now.
+    pub fn open_s3(url: &S3Url, credentials: Option<&S3Credentials>) -> Result<Objects, BlobError> {
+        let objects = s3::open(url, credentials)?;
+        Ok(Objects { link: Some(Link::new(objects.clone())), objects, folders: None })
     }
 
     /// Objects wherever; for tests with a store that fails.
     #[cfg(test)]
     pub fn over(objects: Arc<dyn ObjectStore>) -> Objects {
-        Objects { objects, folders: None }
+        Objects { objects, folders: None, link: None }
+    }
+
+    /// An error when it is known that nothing can be put or read now.
+    pub fn check(&self) -> Result<(), BlobError> {
+        self.link.as_ref().map_or(Ok(()), |link| link.check())
+    }
+
+    /// Runs a request that carries so many octets.
+    async fn run<T>(
+        &self,
+        octets: u64,
+        request: impl Future<Output = Result<T, BlobError>>,
+    ) -> Result<T, BlobError> {
+        match &self.link {
+            Some(link) => link.run(octets, request).await,
+            None => request.await,
+        }
     }
 
     async fn make_folders(&self, hash: BlobHash) -> Result<(), BlobError> {
@@ -121,58 +111,67 @@ impl Objects {
         }
     }
 
-    /// Writes an object; it is on the disk when this returns.
+    /// Writes an object; it is durable when this returns.
     pub async fn put(&self, hash: BlobHash, content: Bytes) -> Result<(), BlobError> {
-        self.make_folders(hash).await?;
-        let put = self.objects.put(&path_of(hash), PutPayload::from(content)).await;
-        put.map(drop).map_err(|error| BlobError::of_object(hash, &error))
+        let left = content.len() as u64;
+        self.write(hash, Pieces { source: Source::Memory(content), left }).await
     }
 
-    /// Writes an object from the beginning of a file, piece by piece; it is on the disk when this
-    /// returns.
-    pub async fn put_file(&self, hash: BlobHash, mut file: File) -> Result<(), BlobError> {
+    /// Writes an object from the first `size` octets of a file; it is durable when this returns.
+    pub async fn put_file(&self, hash: BlobHash, size: u64, mut file: File) -> Result<(), BlobError> {
+        let file = blocking(move || {
+            file.rewind()?;
+            Ok(file)
+        });
+        self.write(hash, Pieces { source: Source::File(file.await?), left: size }).await
+    }
+
+    async fn write(&self, hash: BlobHash, mut pieces: Pieces) -> Result<(), BlobError> {
         self.make_folders(hash).await?;
-        let failed = |error: object_store::Error| BlobError::of_object(hash, &error);
-        let mut put = self.objects.put_multipart(&path_of(hash)).await.map_err(failed)?;
-        let mut is_first = true;
-        let outcome = loop {
-            let rewind = std::mem::take(&mut is_first);
-            let read = blocking(move || {
-                if rewind {
-                    file.rewind()?;
-                }
-                let mut piece = Vec::with_capacity(PUT_PIECE);
-                (&mut file).take(PUT_PIECE as u64).read_to_end(&mut piece)?;
-                Ok((file, piece))
-            });
-            let piece = match read.await {
-                Err(error) => break Err(error),
-                Ok((_, piece)) if piece.is_empty() => break Ok(()),
-                Ok((same, piece)) => {
-                    file = same;
-                    piece
-                }
-            };
-            if let Err(error) = put.put_part(PutPayload::from(piece)).await {
-                break Err(failed(error));
-            }
-        };
-        let outcome = match outcome {
-            Ok(()) => put.complete().await.map(drop).map_err(failed),
-            Err(error) => Err(error),
-        };
-        if outcome.is_err() {
-            // What cannot be tidied up now is removed as a leftover later.
-            let _ = put.abort().await;
+        let path = path_of(hash);
+        if pieces.left > PART as u64 {
+            return self.write_parts(&path, pieces).await;
         }
-        outcome
+        let content = pieces.next().await?;
+        self.run(content.len() as u64, async {
+            let put = self.objects.put(&path, PutPayload::from(content)).await;
+            put.map(drop).map_err(|error| BlobError::of_write(&error))
+        })
+        .await
+    }
+
+    async fn write_parts(&self, path: &ObjectPath, mut pieces: Pieces) -> Result<(), BlobError> {
+        let begun = async {
+            let begun = self.objects.put_multipart(path).await;
+            begun.map_err(|error| BlobError::of_write(&error))
+        };
+        let mut upload = Unfinished(Some(self.run(0, begun).await?));
+        let Some(parts) = &mut upload.0 else { return Ok(()) };
+        let mut under_way = FuturesUnordered::new();
+        while pieces.left > 0 {
+            let piece = pieces.next().await?;
+            let octets = piece.len() as u64;
+            let part = parts.put_part(PutPayload::from(piece));
+            under_way
+                .push(self.run(octets, async { part.await.map_err(|error| BlobError::of_write(&error)) }));
+            if under_way.len() >= PARTS_AT_ONCE {
+                under_way.next().await.transpose()?;
+            }
+        }
+        while under_way.next().await.transpose()?.is_some() {}
+        let complete = async { parts.complete().await.map_err(|error| BlobError::of_write(&error)) };
+        self.run(0, complete).await?;
+        upload.0 = None;
+        Ok(())
     }
 
     /// The whole object, verified against its hash.
     pub async fn get(&self, hash: BlobHash) -> Result<Bytes, BlobError> {
-        let failed = |error: object_store::Error| BlobError::of_object(hash, &error);
-        let content =
-            self.objects.get(&path_of(hash)).await.map_err(failed)?.bytes().await.map_err(failed)?;
+        let path = path_of(hash);
+        let failed = |error: object_store::Error| BlobError::of_read(hash, &error);
+        let head = self.run(0, async { self.objects.get(&path).await.map_err(failed) }).await?;
+        let size = head.meta.size;
+        let content = self.run(size, async { head.bytes().await.map_err(failed) }).await?;
         blocking(move || match BlobHash::of(&content) == hash {
             true => Ok(content),
             false => Err(BlobError::Corrupt(hash)),
@@ -186,79 +185,99 @@ impl Objects {
             return Ok(Bytes::new());
         }
         let wanted = range.end - range.start;
-        let got = self.objects.get_range(&path_of(hash), range).await;
-        let got = got.map_err(|error| BlobError::of_object(hash, &error))?;
+        let path = path_of(hash);
+        let got = self.run(wanted, async {
+            let got = self.objects.get_range(&path, range).await;
+            got.map_err(|error| BlobError::of_read(hash, &error))
+        });
+        let got = got.await?;
         // The range is within the size that was written: an object that ends earlier was cut.
         if got.len() as u64 == wanted { Ok(got) } else { Err(BlobError::Corrupt(hash)) }
     }
 
-    /// Whether the object is there.
+    /// Whether the object is there. No object is empty, so its first octet is asked for: the answer
+    /// to a question for the head alone cannot say that it is the bucket that is missing.
     pub async fn is_there(&self, hash: BlobHash) -> Result<bool, BlobError> {
-        match self.objects.head(&path_of(hash)).await {
+        match self.get_range(hash, 0..1).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(BlobError::of_object(hash, &error)),
+            Err(BlobError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
     /// Deletes the object; one that is not there is deleted already.
     pub async fn delete(&self, hash: BlobHash) -> Result<(), BlobError> {
-        match self.objects.delete(&path_of(hash)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(BlobError::of_object(hash, &error)),
+        let path = path_of(hash);
+        let deleted = self.run(0, async {
+            self.objects.delete(&path).await.map_err(|error| BlobError::of_read(hash, &error))
+        });
+        match deleted.await {
+            Ok(()) | Err(BlobError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
-    /// Writes and syncs a small object.
+    /// Writes a small object, durably.
     pub async fn probe(&self) -> Result<(), BlobError> {
+        if let Some(link) = &self.link {
+            return link.ready().await;
+        }
         let put = self.objects.put(&ObjectPath::from(PROBE), PutPayload::from_static(b"1")).await;
-        put.map(drop).map_err(|error| BlobError::of_cause(&error))
+        put.map(drop).map_err(|error| BlobError::of_write(&error))
     }
 
-    /// Removes half-written files that died with their process a day ago; how many there were.
+    /// Removes half-written files that died with their process a day ago; how many there were. In a
+    /// bucket that is the service's work, by a rule for its multipart uploads.
     pub async fn clean_leftovers(&self, now_ms: i64) -> Result<u64, BlobError> {
         let Some(folders) = self.folders.clone() else { return Ok(0) };
-        blocking(move || {
-            let written_before = now_ms.saturating_sub(LEFTOVER_AGE_MS).max(0);
-            let mut removed = 0;
-            for outer in folders_in(&folders.root)? {
-                for inner in folders_in(&outer)? {
-                    removed += clean_folder(&inner, written_before)?;
-                }
+        blocking(move || folders.clean_leftovers(now_ms)).await
+    }
+}
+
+/// What is to be written, a part at a time.
+struct Pieces {
+    source: Source,
+    left: u64,
+}
+
+enum Source {
+    Memory(Bytes),
+    File(File),
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Result<Bytes, BlobError> {
+        let len = self.left.min(PART as u64);
+        self.left -= len;
+        match &mut self.source {
+            Source::Memory(content) => Ok(content.split_to(len as usize)),
+            Source::File(file) => {
+                let mut file = file.try_clone()?;
+                blocking(move || {
+                    let mut piece = vec![0; len as usize];
+                    file.read_exact(&mut piece)?;
+                    Ok(piece.into())
+                })
+                .await
             }
-            Ok(removed)
-        })
-        .await
+        }
     }
 }
 
-fn folders_in(folder: &Path) -> Result<Vec<PathBuf>, BlobError> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
+/// An upload in parts that is given up when whoever makes it fails or goes away: parts take room,
+/// and on S3 nobody sees them.
+struct Unfinished(Option<Box<dyn MultipartUpload>>);
 
-fn clean_folder(folder: &Path, written_before_ms: i64) -> Result<u64, BlobError> {
-    let written_before = UNIX_EPOCH + Duration::from_millis(written_before_ms.unsigned_abs());
-    let mut removed = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        // The object store writes `<name>#<number>` and renames it.
-        if !entry.file_name().to_string_lossy().contains('#') {
-            continue;
-        }
-        // A file that is gone meanwhile was no leftover.
-        let Ok(written) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
-        if written < written_before && std::fs::remove_file(entry.path()).is_ok() {
-            removed += 1;
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let (Some(mut upload), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Err(error) = upload.abort().await {
+                    tracing::debug!(%error, "the parts of an upload could not be removed");
+                }
+            });
         }
     }
-    Ok(removed)
 }
 
 #[cfg(test)]
@@ -292,7 +311,10 @@ mod tests {
         std::fs::write(&leftover, b"cont").unwrap();
         let now_ms = crate::types::clock::Clock::system().now_ms();
         assert_eq!(objects.clean_leftovers(now_ms).await.unwrap(), 0);
-        assert_eq!(objects.clean_leftovers(now_ms + LEFTOVER_AGE_MS + 60_000).await.unwrap(), 1);
+        assert_eq!(
+            objects.clean_leftovers(now_ms + crate::blob::folders::LEFTOVER_AGE_MS + 60_000).await.unwrap(),
+            1
+        );
         assert!(!leftover.exists());
         assert_eq!(objects.get(hash).await.unwrap(), content);
     }
@@ -323,7 +345,9 @@ mod tests {
             objects.put(hash, Bytes::from_static(b"content")).await.unwrap();
             let mut file = tempfile::tempfile().unwrap();
             std::io::Write::write_all(&mut file, b"content").unwrap();
-            objects.put_file(BlobHash([0xcd; 32]), file).await.unwrap();
+            // In several parts.
+            std::io::Write::write_all(&mut file, &vec![0; PART]).unwrap();
+            objects.put_file(BlobHash([0xcd; 32]), PART as u64 + 7, file).await.unwrap();
         });
     }
 

@@ -195,6 +195,7 @@ impl Blobs {
             blocking(move || Ok(BlobHash::of(&content))).await?
         };
         let size = content.len() as u64;
+        self.inner.objects.check()?;
         let touched_at_ms = self.touch(hash, size).await?;
         self.inner.objects.put(hash, content).await?;
         Ok(PreparedBlob { hash, size, body: Body::Object { touched_at_ms } })
@@ -207,8 +208,9 @@ impl Blobs {
         size: u64,
         file: std::fs::File,
     ) -> Result<PreparedBlob, BlobError> {
+        self.inner.objects.check()?;
         let touched_at_ms = self.touch(hash, size).await?;
-        self.inner.objects.put_file(hash, file).await?;
+        self.inner.objects.put_file(hash, size, file).await?;
         Ok(PreparedBlob { hash, size, body: Body::Object { touched_at_ms } })
     }
 

@@ -16,6 +16,8 @@ use crate::types::blob_id::{BlobHash, BlobHasher, BlobId, Encoding, Step};
 const READS_AT_ONCE: usize = 8;
 /// Octets of a piece of a stream.
 const STREAM_PIECE: u64 = 1024 * 1024;
+/// Pieces of one stream in memory: the next is read while one is sent.
+const PIECES_AT_ONCE: usize = 2;
 /// Unpacking more than this at once is not done on an async thread.
 const UNPACK_IN_PLACE: usize = 256 * 1024;
 
@@ -143,39 +145,51 @@ impl Blobs {
                 let piece = content.slice(range.start as usize..range.end as usize);
                 stream::once(async move { Ok(piece) }).boxed()
             }
-            None => self.object_stream(hash, size, range.clone()),
+            None => self.object_stream(hash, size, range.clone()).await?,
         };
         Ok(Some(BlobStream { size, range, pieces }))
     }
 
-    fn object_stream(
+    /// The first octets are there when this returns: what cannot be read is told before a download
+    /// has begun.
+    async fn object_stream(
         &self,
         hash: BlobHash,
         size: u64,
         range: Range<u64>,
-    ) -> BoxStream<'static, Result<Bytes, BlobError>> {
+    ) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
         // Only the whole has a hash to be compared with.
-        let hasher = (range == (0..size)).then(BlobHasher::new);
+        let mut hasher = (range == (0..size)).then(BlobHasher::new);
         let blobs = self.clone();
-        let start = (range.start, hasher);
-        stream::try_unfold(start, move |(at, mut hasher)| {
-            let (blobs, end) = (blobs.clone(), range.end);
-            async move {
-                if at >= end {
-                    return Ok(None);
-                }
-                let next = at.saturating_add(STREAM_PIECE).min(end);
-                let piece = blobs.inner.objects.get_range(hash, at..next).await?;
+        let end = range.end;
+        // Piece by piece, since a client may take its time: nobody at S3 waits that long for it to take
+        // the next octet.
+        let starts = (range.start..end).step_by(STREAM_PIECE as usize);
+        let mut pieces = stream::iter(starts)
+            .map(move |at| {
+                let (blobs, next) = (blobs.clone(), at.saturating_add(STREAM_PIECE).min(end));
+                async move { Ok((next, blobs.inner.objects.get_range(hash, at..next).await?)) }
+            })
+            .buffered(PIECES_AT_ONCE)
+            .map(move |read: Result<(u64, Bytes), BlobError>| {
+                let (next, piece) = read?;
                 if let Some(hasher) = &mut hasher {
                     hasher.update(&piece);
-                    if next == end && hasher.finish() != hash {
+                    if next == end && std::mem::take(hasher).finish() != hash {
                         return Err(BlobError::Corrupt(hash));
                     }
                 }
-                Ok(Some((piece, (next, hasher))))
-            }
-        })
-        .boxed()
+                Ok(piece)
+            })
+            // After an error there is nothing more.
+            .scan(false, |is_over, read| {
+                let read = (!*is_over).then_some(read);
+                *is_over = matches!(read, Some(Err(_)));
+                std::future::ready(read)
+            })
+            .boxed();
+        let first = pieces.next().await.transpose()?;
+        Ok(stream::iter(first.map(Ok)).chain(pieces).boxed())
     }
 
     async fn find(&self, reader: Reader, hashes: &[BlobHash]) -> Result<HashMap<BlobHash, Found>, BlobError> {

@@ -1,4 +1,7 @@
-//! What the tests of this folder share: blobs over a store in a folder of their own.
+//! What the tests of this folder and of those that build on it share: blobs over a store, in a folder
+//! of their own.
+
+pub mod s3;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -14,6 +17,9 @@ use tempfile::TempDir;
 
 use crate::blob::Blobs;
 use crate::blob::objects::Objects;
+use crate::blob::testing::s3::S3Server;
+use crate::config::engine::{BlobUrl, blob_url};
+use crate::config::s3::S3Credentials;
 use crate::store::Store;
 use crate::store::blob::{BlobSource, UploadQuota, reference_remove};
 use crate::store::db::sql;
@@ -22,9 +28,35 @@ use crate::store::tx::Tx;
 use crate::types::blob_id::BlobHash;
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, Id};
+use crate::types::secret::Secret;
 
 /// Where the clocks of tests start: 2026-01-01.
 pub const START_MS: i64 = 1_767_225_600_000;
+
+/// `s3`: the tests run over a bucket of a server of their own instead of a folder.
+const VARIABLE: &str = "POSTRIDER_TEST_BLOBS";
+
+/// The blobs of a folder, on the engine that the tests are run over. Objects are in `blobs` in any case,
+/// which is a bucket's name as well.
+pub fn blobs_in(folder: &Path, store: Store) -> Blobs {
+    let place = folder.join("blobs");
+    if std::env::var(VARIABLE).is_ok_and(|engine| engine == "s3") {
+        std::fs::create_dir_all(&place).unwrap();
+        return blobs_at(&S3Server::start(folder).url("blobs"), folder, store);
+    }
+    Blobs::open(&BlobUrl::File(place), None, &folder.join("tmp"), store).unwrap()
+}
+
+/// Blobs at an address of a test's server.
+pub fn blobs_at(url: &str, folder: &Path, store: Store) -> Blobs {
+    let credentials = credentials();
+    Blobs::open(&blob_url(url).unwrap(), Some(&credentials), &folder.join("tmp"), store).unwrap()
+}
+
+/// Those that a test's server knows.
+pub fn credentials() -> S3Credentials {
+    S3Credentials { access_key_id: s3::KEY_ID.to_owned(), secret_access_key: Secret::new(s3::SECRET) }
+}
 
 /// Blobs, with what stands behind them.
 pub struct Bench {
@@ -39,10 +71,19 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::fixed(START_MS);
         let store = store_in(folder.path(), clock.clone());
-        let blobs =
-            Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone())
-                .unwrap();
+        let blobs = blobs_in(folder.path(), store.clone());
         Bench { folder, clock, store, blobs }
+    }
+
+    /// Over an S3 server, whatever the others run over.
+    pub fn over_s3() -> (Bench, S3Server) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("blobs")).unwrap();
+        let server = S3Server::start(folder.path());
+        let clock = Clock::fixed(START_MS);
+        let store = store_in(folder.path(), clock.clone());
+        let blobs = blobs_at(&server.url("blobs"), folder.path(), store.clone());
+        (Bench { folder, clock, store, blobs }, server)
     }
 
     pub async fn account(&self) -> AccountId {
@@ -58,7 +99,8 @@ impl Bench {
                 let entry = entry.unwrap();
                 match entry.file_type().unwrap().is_dir() {
                     true => folders.push(entry.path()),
-                    false => count += 1,
+                    // A probe is no object.
+                    false => count += usize::from(entry.file_name() != "ready"),
                 }
             }
         }

@@ -25,14 +25,14 @@ pub fn run(args: ConfigArgs, settings: &Settings) -> Result<(), Failure> {
     }
     let rows: Vec<&Setting> = settings.iter().collect();
     if args.json {
-        let value_of = |row: &&Setting| json!({ "key": row.name, "value": without_password(&row.value), "from": origin(row) });
+        let value_of = |row: &&Setting| json!({ "key": row.name, "value": shown(row), "from": origin(row) });
         return print_json(&rows.iter().map(value_of).collect::<Vec<_>>());
     }
     let rows: Vec<[String; 4]> = rows
         .iter()
         .map(|row| {
             let meaning = key_of(row.name).map_or("", |key| key.meaning);
-            [row.name.to_owned(), without_password(&row.value), origin(row), meaning.to_owned()]
+            [row.name.to_owned(), shown(row), origin(row), meaning.to_owned()]
         })
         .collect();
     print_rows(&rows, false, ["KEY", "VALUE", "FROM", "MEANING"], Clone::clone, "")
@@ -46,7 +46,16 @@ fn origin(setting: &Setting) -> String {
     }
 }
 
-/// A URL without the passwords in it.
+/// The value, without what nobody is to read over a shoulder or in a ticket.
+fn shown(setting: &Setting) -> String {
+    let is_secret = key_of(setting.name).is_some_and(|key| key.is_secret);
+    match is_secret && !setting.value.is_empty() {
+        true => "[hidden]".to_owned(),
+        false => without_password(&setting.value),
+    }
+}
+
+/// A URL without the password in it.
 fn without_password(value: &str) -> String {
     if let Some((before, rest)) = value.split_once("password=") {
         let after = rest.split_once('&').map_or(String::new(), |(_, after)| format!("&{after}"));
@@ -72,5 +81,13 @@ mod tests {
             without_password("redis+sentinel://:p@ss@host/m?sentinel_password=geheim&prefix=a"),
             "redis+sentinel://:[hidden]@host/m?sentinel_password=[hidden]&prefix=a"
         );
+    }
+
+    #[test]
+    fn a_key_that_is_a_password_is_hidden_as_a_whole() {
+        let setting = |name, value: &str| Setting { name, value: value.to_owned(), origin: Origin::Variable };
+        assert_eq!(shown(&setting("s3_secret_access_key", "geheim")), "[hidden]");
+        assert_eq!(shown(&setting("s3_secret_access_key", "")), "");
+        assert_eq!(shown(&setting("s3_access_key_id", "me")), "me");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::redis_url::{RedisUrl, redis_url};
+use crate::config::s3::{S3Url, s3_url};
 use crate::types::secret::Secret;
 
 /// Where metadata, queues and the change log are.
@@ -30,6 +31,8 @@ impl PostgresUrl {
 pub enum BlobUrl {
     /// A folder.
     File(PathBuf),
+    /// A bucket of an S3 service.
+    S3(S3Url),
 }
 
 /// Where the cache and the change bus are.
@@ -70,9 +73,12 @@ fn postgres_url(rest: &str) -> Result<PostgresUrl, String> {
     Ok(PostgresUrl(hosts.split(',').map(address).collect()))
 }
 
-/// Reads `file:PATH`.
+/// Reads `file:PATH`, or `s3://bucket/prefix?option=value`.
 pub fn blob_url(text: &str) -> Result<BlobUrl, String> {
-    local_path(text, "file", "file:").map(BlobUrl::File)
+    match text.split_once("://") {
+        Some(("s3", rest)) => s3_url(rest).map(BlobUrl::S3),
+        _ => local_path(text, "file", "file: and s3:").map(BlobUrl::File),
+    }
 }
 
 /// Reads `memory:`, or an address of Redis.
@@ -155,6 +161,6 @@ mod tests {
         let told = cache_url("memcached://me:geheim@host").expect_err("not built");
         assert!(told.contains("memory: and redis:") && !told.contains("geheim"));
         assert!(cache_url("memory:x").is_err());
-        assert!(blob_url("s3://bucket").is_err() && search_url("meilisearch:http://x").is_err());
+        assert!(blob_url("gs://bucket").is_err() && search_url("meilisearch:http://x").is_err());
     }
 }

@@ -15,6 +15,8 @@ pub struct Key {
     pub default: &'static str,
     /// One line for the documentation.
     pub meaning: &'static str,
+    /// Whether the whole value is a password, which is never shown.
+    pub is_secret: bool,
 }
 
 impl Key {
@@ -38,7 +40,12 @@ impl Key {
 
 /// A shorter way to write the table below.
 const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
-    Key { name, default, meaning }
+    Key { name, default, meaning, is_secret: false }
+}
+
+/// A key without a default whose value is never shown.
+const fn secret(name: &'static str, meaning: &'static str) -> Key {
+    Key { name, default: "", meaning, is_secret: true }
 }
 
 /// All keys, in the order of the documentation.
@@ -80,7 +87,17 @@ pub const KEYS: &[Key] = &[
         "20",
         "Connections to each PostgreSQL host that this process opens at the most",
     ),
-    key("blob_url", "file:{data}/blobs", "Messages and uploads: `file:PATH`"),
+    key(
+        "blob_url",
+        "file:{data}/blobs",
+        "Messages and uploads: `file:PATH`, or a bucket of an S3 service: `s3://bucket/prefix?endpoint=https://host:port&region=NAME&path_style=true`, all but the bucket optional",
+    ),
+    key(
+        "s3_access_key_id",
+        "",
+        "Who may read and write the bucket; else AWS_ACCESS_KEY_ID and the like, or the role of the machine",
+    ),
+    secret("s3_secret_access_key", "The password of s3_access_key_id"),
     key(
         "cache_url",
         "memory:",

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod keys;
 pub mod redis_url;
 pub mod role;
+pub mod s3;
 pub mod settings;
 pub mod value;
 
@@ -17,9 +18,11 @@ use std::time::Duration;
 
 use crate::config::engine::{BlobUrl, CacheUrl, DatabaseUrl, SearchUrl};
 use crate::config::role::Roles;
+use crate::config::s3::S3Credentials;
 use crate::config::settings::Settings;
 use crate::config::value::{Dns, LogFormat, Relay};
 use crate::types::network::Network;
+use crate::types::secret::Secret;
 
 /// Everything that can be configured, checked. The fields are the keys of [`keys::KEYS`] and are
 /// documented there.
@@ -43,6 +46,8 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     pub database_connections: u32,
     pub blob_url: BlobUrl,
+    /// `None`: those that the standard variables name, or the machine's own.
+    pub s3_credentials: Option<S3Credentials>,
     pub cache_url: CacheUrl,
     pub search_url: SearchUrl,
     pub dns: Dns,
@@ -151,6 +156,7 @@ impl Reader<'_> {
             database_url: self.key("database_url", engine::database_url)?,
             database_connections: self.key("database_connections", value::connections)?,
             blob_url: self.key("blob_url", engine::blob_url)?,
+            s3_credentials: self.s3_credentials()?,
             cache_url: self.key("cache_url", engine::cache_url)?,
             search_url: self.key("search_url", engine::search_url)?,
             dns: self.key("dns", value::dns)?,
@@ -168,6 +174,25 @@ impl Reader<'_> {
             keep_changes: self.key("keep_changes", value::duration)?,
             log_format: self.key("log_format", value::log_format)?,
             warnings,
+        })
+    }
+
+    /// Name and secret: both or neither.
+    fn s3_credentials(&mut self) -> Option<Option<S3Credentials>> {
+        let id = self.key("s3_access_key_id", value::text_or_none)?;
+        let secret = self.key("s3_secret_access_key", value::text_or_none)?;
+        Some(match (id, secret) {
+            (Some(access_key_id), Some(secret)) => {
+                Some(S3Credentials { access_key_id, secret_access_key: Secret::new(secret) })
+            }
+            (None, None) => None,
+            (id, _) => {
+                let both = ["s3_access_key_id", "s3_secret_access_key"];
+                let [given, missing] = if id.is_some() { both } else { [both[1], both[0]] };
+                let place = self.settings.get(given)?.place();
+                self.problems.push(format!("{place}: `{missing}` is missing; give both or neither"));
+                None
+            }
         })
     }
 
@@ -246,6 +271,19 @@ mod tests {
         let config = config(&[("POSTRIDER_HTTPS_LISTEN", "127.0.0.1:8443")]).expect("legal");
         assert_eq!(config.https_listen, None);
         assert_eq!(config.warnings.len(), 1);
+    }
+
+    #[test]
+    fn half_of_the_s3_credentials_is_an_error_and_the_secret_is_not_shown() {
+        let told = problem(&[("POSTRIDER_S3_SECRET_ACCESS_KEY", "geheim")]);
+        assert_eq!(
+            told,
+            "POSTRIDER_S3_SECRET_ACCESS_KEY: `s3_access_key_id` is missing; give both or neither"
+        );
+        let both = [("POSTRIDER_S3_ACCESS_KEY_ID", "me"), ("POSTRIDER_S3_SECRET_ACCESS_KEY", "geheim")];
+        let config = config(&both).expect("legal");
+        assert!(!format!("{config:?}").contains("geheim"));
+        assert_eq!(config.s3_credentials.map(|them| them.access_key_id).as_deref(), Some("me"));
     }
 
     #[test]

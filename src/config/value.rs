@@ -64,6 +64,11 @@ pub fn path_or_none(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
+/// A text, or nothing.
+pub fn text_or_none(text: &str) -> Result<Option<String>, String> {
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
 /// An `http` or `https` URL without query or fragment; a slash at its end is cut.
 pub fn public_url(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() {
@@ -79,7 +84,7 @@ pub fn public_url(text: &str) -> Result<Option<String>, String> {
 }
 
 /// The host of an `http` or `https` URL, without its port.
-fn url_host(url: &str) -> Option<&str> {
+pub fn url_host(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
     let authority = rest.split('/').next()?;
     let (host, port) = split_port(authority)?;

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::Blobs;
+use crate::blob::testing::blobs_in;
 use crate::deliver::route::Ourselves;
 use crate::deliver::schedule::Schedule;
 use crate::deliver::testing::{Sink, Zone, eventually};
@@ -54,8 +55,7 @@ impl Running {
 impl Bench {
     pub async fn new(mx_port: u16) -> Bench {
         let fixture = Fixture::new().await;
-        let folder = fixture.folder.path();
-        let blobs = Blobs::open_local(&folder.join("blobs"), &folder.join("tmp"), fixture.store.clone());
+        let blobs = blobs_in(fixture.folder.path(), fixture.store.clone());
         let alice = fixture.account("alice@example.test").await.account;
         let settings = Settings {
             ourselves: Ourselves { host_name: "mail.example.test".to_owned(), smtp_listen: None },
@@ -66,7 +66,7 @@ impl Bench {
             connect_timeout: Duration::from_secs(5),
             workers: 20,
         };
-        Bench { blobs: blobs.unwrap(), fixture, alice, settings, zone: Zone::default(), ret: None }
+        Bench { blobs, fixture, alice, settings, zone: Zone::default(), ret: None }
     }
 
     /// A bench with a mail server for `remote.test`.

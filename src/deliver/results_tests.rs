@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::blob::Blobs;
+use crate::blob::testing::blobs_in;
 use crate::deliver::results::{Finished, write_all};
 use crate::deliver::route::Ourselves;
 use crate::deliver::schedule::Schedule;
@@ -48,8 +49,7 @@ async fn claim(fixture: &Fixture, account: AccountId) -> Vec<OutgoingRow> {
 }
 
 fn blobs_of(fixture: &Fixture) -> Blobs {
-    let folder = fixture.folder.path();
-    Blobs::open_local(&folder.join("blobs"), &folder.join("tmp"), fixture.store.clone()).unwrap()
+    blobs_in(fixture.folder.path(), fixture.store.clone())
 }
 
 async fn modseq(fixture: &Fixture, account: AccountId) -> i64 {

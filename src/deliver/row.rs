@@ -25,8 +25,11 @@ use crate::store::queue::incoming::NewIncoming;
 use crate::store::queue::outgoing::{Next, Outcome, OutgoingRow};
 use crate::types::envelope::{OutgoingRecipient, RecipientStatus};
 
-/// How long a row waits whose message or domain cannot be read at present, in milliseconds.
+/// How long a row waits for which there is no room, or whose sender cannot be told at present, in
+/// milliseconds.
 const TROUBLE_WAIT_MS: i64 = 30_000;
+/// When a row is tried again whose message or directory is out of reach.
+const OUTAGE_WAIT_MS: i64 = 5_000;
 
 /// How long a large message waits for memory with its row in hand.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
@@ -235,7 +238,7 @@ fn write(
 fn trouble(shared: &Shared, row: &OutgoingRow, error: BlobError) -> Done {
     tracing::warn!(row = %row.claim.id, %error, "outgoing mail cannot be worked on");
     if error.is_temporary() {
-        return Done::PutBack { due: shared.store.clock().now_ms() + TROUBLE_WAIT_MS };
+        return Done::PutBack { due: shared.store.clock().now_ms() + OUTAGE_WAIT_MS };
     }
     set_aside(row, &error.to_string())
 }

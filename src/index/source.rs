@@ -22,8 +22,8 @@ const CHUNK_LEN: i64 = 16 << 20;
 /// Messages that are read at once.
 const CHUNK_EMAILS: usize = 256;
 
-/// An Email whose message cannot be read, now or ever: its object is missing or corrupt. The index
-/// has nothing of it.
+/// An Email whose message cannot be read: its object is missing or corrupt, or out of reach for now.
+/// The index has nothing of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unreadable {
     /// Whose it is.
@@ -32,6 +32,8 @@ pub struct Unreadable {
     pub email: Id,
     /// What is wrong.
     pub why: String,
+    /// Whether it is the place of large messages that is out of reach, and nothing wrong with this one.
+    pub is_temporary: bool,
 }
 
 /// The texts of some Emails of one account.
@@ -66,14 +68,19 @@ impl Texts<'_> {
             Ok(read) => raw.extend(
                 taken.iter().filter_map(|(email, hash)| read.get(hash).map(|raw| (*email, raw.clone()))),
             ),
-            Err(error) if error.is_temporary() => return Err(error.into()),
-            // One message that cannot be read must not keep the others out.
+            Err(error @ BlobError::Store(_)) => return Err(error.into()),
+            // One message that cannot be read must not keep the others out, nor must all large ones keep
+            // out the small ones while their place is out of reach.
             Err(_) => {
                 for (email, hash) in &taken {
                     match self.source.blobs.read(self.account, hash).await {
                         Ok(read) => raw.extend(read.map(|read| (*email, read))),
-                        Err(error) if error.is_temporary() => return Err(error.into()),
-                        Err(error) => unreadable.push(self.unreadable(*email, error.to_string())),
+                        Err(error @ BlobError::Store(_)) => return Err(error.into()),
+                        Err(error) => {
+                            let is_temporary = error.is_temporary();
+                            let unreadable_now = self.unreadable(*email, error.to_string());
+                            unreadable.push(Unreadable { is_temporary, ..unreadable_now });
+                        }
                     }
                 }
             }
@@ -105,7 +112,7 @@ impl Texts<'_> {
     }
 
     fn unreadable(&self, email: Id, why: String) -> Unreadable {
-        Unreadable { account: self.account, email, why }
+        Unreadable { account: self.account, email, why, is_temporary: false }
     }
 }
 
@@ -207,7 +214,11 @@ impl<'a> Source<'a> {
         let mut texts = self.texts(account, &wanted).await?;
         let queries: Arc<[TextQuery]> = queries.into();
         while let Some((texts, unreadable)) = texts.next().await? {
-            for Unreadable { email, why, .. } in unreadable {
+            for Unreadable { email, why, is_temporary, .. } in unreadable {
+                // It may match: an answer without it would be wrong, and only until it is back.
+                if is_temporary {
+                    return Err(IndexError::Messages(why));
+                }
                 tracing::warn!(%account, %email, why, "message cannot be searched");
             }
             let queries = queries.clone();
@@ -280,7 +291,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let at = |name: &str| folder.path().join(name);
             let store = store_in(folder.path(), Clock::system());
-            let blobs = Blobs::open_local(&at("blobs"), &at("tmp"), store.clone()).unwrap();
+            let blobs = crate::blob::testing::blobs_in(folder.path(), store.clone());
             let index = Index::open(&format!("tantivy:{}", at("index").display())).unwrap();
             let id = store.ids().make();
             let insert = async move |tx: &mut Tx| {

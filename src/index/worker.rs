@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blob::Blobs;
 use crate::bus::{Event, Queue, Topic};
-use crate::index::source::Source;
+use crate::index::source::{Source, Unreadable};
 use crate::index::{Index, IndexError, Operation};
 use crate::store::Store;
 use crate::store::cluster;
@@ -32,6 +32,8 @@ use crate::types::id::{AccountId, Id};
 const BATCH: usize = 256;
 /// After so many tries a row that is itself at fault is set aside.
 const MAX_TRIES: i64 = 5;
+/// When a message is tried again whose place is out of reach.
+const OUTAGE_WAIT_MS: i64 = 4_000;
 /// Longest delay between tries.
 const MAX_DELAY_MS: i64 = 300_000;
 
@@ -111,9 +113,9 @@ fn batches(mut rows: Vec<IndexRow>) -> Vec<Vec<IndexRow>> {
 }
 
 /// Why some Emails of a batch are not in the index.
-type Unreadable = HashMap<(AccountId, Id), String>;
+type Refused = HashMap<(AccountId, Id), Unreadable>;
 
-async fn apply(source: Source<'_>, index: &Index, rows: &[IndexRow]) -> Result<Unreadable, IndexError> {
+async fn apply(source: Source<'_>, index: &Index, rows: &[IndexRow]) -> Result<Refused, IndexError> {
     let mut emails = Vec::new();
     let mut accounts = Vec::new();
     for row in rows {
@@ -127,7 +129,7 @@ async fn apply(source: Source<'_>, index: &Index, rows: &[IndexRow]) -> Result<U
     if !accounts.is_empty() {
         index.apply(accounts).await?;
     }
-    Ok(unreadable.into_iter().map(|one| ((one.account, one.email), one.why)).collect())
+    Ok(unreadable.into_iter().map(|one| ((one.account, one.email), one)).collect())
 }
 
 /// Renews the claims of a batch as long as the work on it takes. A claim that is lost is no reason
@@ -158,12 +160,14 @@ enum Fate {
     Done,
     Retry(String),
     Hold(String),
+    /// It is not its fault: soon again, and not counted.
+    PutOff,
 }
 
 async fn settle(
     store: &Store,
     rows: Vec<IndexRow>,
-    outcome: Result<Unreadable, IndexError>,
+    outcome: Result<Refused, IndexError>,
 ) -> Result<(), StoreError> {
     if let Err(error) = &outcome {
         tracing::warn!(%error, rows = rows.len(), "index queue rows are put back");
@@ -177,20 +181,33 @@ async fn settle(
         Err(IndexError::Fault(why)) if alone => at_fault(row, why),
         Err(error) => Fate::Retry(error.to_string()),
         Ok(unreadable) => match row.task {
-            IndexTask::Add(email) | IndexTask::Delete(email) => {
-                unreadable.get(&(row.account, email)).map_or(Fate::Done, |why| at_fault(row, why))
-            }
+            IndexTask::Add(email) | IndexTask::Delete(email) => match unreadable.get(&(row.account, email)) {
+                None => Fate::Done,
+                Some(one) if one.is_temporary => Fate::PutOff,
+                Some(one) => at_fault(row, &one.why),
+            },
             IndexTask::DeleteAccount => Fate::Done,
         },
     };
     let Some(lane) = rows.first().map(|row| row.claim.lane) else { return Ok(()) };
     let fates: Vec<(IndexRow, Fate)> = rows.iter().map(|row| (*row, fate_of(row))).collect();
+    let due = store.clock().now_ms() + OUTAGE_WAIT_MS;
+    let put_off = fates.iter().filter(|(_, fate)| matches!(fate, Fate::PutOff));
+    let mut of_lanes: BTreeMap<i64, Vec<(Claim, i64)>> = BTreeMap::new();
+    for (row, _) in put_off {
+        of_lanes.entry(row.claim.lane).or_default().push((row.claim, due));
+    }
+    for (_, claims) in of_lanes {
+        tracing::info!(rows = claims.len(), "messages out of reach are put off");
+        claim::postpone(store, Queue::Index, claims).await?;
+    }
     store
         .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
             let mut done = Vec::new();
             for (row, fate) in &fates {
                 match fate {
                     Fate::Done => done.push(row.claim),
+                    Fate::PutOff => {}
                     Fate::Retry(why) => {
                         let delay = 1_000_i64.saturating_mul(1 << row.tries.clamp(0, 16));
                         let due = tx.now_ms() + delay.min(MAX_DELAY_MS);
@@ -210,6 +227,8 @@ async fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blob::testing::s3::{Fault, S3Server};
+    use crate::blob::testing::{blobs_at, blobs_in};
     use crate::index::query::{Field, TextQuery};
     use crate::store::directory::fixture::Fixture;
     use crate::store::queue::lane_of;
@@ -224,8 +243,12 @@ mod tests {
     impl Bench {
         async fn new() -> Bench {
             let fixture = Fixture::new().await;
+            let blobs = blobs_in(fixture.folder.path(), fixture.store.clone());
+            Bench::over(fixture, blobs).await
+        }
+
+        async fn over(fixture: Fixture, blobs: Blobs) -> Bench {
             let at = |name: &str| fixture.folder.path().join(name);
-            let blobs = Blobs::open_local(&at("blobs"), &at("tmp"), fixture.store.clone()).unwrap();
             let index = Index::open(&format!("tantivy:{}", at("index").display())).unwrap();
             let account = fixture.account("alice@example.test").await.account;
             Bench { fixture, blobs, index, account }
@@ -289,6 +312,33 @@ mod tests {
         bench.fixture.clock.advance_ms(100 * MAX_DELAY_MS);
         assert_eq!(bench.work().await, 0, "set aside");
         assert_eq!(bench.pending().await, 1, "but not lost: {broken}");
+    }
+
+    #[tokio::test]
+    async fn large_messages_out_of_reach_keep_no_small_one_out() {
+        let fixture = Fixture::new().await;
+        let folder = fixture.folder.path();
+        std::fs::create_dir_all(folder.join("blobs")).unwrap();
+        let server = S3Server::start(folder);
+        let blobs = blobs_at(&server.url("blobs"), folder, fixture.store.clone());
+        let bench = Bench::over(fixture, blobs).await;
+        let large = bench.add(&format!("Subject: large\r\n\r\n{}", "text ".repeat(40_000))).await;
+        let small = bench.add("Subject: small\r\n\r\ntext").await;
+        server.set(Fault::Busy);
+        assert_eq!(bench.work().await, 2);
+        assert_eq!(bench.search("text").await, [small]);
+        for _ in 0..3 * MAX_TRIES {
+            bench.fixture.clock.advance_ms(OUTAGE_WAIT_MS + 1);
+            assert_eq!(bench.work().await, 1, "soon again, and never set aside");
+        }
+        server.set(Fault::None);
+        while bench.blobs.check().is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bench.fixture.clock.advance_ms(OUTAGE_WAIT_MS + 1);
+        assert_eq!(bench.work().await, 1);
+        assert_eq!(bench.search("text").await, [large, small]);
+        assert_eq!(bench.pending().await, 0);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 
 use crate::blob::Blobs;
+use crate::blob::testing::s3::{Fault, S3Server};
+use crate::blob::testing::{blobs_at, blobs_in};
 use crate::dns::Dns;
 use crate::ingest::worker::Ingest;
 use crate::store::Store;
@@ -40,15 +42,27 @@ struct Bench {
 impl Bench {
     async fn new() -> Bench {
         let fixture = Fixture::new().await;
+        let blobs = blobs_in(fixture.folder.path(), fixture.store.clone());
+        Bench::over(fixture, blobs).await
+    }
+
+    async fn over_s3() -> (Bench, S3Server) {
+        let fixture = Fixture::new().await;
         let folder = fixture.folder.path();
-        let blobs = Blobs::open_local(&folder.join("blobs"), &folder.join("tmp"), fixture.store.clone());
+        std::fs::create_dir_all(folder.join("blobs")).unwrap();
+        let server = S3Server::start(folder);
+        let blobs = blobs_at(&server.url("blobs"), folder, fixture.store.clone());
+        (Bench::over(fixture, blobs).await, server)
+    }
+
+    async fn over(fixture: Fixture, blobs: Blobs) -> Bench {
         let alice = fixture.account("alice@example.test").await.account;
         let bob = fixture.account("bob@example.test").await.account;
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let dns = Dns::with_server(silent.local_addr().unwrap()).unwrap();
         let ingest = Ingest::new(
             fixture.store.clone(),
-            blobs.unwrap(),
+            blobs,
             Arc::new(dns.authenticator()),
             Arc::from("mx.example.test"),
         );
@@ -254,6 +268,27 @@ async fn a_message_that_cannot_be_filed_is_set_aside_with_its_reason() {
     assert_eq!(waiting.len(), 1, "never lost");
     assert!(waiting[0].is_held && !waiting[0].last_error.is_empty(), "{waiting:?}");
     assert!(tries > 5, "given up after {tries} tries");
+}
+
+#[tokio::test]
+async fn a_message_out_of_reach_is_put_off_and_never_set_aside() {
+    let (bench, server) = Bench::over_s3().await;
+    let large = format!("{MESSAGE}{}", "text\r\n".repeat(60_000));
+    bench.queue("d1", &large, &[("alice@example.test", &[bench.alice])]).await;
+    server.set(Fault::Busy);
+    for _ in 0..30 {
+        assert_eq!(bench.work().await, 1);
+        // Soon again, however long it has been tried.
+        bench.fixture.clock.advance_ms(6_000);
+    }
+    let waiting = bench.waiting().await;
+    assert!(waiting.len() == 1 && !waiting[0].is_held, "{waiting:?}");
+    server.set(Fault::None);
+    while bench.ingest.blobs.check().is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(bench.work().await, 1);
+    assert!(bench.waiting().await.is_empty());
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ const MAX_TRIES: i64 = 12;
 const DNS_TRIES: i64 = 3;
 const FIRST_DELAY_MS: i64 = 1_000;
 const MAX_DELAY_MS: i64 = 600_000;
+/// When a message is tried again whose octets are out of reach.
+const OUTAGE_WAIT_MS: i64 = 3_000;
 
 /// The parts that the role works with. Cheap to clone.
 #[derive(Clone)]
@@ -73,6 +75,8 @@ fn return_path_len(message: &[u8]) -> usize {
 enum Failure {
     /// Worth another try.
     Later(String),
+    /// The place of large messages is out of reach: soon again, and however often.
+    OutOfReach(String),
     /// The lease is lost: somebody else does it.
     Lost,
 }
@@ -85,7 +89,10 @@ impl From<StoreError> for Failure {
 
 impl From<BlobError> for Failure {
     fn from(error: BlobError) -> Failure {
-        Failure::Later(error.to_string())
+        match error {
+            BlobError::Unavailable(_) => Failure::OutOfReach(error.to_string()),
+            error => Failure::Later(error.to_string()),
+        }
     }
 }
 
@@ -172,6 +179,12 @@ impl Ingest {
                 Ok(())
             }
             Err(Failure::Later(reason)) => self.later(claim, tries, reason).await,
+            Err(Failure::OutOfReach(reason)) => {
+                tracing::info!(reason, "a message is put off");
+                let due =
+                    self.store.clock().now_ms() + OUTAGE_WAIT_MS + rand::random_range(0..OUTAGE_WAIT_MS);
+                claim::postpone(&self.store, Queue::Incoming, vec![(claim, due)]).await
+            }
         };
         if let Err(error) = settled {
             // The lease ends by itself, and the message is tried again.

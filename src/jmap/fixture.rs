@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::blob::Blobs;
+use crate::blob::testing::blobs_in;
 use crate::cache::Cache;
 use crate::config::engine::CacheUrl;
 use crate::index::Index;
@@ -35,7 +35,7 @@ impl Fixture {
     pub async fn new() -> Fixture {
         let directory = Directory::new().await;
         let (folder, store) = (directory.folder.path(), directory.store.clone());
-        let blobs = Blobs::open_local(&folder.join("blobs"), &folder.join("tmp"), store.clone()).unwrap();
+        let blobs = blobs_in(folder, store.clone());
         let index = Index::open(&format!("tantivy:{}", folder.join("index").display())).unwrap();
         let jmap = Jmap {
             store,

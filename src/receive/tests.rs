@@ -13,8 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::blob::Blobs;
-use crate::blob::testing::on_a_full_disk;
+use crate::blob::testing::{blobs_in, on_a_full_disk};
 use crate::cache::Cache;
 use crate::config::engine::CacheUrl;
 use crate::receive::body_memory::BodyMemory;
@@ -60,10 +59,9 @@ impl Bench {
         let hash = password::hash("secret").unwrap();
         login::set_password(&fixture.store, created.login, hash).await.unwrap();
         let cache = Cache::open(&CacheUrl::Memory, 1 << 20, fixture.clock.clone());
-        let (folder, temporary) = (fixture.folder.path().join("blobs"), fixture.folder.path().join("tmp"));
         let intake = Intake {
             store: fixture.store.clone(),
-            blobs: Blobs::open_local(&folder, &temporary, fixture.store.clone()).unwrap(),
+            blobs: blobs_in(fixture.folder.path(), fixture.store.clone()),
             sign_in: SignIn::new(fixture.store.clone(), cache.clone(), [1; 32]),
             cache,
             recipients_per_hour: 5,

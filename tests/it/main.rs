@@ -37,6 +37,7 @@ mod mailbox;
 mod mailbox_rules;
 mod mailbox_sharing;
 mod notification;
+mod object_store;
 mod queue;
 mod quota;
 mod receive;

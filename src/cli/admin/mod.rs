@@ -169,9 +169,7 @@ pub(in crate::cli) mod tests {
             let folder = tempfile::tempdir().unwrap();
             let clock = Clock::fixed(1_767_225_600_000);
             let store = store_in(folder.path(), clock.clone());
-            let blobs =
-                Blobs::open_local(&folder.path().join("blobs"), &folder.path().join("tmp"), store.clone())
-                    .unwrap();
+            let blobs = crate::blob::testing::blobs_in(folder.path(), store.clone());
             let vars = [("POSTRIDER_HOSTNAME".into(), "mail.example.test".into())];
             let config = Config::from_settings(&Settings::gather(None, vars.into_iter()).unwrap()).unwrap();
             let office = Office::new(store.clone(), blobs, &config);

@@ -28,7 +28,8 @@ pub struct Shard {
     pub id: i64,
     /// Host and port of its node.
     pub node: String,
-    /// The lane of the queues whose rows are beside it; `None` after a split, until processes start anew.
+    /// The lane of the queues whose rows are beside it; `None` where no small number hashes into the shard,
+    /// as in that of one account alone.
     pub lane: Option<i64>,
     /// Octets of the shard of `account` and of all shards beside it, indexes included.
     pub bytes: i64,

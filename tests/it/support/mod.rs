@@ -9,6 +9,7 @@ pub mod http;
 pub mod jmap;
 pub mod message;
 pub mod ports;
+pub mod s3;
 pub mod server;
 pub mod smtp;
 pub mod smtp_sink;

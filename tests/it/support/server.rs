@@ -273,6 +273,12 @@ impl Server {
     /// Starts the process and waits until it is ready.
     #[track_caller]
     fn run(&self) {
+        self.run_until(|answer| answer.status == 200);
+    }
+
+    /// Starts the process and waits until it answers so when it is asked whether it is ready.
+    #[track_caller]
+    pub fn run_until(&self, is_enough: impl Fn(&Response) -> bool) {
         let log = open_log(&self.log_path());
         let also = log.try_clone().expect("log file");
         let child = self
@@ -287,7 +293,7 @@ impl Server {
         *lock(&self.process) = Some(child);
         let start = Instant::now();
         loop {
-            if Request::get("/readyz").try_send(self.http()).is_ok_and(|answer| answer.status == 200) {
+            if Request::get("/readyz").try_send(self.http()).is_ok_and(|answer| is_enough(&answer)) {
                 return;
             }
             let ended = lock(&self.process).as_mut().and_then(|child| child.try_wait().ok().flatten());

@@ -9,11 +9,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
+use crate::support::s3::{Bucket, server};
+
 /// A PostgreSQL server in which databases may be made, such as `postgres://postgres@127.0.0.1:5433`.
 const POSTGRES: &str = "POSTRIDER_TEST_POSTGRES";
 /// The nodes of a Citus cluster instead, the coordinator first, such as
 /// `postgres://postgres@127.0.0.1:5500,127.0.0.1:5501`.
 const CITUS: &str = "POSTRIDER_TEST_CITUS_URL";
+
+/// `s3`: blobs are kept in a bucket of a server in the test process.
+const BLOBS: &str = "POSTRIDER_TEST_BLOBS";
+/// A Redis server to share, such as `redis://127.0.0.1:6380`.
+const REDIS: &str = "POSTRIDER_TEST_REDIS";
 
 /// Whether the servers of the tests run on PostgreSQL.
 pub fn is_postgres() -> bool {
@@ -24,16 +31,33 @@ fn named(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|url| !url.is_empty())
 }
 
-/// The environment of a new server: a database of its own.
+/// The environment of a new server: a database, a place in a bucket and names in Redis of its own.
 pub fn environment() -> Vec<(String, String)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("it_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let database = match (named(CITUS), named(POSTGRES)) {
-        (Some(nodes), _) => on_citus(&nodes, &name),
-        (None, Some(server)) => on_postgres(&server, &name),
-        (None, None) => return Vec::new(),
-    };
-    vec![("POSTRIDER_DATABASE_URL".to_owned(), database)]
+    let mut variables = Vec::new();
+    let mut set = |name: &str, value: String| variables.push((name.to_owned(), value));
+    match (named(CITUS), named(POSTGRES)) {
+        (Some(nodes), _) => set("POSTRIDER_DATABASE_URL", on_citus(&nodes, &name)),
+        (None, Some(server)) => set("POSTRIDER_DATABASE_URL", on_postgres(&server, &name)),
+        (None, None) => {}
+    }
+    if is_s3() {
+        static BUCKET: OnceLock<Bucket> = OnceLock::new();
+        let bucket = BUCKET.get_or_init(Bucket::start);
+        set("POSTRIDER_BLOB_URL", bucket.server.url(&format!("mail/{name}")));
+        set("POSTRIDER_S3_ACCESS_KEY_ID", server::KEY_ID.to_owned());
+        set("POSTRIDER_S3_SECRET_ACCESS_KEY", server::SECRET.to_owned());
+    }
+    if let Some(redis) = named(REDIS) {
+        set("POSTRIDER_CACHE_URL", format!("{redis}?prefix={name}"));
+    }
+    variables
+}
+
+/// Whether the servers of the tests keep their blobs in a bucket.
+pub fn is_s3() -> bool {
+    named(BLOBS).as_deref() == Some("s3")
 }
 
 fn on_postgres(server: &str, name: &str) -> String {
