@@ -68,7 +68,19 @@ impl BlobError {
             object_store::Error::NotFound { .. } if told.contains("NoSuchBucket") => {
                 BlobError::unavailable(&"the bucket of blob_url does not exist")
             }
-            error => BlobError::of_cause(error),
+            // What S3 said, without the address, which is nobody's business who asks whether we are ready.
+            error => match (BlobError::of_cause(error), s3_code(&told)) {
+                (BlobError::Unavailable(_), Some(code)) => {
+                    BlobError::unavailable(&format_args!("the object store answers with the error {code}"))
+                }
+                (BlobError::Unavailable(text), None) => match text.split_once(" - HTTP error: ") {
+                    Some((_, cause)) => {
+                        BlobError::unavailable(&format_args!("the object store does not answer: {cause}"))
+                    }
+                    None => BlobError::Unavailable(text),
+                },
+                (other, _) => other,
+            },
         }
     }
 
@@ -141,6 +153,21 @@ impl From<std::io::Error> for BlobError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_the_object_store_is_not_told() {
+        let told = |text: &str| {
+            let error = object_store::Error::Generic { store: "S3", source: text.into() };
+            BlobError::of_write(&error).to_string()
+        };
+        let busy = told(
+            "Error performing PUT http://10.0.0.1/mail/x in 1s - Server returned 503: <Code>SlowDown</Code>",
+        );
+        assert!(busy.ends_with("answers with the error SlowDown"), "{busy}");
+        let refused =
+            told("Error performing PUT http://10.0.0.1/mail/x in 1s - HTTP error: connection refused");
+        assert!(refused.ends_with("does not answer: connection refused"), "{refused}");
+    }
 
     #[test]
     fn a_full_disk_is_told_apart_however_deep_it_is_wrapped() {

@@ -4,13 +4,14 @@
 //! One task then tries a write now and then, and with its success Redis is in use again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use deadpool_redis::redis::{self, AsyncConnectionConfig, FromRedisValue, Pipeline, RedisError};
 use deadpool_redis::sentinel::{SentinelNodeConnectionInfo, SentinelServerType, TlsMode};
 use deadpool_redis::{PoolError, ProtocolVersion, RedisConnectionInfo, Runtime, cluster, sentinel};
-use tokio::time::{Instant, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::redis_url::{RedisUrl, Topology};
 
@@ -18,6 +19,8 @@ use crate::config::redis_url::{RedisUrl, Topology};
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 /// What goes on behind a call that waits no more, so that a slow connection is there for the next.
 const SETTLE_WITHIN: Duration = Duration::from_secs(3);
+/// Between looks while Redis is in use, so that its loss shows when nobody asks for anything.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Between tries while Redis is not in use.
 const TRY_EVERY: Duration = Duration::from_millis(500);
 /// A loss so soon after the return doubles the time between tries, up to a bound: some node of a Cluster
@@ -37,12 +40,17 @@ struct Inner {
     kind: Result<Kind, String>,
     is_up: AtomicBool,
     pace: Mutex<Pace>,
+    /// Woken by a loss.
+    lost: Arc<Notify>,
 }
 
 /// How the last losses followed each other.
 struct Pace {
+    /// Since when Redis is in use, or was last.
     up_since: Instant,
     try_every: Duration,
+    /// Whether the log has the loss, and not the return.
+    is_told: bool,
 }
 
 enum Kind {
@@ -62,10 +70,11 @@ impl Pool {
             url: url.clone(),
             kind: Kind::open(url),
             is_up: AtomicBool::new(false),
-            pace: Mutex::new(Pace { up_since: Instant::now(), try_every: TRY_EVERY }),
+            pace: Mutex::new(Pace { up_since: Instant::now(), try_every: TRY_EVERY, is_told: false }),
+            lost: Arc::default(),
         }));
         metrics::gauge!("postrider_cache_up").set(0.0);
-        tokio::spawn(try_until_up(Arc::downgrade(&pool.0), TRY_EVERY, false));
+        tokio::spawn(watch(Arc::downgrade(&pool.0), pool.0.lost.clone()));
         pool
     }
 
@@ -88,57 +97,79 @@ impl Pool {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} ms", ANSWER_WITHIN.as_millis()),
         };
-        metrics::counter!("postrider_cache_errors_total").increment(1);
-        if self.0.is_up.swap(false, Ordering::Relaxed) {
-            self.0.tell_loss(&problem);
-            tokio::spawn(try_until_up(Arc::downgrade(&self.0), self.0.try_every(), true));
-        }
+        self.0.lose(&problem);
         None
     }
 }
 
-/// Tries until Redis takes a write, or nobody has the pool any more.
-async fn try_until_up(pool: Weak<Inner>, try_every: Duration, mut is_told: bool) {
+/// Tries a write for as long as somebody has the pool: now and then while Redis is in use, and more
+/// often while it is not, until it takes one.
+async fn watch(pool: Weak<Inner>, lost: Arc<Notify>) {
     loop {
-        if is_told {
-            // Jittered, so that not all processes try in one moment.
-            tokio::time::sleep(try_every.mul_f64(rand::random_range(0.5..1.0))).await;
-        }
         let Some(inner) = pool.upgrade() else { return };
         let mut pipeline = redis::pipe();
         let key = format!("{}:try", inner.url.prefix);
         pipeline.cmd("SET").arg(key).arg(1).arg("EX").arg(60).ignore();
-        match inner.query::<()>(&pipeline).await {
+        let is_up = match inner.query::<()>(&pipeline).await {
             Ok(()) => {
-                inner.pace.lock().unwrap_or_else(PoisonError::into_inner).up_since = Instant::now();
-                inner.is_up.store(true, Ordering::Relaxed);
-                metrics::gauge!("postrider_cache_up").set(1.0);
-                if is_told {
-                    tracing::info!(redis = %inner.url, "the cache is back");
-                }
-                return;
+                inner.find();
+                true
             }
-            Err(problem) if !is_told => inner.tell_loss(&problem),
-            Err(_) => {}
+            Err(problem) => {
+                inner.lose(&problem);
+                false
+            }
+        };
+        drop(inner);
+        if is_up {
+            let _ = timeout(CHECK_EVERY, lost.notified()).await;
         }
-        is_told = true;
+        let Some(inner) = pool.upgrade() else { return };
+        let wait = inner.wait();
+        drop(inner);
+        sleep(wait).await;
     }
 }
 
 impl Inner {
-    /// After a loss: the time between tries.
-    fn try_every(&self) -> Duration {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.try_every = match pace.up_since.elapsed() < STEADY_AFTER {
-            true => (pace.try_every * 2).min(TRY_EVERY_MAX),
-            false => TRY_EVERY,
-        };
-        pace.try_every
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell_loss(&self, problem: &str) {
-        metrics::gauge!("postrider_cache_up").set(0.0);
-        tracing::warn!(redis = %self.url, %problem, "the cache is gone: each process keeps its own");
+    /// Redis is in use from now on.
+    fn find(&self) {
+        let mut pace = self.pace();
+        if !self.is_up.swap(true, Ordering::Relaxed) {
+            pace.up_since = Instant::now();
+        }
+        metrics::gauge!("postrider_cache_up").set(1.0);
+        if std::mem::take(&mut pace.is_told) {
+            tracing::info!(redis = %self.url, "the cache is back");
+        }
+    }
+
+    /// Redis is not in use from now on.
+    fn lose(&self, problem: &str) {
+        metrics::counter!("postrider_cache_errors_total").increment(1);
+        let mut pace = self.pace();
+        self.is_up.store(false, Ordering::Relaxed);
+        if !std::mem::replace(&mut pace.is_told, true) {
+            pace.try_every = match pace.up_since.elapsed() < STEADY_AFTER {
+                true => (pace.try_every * 2).min(TRY_EVERY_MAX),
+                false => TRY_EVERY,
+            };
+            metrics::gauge!("postrider_cache_up").set(0.0);
+            tracing::warn!(redis = %self.url, %problem, "the cache is gone: each process keeps its own");
+            self.lost.notify_one();
+        }
+    }
+
+    /// Until the next try; jittered, so that not all processes try in one moment.
+    fn wait(&self) -> Duration {
+        match self.is_up.load(Ordering::Relaxed) {
+            true => Duration::ZERO,
+            false => self.pace().try_every.mul_f64(rand::random_range(0.5..1.0)),
+        }
     }
 
     async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, String> {

@@ -112,7 +112,16 @@ impl PostgresConn {
     }
 
     async fn execute(&mut self, text: Cow<'static, str>, values: PgArguments) -> Result<u64, StoreError> {
-        let query = sqlx::query_with(safe(text), values);
+        self.execute_as(text, values, true).await
+    }
+
+    async fn execute_as(
+        &mut self,
+        text: Cow<'static, str>,
+        values: PgArguments,
+        is_kept: bool,
+    ) -> Result<u64, StoreError> {
+        let query = sqlx::query_with(safe(text), values).persistent(is_kept);
         self.guarded(async |connection| Ok(connection.execute(query).await?.rows_affected())).await
     }
 
@@ -130,7 +139,10 @@ impl PostgresConn {
                     [only] => self.execute(text.clone(), arguments(only.clone())?).await?,
                     _ => {
                         let (columns, values) = columns(rows)?;
-                        self.execute(to_batch(&text, &columns).into(), values).await?
+                        // Citus sees the one shard of a join only while it knows the values: a plan
+                        // that is kept for any value would ask every shard.
+                        let is_kept = !self.sharding.is_sharded;
+                        self.execute_as(to_batch(&text, &columns).into(), values, is_kept).await?
                     }
                 };
             }
