@@ -17,12 +17,7 @@ use crate::support::dns::Dns;
 use crate::support::http::{Request, Response};
 use crate::support::jmap::Client;
 use crate::support::ports::free_port;
-<<<<<<< .merge_file_7TNl38
 use crate::support::{PATIENCE, smtp, stack};
-=======
-use crate::support::s3::Bucket;
-use crate::support::{PATIENCE, smtp};
->>>>>>> .merge_file_pgrN3X
 
 /// The domain that every server has from the start.
 pub const DOMAIN: &str = "example.test";
@@ -46,8 +41,6 @@ pub struct Server {
     process: Mutex<Option<Child>>,
     watchdog: Mutex<Option<Child>>,
     next_account: AtomicU32,
-    /// Where its large messages are, when the tests are run over S3.
-    _bucket: Option<Bucket>,
     /// Answers the server's DNS questions; every name is unknown until a test adds it.
     pub dns: Dns,
 }
@@ -89,14 +82,8 @@ impl Builder {
 
     /// Starts it and waits until it is ready.
     #[track_caller]
-    pub fn start(mut self) -> Server {
+    pub fn start(self) -> Server {
         let dns = Dns::start();
-        let is_over_s3 = std::env::var("POSTRIDER_TEST_BLOBS").is_ok_and(|engine| engine == "s3");
-        let has_blobs = self.environment.iter().any(|(name, _)| name == "POSTRIDER_BLOB_URL");
-        let bucket = (is_over_s3 && !has_blobs).then(Bucket::start);
-        if let Some(bucket) = &bucket {
-            self = bucket.keep_blobs_of(self);
-        }
         let server = Server {
             folder: TempDir::with_prefix("postrider-test-").expect("temporary folder"),
             host: self.host,
@@ -108,7 +95,6 @@ impl Builder {
             process: Mutex::new(None),
             watchdog: Mutex::new(None),
             next_account: AtomicU32::new(1),
-            _bucket: bucket,
             dns,
         };
         server.run();
