@@ -17,6 +17,10 @@ use crate::types::id::AccountId;
 /// The first round comes soon after a start, so that a server that is restarted often has one.
 const FIRST_AFTER: Duration = Duration::from_secs(120);
 const EVERY: Duration = Duration::from_secs(6 * 3_600);
+/// The numbers of transactions are many, and go more often.
+const MARKS_EVERY: Duration = Duration::from_secs(300);
+/// A commit is looked up within a minute.
+const MARKS_KEPT_MS: i64 = 3_600_000;
 /// Accounts looked at between two reads of the list.
 const PAGE: usize = 500;
 /// A blob that nobody refers to is kept at least this long.
@@ -25,10 +29,15 @@ const BLOB_GRACE_MS: i64 = 6 * 3_600_000;
 /// Sweeps now and then until it is told to stop. Changes are kept for `keep_changes`.
 pub async fn run(store: Store, blobs: Blobs, keep_changes: Duration, stop: CancellationToken) {
     let mut wait = FIRST_AFTER;
+    let mut marks = tokio::time::interval(MARKS_EVERY);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
+        let begun = tokio::time::Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(begun) => break,
+                _ = marks.tick() => forget_marks(&store).await,
+            }
         }
         wait = EVERY;
         tokio::select! {
@@ -51,11 +60,22 @@ async fn round(store: &Store, blobs: &Blobs, keep_changes: Duration) {
     }
 }
 
+async fn forget_marks(store: &Store) {
+    let before_ms = store.clock().now_ms() - MARKS_KEPT_MS;
+    if let Err(error) = cluster::sweep::commit_marks_trim(store, before_ms).await {
+        tracing::warn!(%error, "the numbers of old transactions are still there; they go a little later");
+    }
+}
+
 /// Removes accounts to their end whose removal was cut short.
 async fn finish_removals(store: &Store) -> Result<(), DirectoryError> {
     let begun = cluster::accounts_being_removed(&mut *store.read().await?).await?;
     for (account, _) in begun {
-        removal::remove(store, account).await?;
+        match removal::remove(store, account).await {
+            // Another process has brought it to its end.
+            Err(DirectoryError::Store(StoreError::NoSuchAccount)) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -72,11 +92,20 @@ pub async fn sweep_accounts(store: &Store, keep_changes: Duration) -> Result<(),
         let Some(last) = accounts.last() else { return Ok(()) };
         after = last.id;
         for account in &accounts {
-            trash::finish_recount(store, account.id).await?;
-            while change::trim(store, account.id, before_ms).await? {}
-            while delivered::trim(store, account.id).await? {}
+            match sweep_account(store, account.id, before_ms).await {
+                // Removed meanwhile.
+                Err(StoreError::NoSuchAccount) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
+}
+
+async fn sweep_account(store: &Store, account: AccountId, before_ms: i64) -> Result<(), StoreError> {
+    trash::finish_recount(store, account).await?;
+    while change::trim(store, account, before_ms).await? {}
+    while delivered::trim(store, account).await? {}
+    Ok(())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::cli::lock::{DataLock, LockError};
 use crate::cli::open_files;
 use crate::cli::output::Failure;
 use crate::cli::socket;
-use crate::config::engine::{DatabaseUrl, SearchUrl};
+use crate::config::engine::{BlobUrl, CacheUrl, DatabaseUrl, SearchUrl};
 use crate::config::role::Role;
 use crate::config::{self, Config};
 use crate::deliver::{self, Deliver};
@@ -36,6 +36,8 @@ use crate::types::clock::Clock;
 
 /// For what is in hand when the server stops; it has to be gone within ten seconds.
 const STOP_TIME: Duration = Duration::from_secs(9);
+/// For the store to close after that.
+const CLOSE_TIME: Duration = Duration::from_millis(900);
 /// How often the figures of the metrics are put in order.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -204,7 +206,10 @@ impl Server {
             tracing::warn!("some work was cut off: it is taken up by the next start");
         }
         let store = self.app.store.clone();
-        store.close().await;
+        // A database that does not answer may not hold the end up: it rolls back what is open.
+        if tokio::time::timeout(CLOSE_TIME, store.close()).await.is_err() {
+            tracing::warn!("the database did not answer in time; what was not committed is done again");
+        }
         self.app.bus.close().await;
         Ok(())
     }
@@ -223,6 +228,14 @@ fn check_roles(config: &Config) -> Result<(), Failure> {
         return Err(Failure::new(
             "a sqlite: database is in one process, which must have all roles; use postgres: for several",
         ));
+    }
+    if matches!(config.blob_url, BlobUrl::File(_)) && !roles.is_all() {
+        return Err(Failure::new(
+            "a file: folder of messages is of one process, which must have all roles; use s3: for several",
+        ));
+    }
+    if matches!(config.cache_url, CacheUrl::Memory) && !roles.is_all() {
+        tracing::warn!("with cache_url memory: other processes hear late of changes; use redis: for several");
     }
     Ok(())
 }

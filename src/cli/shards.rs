@@ -25,7 +25,9 @@ pub struct ShardsArgs {
 /// Looks and prints.
 pub async fn run(args: ShardsArgs, config: &Config) -> Result<(), Failure> {
     let not_sharded = || {
-        Failure::new("the database is not sharded: this wants PostgreSQL with Citus, after `postrider migrate`")
+        Failure::new(
+            "the database is not sharded: this wants PostgreSQL with Citus, after `postrider migrate`",
+        )
     };
     if matches!(config.database_url, DatabaseUrl::Sqlite(_)) {
         return Err(not_sharded());

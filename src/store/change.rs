@@ -228,7 +228,11 @@ pub async fn trim(store: &Store, account: AccountId, before_ms: i64) -> Result<b
             }
             let has_more = removed > 0;
             // Raised with the first entry that goes: no answer is ever built on a log with holes.
-            sql("update account set log_floor = $2 where id = $1").bind(account).bind(floor).run(tx).await?;
+            sql("update account set log_floor = $2 where id = $1 and log_floor < $2")
+                .bind(account)
+                .bind(floor)
+                .run(tx)
+                .await?;
             if !has_more {
                 sql("delete from change_day where account_id = $1 and day < $2")
                     .bind(account)

@@ -16,8 +16,8 @@ pub fn to_sqlite(text: &str) -> String {
             out.push_str(&number);
             out.push_str("))");
             rest = list[number.len()..].strip_prefix(')').unwrap_or_default();
-        } else if let Some(after) = rest.strip_prefix("for update skip locked") {
-            rest = after;
+        } else if let Some(after) = rest.strip_prefix("for update") {
+            rest = after.strip_prefix(" skip locked").unwrap_or(after);
         } else if let Some(after) = rest.strip_prefix('$') {
             out.push('?');
             rest = after;

@@ -23,6 +23,8 @@ pub enum StoreError {
     Closed,
     /// The database cannot be reached, or the connection to it broke: nothing was written.
     Disconnected,
+    /// The connection broke during a commit, and whether it happened could not be found out.
+    Unknown,
     /// The transaction met another one and must run again.
     Conflicting,
     /// A stored value is not what the program wrote: the column or what was being read, and why.
@@ -50,6 +52,7 @@ impl StoreError {
                 | StoreError::Full
                 | StoreError::Closed
                 | StoreError::Disconnected
+                | StoreError::Unknown
                 | StoreError::Conflicting
         )
     }
@@ -66,6 +69,9 @@ impl fmt::Display for StoreError {
             StoreError::UnitPanicked => f.write_str("a unit of work panicked and was undone"),
             StoreError::Closed => f.write_str("the store is shutting down"),
             StoreError::Disconnected => f.write_str("the database cannot be reached; try again"),
+            StoreError::Unknown => {
+                f.write_str("the connection to the database broke during a commit: look whether it was made")
+            }
             StoreError::Conflicting => f.write_str("another transaction was in the way; try again"),
             StoreError::Corrupt(what) => write!(f, "the database holds a value that cannot be read: {what}"),
             StoreError::Engine(cause) => write!(f, "the database failed: {cause}"),
@@ -97,9 +103,12 @@ impl From<sqlx::Error> for StoreError {
                 // Lock time-out, statement time-out, too many connections.
                 Some("55P03" | "57014" | "53300") => StoreError::Busy,
                 Some("53100" | "53200") => StoreError::Full,
-                // Shut down, crashed, starting up; the classes of broken connections.
-                Some("57P01" | "57P02" | "57P03") => StoreError::Disconnected,
-                Some(code) if code.starts_with("08") => StoreError::Disconnected,
+                // Shut down, crashed, starting up, gone; a standby; idle for too long; what Citus says of a
+                // node that is lost; broken connections and broken disks.
+                Some("57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03" | "XX000") => {
+                    StoreError::Disconnected
+                }
+                Some(code) if code.starts_with("08") || code.starts_with("58") => StoreError::Disconnected,
                 code => {
                     StoreError::Engine(format!("{database} (SQLSTATE {})", code.unwrap_or("none")).into())
                 }

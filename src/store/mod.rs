@@ -184,6 +184,11 @@ impl Store {
         }
     }
 
+    /// Whether each transaction leaves a number by which its commit can be looked up.
+    pub fn marks_commits(&self) -> bool {
+        matches!(*self.engine, Engine::Postgres(_))
+    }
+
     /// Whether the tests run over PostgreSQL, whose dialect is another where they change the schema.
     #[cfg(test)]
     pub fn is_postgres(&self) -> bool {

@@ -16,8 +16,8 @@ pub mod statement;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,11 @@ use crate::store::unit::{Unit, Urgency};
 const PREPARED_STATEMENTS: usize = 512;
 /// How long work is tried again while the database cannot be reached or others are in the way.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long is found out what became of a commit whose answer was lost: longer than a restart of the
+/// database takes. Who gave up earlier would say that nothing was written, and be asked again.
+const PATIENCE_WITH_COMMITS: Duration = Duration::from_secs(60);
+/// A host that did not answer is not asked again for so long, unless no other does.
+const HOST_REST: Duration = Duration::from_secs(5);
 /// The first wait before that; it doubles up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
@@ -48,16 +53,36 @@ const HOST_PATIENCE: Duration = Duration::from_secs(2);
 const SLOW_UNIT: Duration = Duration::from_millis(200);
 
 /// Settings of each connection: no statement, no lock and no idle transaction goes on for ever.
-const SESSION: [(&str, &str); 4] = [
+const SESSION: [(&str, &str); 5] = [
     ("statement_timeout", "60s"),
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "30s"),
+    // Who has left wants no answer.
+    ("client_connection_check_interval", "2s"),
     ("timezone", "UTC"),
 ];
 
+/// A host of the address.
+struct Host {
+    pool: PgPool,
+    /// Until when it is left alone.
+    rests_until: Mutex<Option<Instant>>,
+}
+
+impl Host {
+    fn is_resting(&self) -> bool {
+        let until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn rest(&self, until: Option<Instant>) {
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
 /// The engine of one database.
 pub struct PostgresEngine {
-    hosts: Vec<PgPool>,
+    hosts: Vec<Host>,
     /// The host whose turn it is.
     turn: AtomicUsize,
     /// Units for which nobody waits use half of the connections at the most.
@@ -90,7 +115,7 @@ impl PostgresEngine {
                 // A broken connection is found by its first statement, which is then repeated.
                 .test_before_acquire(false)
                 .connect_lazy_with(options);
-            hosts.push(pool);
+            hosts.push(Host { pool, rests_until: Mutex::new(None) });
         }
         Ok(PostgresEngine {
             hosts,
@@ -131,14 +156,25 @@ impl PostgresEngine {
     /// A connection to a host that answers.
     pub async fn connection(&self) -> Result<PostgresConn, StoreError> {
         let mut last = StoreError::Disconnected;
-        for _ in 0..self.hosts.len() {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            let pool = &self.hosts[turn % self.hosts.len()];
-            let patience = if self.hosts.len() > 1 { HOST_PATIENCE } else { PATIENCE };
-            match tokio::time::timeout(patience, pool.acquire()).await {
-                Ok(Ok(connection)) => return Ok(PostgresConn::new(connection, self.sharding())),
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let all_rest = self.hosts.iter().all(Host::is_resting);
+        let patience = if self.hosts.len() > 1 { HOST_PATIENCE } else { PATIENCE };
+        for turn in 0..self.hosts.len() {
+            let host = &self.hosts[(first + turn) % self.hosts.len()];
+            if host.is_resting() && !all_rest {
+                continue;
+            }
+            match tokio::time::timeout(patience, host.pool.acquire()).await {
+                Ok(Ok(connection)) => {
+                    host.rest(None);
+                    return Ok(PostgresConn::new(connection, self.sharding()));
+                }
                 Ok(Err(error)) => last = error.into(),
                 Err(_) => last = StoreError::Busy,
+            }
+            // A pool whose connections are all in use is busy, and not away.
+            if host.pool.size() < host.pool.options().get_max_connections() {
+                host.rest(Some(Instant::now() + HOST_REST));
             }
         }
         Err(last)
@@ -146,7 +182,7 @@ impl PostgresEngine {
 
     /// A connection within a read transaction that sees one state.
     pub async fn snapshot(&self) -> Result<Conn, StoreError> {
-        let patience = Patience::new();
+        let patience = Patience::new(PATIENCE);
         loop {
             let begun = match self.connection().await {
                 Ok(mut connection) => connection
@@ -208,7 +244,7 @@ impl PostgresEngine {
         F: for<'a> Unit<'a, T> + Clone + Send,
         T: Send,
     {
-        let patience = Patience::new();
+        let mut patience = Patience::new(PATIENCE);
         let mark = self.parts.ids.make().0;
         let mut uncertain: Option<(T, Vec<Event>)> = None;
         loop {
@@ -222,17 +258,23 @@ impl PostgresEngine {
                     };
                 }
                 // Without a mark nothing can be looked up: whoever asked looks, and tries again.
-                Attempt::Uncertain(..) if !scope.is_marked() => return Err(StoreError::Disconnected),
+                Attempt::Uncertain(..) if !scope.is_marked() => return Err(StoreError::Unknown),
                 Attempt::Uncertain(result, events) => {
                     tracing::warn!("the connection broke during a commit; whether it happened is looked up");
+                    patience = Patience::new(PATIENCE_WITH_COMMITS);
                     uncertain = Some((result, events));
                     StoreError::Disconnected
                 }
                 Attempt::Failed(error) => error,
             };
-            let may_repeat = matches!(error, StoreError::Disconnected | StoreError::Conflicting);
+            let may_repeat = match error {
+                StoreError::Disconnected | StoreError::Conflicting => true,
+                // The look-up waits for the first transaction, which may be half dead.
+                StoreError::Busy => uncertain.is_some(),
+                _ => false,
+            };
             if !may_repeat || !patience.wait().await {
-                return Err(error);
+                return Err(if uncertain.is_some() { StoreError::Unknown } else { error });
             }
         }
     }
@@ -300,8 +342,14 @@ impl PostgresEngine {
         let events = tx.take_events();
         match tx.control("commit").await {
             Ok(()) => Attempt::Committed(result, events),
-            Err(StoreError::Disconnected) => Attempt::Uncertain(result, events),
-            Err(error) => Attempt::Failed(error),
+            // These say that it was not; anything else may come after it was.
+            Err(error @ (StoreError::Conflicting | StoreError::Conflict)) => Attempt::Failed(error),
+            Err(_) => {
+                if let Some(postgres) = tx.as_postgres() {
+                    postgres.discard();
+                }
+                Attempt::Uncertain(result, events)
+            }
         }
     }
 
@@ -309,8 +357,8 @@ impl PostgresEngine {
     pub async fn close(&self) {
         self.units.close();
         self.units.wait().await;
-        for pool in &self.hosts {
-            pool.close().await;
+        for host in &self.hosts {
+            host.pool.close().await;
         }
     }
 }
@@ -347,17 +395,18 @@ impl<T> Future for Watched<'_, T> {
 /// How long to go on trying, with growing waits that differ between those who wait.
 struct Patience {
     since: Instant,
+    length: Duration,
     tries: AtomicUsize,
 }
 
 impl Patience {
-    fn new() -> Patience {
-        Patience { since: Instant::now(), tries: AtomicUsize::new(0) }
+    fn new(length: Duration) -> Patience {
+        Patience { since: Instant::now(), length, tries: AtomicUsize::new(0) }
     }
 
     /// Waits before the next try; false when it is time to give up.
     async fn wait(&self) -> bool {
-        if self.since.elapsed() >= PATIENCE {
+        if self.since.elapsed() >= self.length {
             return false;
         }
         let tries = self.tries.fetch_add(1, Ordering::Relaxed).min(16) as u32;

@@ -33,6 +33,12 @@ pub async fn get(store: &Store, name: &'static str) -> Result<[u8; 32], StoreErr
     key.as_ref().try_into().map_err(|_| StoreError::corrupt_value("server_key", &length))
 }
 
+/// Whether the database answers: one row that every node has.
+pub async fn look(store: &Store) -> Result<(), StoreError> {
+    let found = sql("select name from server_key limit 1").value::<String>(&mut *store.read().await?).await;
+    found.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

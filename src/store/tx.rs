@@ -376,6 +376,9 @@ impl Tx {
         self.control_or_fail("rollback to attempt").await?;
         self.control_or_fail("release attempt").await?;
         let _ = self.conn.take_failure();
+        if let Some(postgres) = self.conn.as_postgres() {
+            postgres.renew_guard().await?;
+        }
         for (key, before) in self.undo.drain(undo_mark..).rev() {
             match before {
                 Some(change) => self.changes.insert(key, change),

@@ -31,11 +31,12 @@ pub async fn login_facts(conn: &mut Conn, logins: &[Id]) -> Result<HashMap<Id, L
         .bind(logins)
         .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
         .await?;
-    let access: Vec<(Id, AccountId)> =
-        everywhere_sql("select login_id, account_id from access where login_id = any($1) order by login_id, account_id")
-            .bind(logins)
-            .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
-            .await?;
+    let access: Vec<(Id, AccountId)> = everywhere_sql(
+        "select login_id, account_id from access where login_id = any($1) order by login_id, account_id",
+    )
+    .bind(logins)
+    .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
+    .await?;
     let mut facts: HashMap<Id, LoginFacts> = versions
         .into_iter()
         .map(|(login, version)| (login, LoginFacts { version, accounts: Vec::new() }))

@@ -1,9 +1,11 @@
 //! Statements about all accounts at once. On a cluster each asks every shard, so none is on the
 //! path of a request; everything else in `store` names one account or one lane.
 
+use crate::store::Store;
 use crate::store::db::{Conn, everywhere_sql};
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
 use crate::types::blob_id::BlobHash;
 use crate::types::id::AccountId;
 
@@ -107,6 +109,19 @@ pub async fn blob_forget(tx: &mut Tx, hashes: &[BlobHash], mark: i64) -> Result<
         .run(tx)
         .await?;
     Ok(())
+}
+
+/// Forgets the numbers of transactions that began before a time: nobody looks for them any more.
+pub async fn commit_marks_trim(store: &Store, before_ms: i64) -> Result<(), StoreError> {
+    if !store.marks_commits() {
+        return Ok(());
+    }
+    let unit = async move |tx: &mut Tx| {
+        // Of one engine alone: the other has no such table.
+        let text = "delete from commit_mark where created_at < $1".to_owned();
+        everywhere_sql(text).bind(before_ms).run(tx).await.map(drop)
+    };
+    store.write_plain(Urgency::Background, unit).await
 }
 
 /// Some accounts with uploads whose time is over.

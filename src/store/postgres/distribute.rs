@@ -11,9 +11,6 @@ use crate::store::lanes::Lanes;
 use crate::store::postgres::PostgresEngine;
 use crate::store::postgres::statement::PostgresConn;
 
-/// Shards of each table, unless the operator has said otherwise (`citus.shard_count`).
-const SHARDS: u32 = 32;
-
 /// Tables on every node: small, and rarely written.
 const REFERENCE: [&str; 3] = ["domain", "schema_version", "server_key"];
 
@@ -93,10 +90,17 @@ async fn colocate(
         if !is_distributed(postgres, table).await? {
             let place = match beside {
                 Some(other) => format!("colocate_with => '{other}'"),
-                None => format!("colocate_with => 'none', shard_count => {SHARDS}"),
+                // As many shards as the operator has set (`citus.shard_count`; 32 where nobody did).
+                None => "colocate_with => 'none', \
+                         shard_count => current_setting('citus.shard_count')::int"
+                    .to_owned(),
             };
             postgres
                 .control(&format!("select create_distributed_table('{table}', '{column}', {place})"))
+                .await?;
+            // What was there before has been copied to the shards.
+            postgres
+                .control(&format!("select truncate_local_data_after_distributing_table('{table}')"))
                 .await?;
             tracing::info!(table, "distributed");
             done.push(*table);
@@ -136,4 +140,28 @@ async fn is_distributed(postgres: &mut PostgresConn, table: &str) -> Result<bool
 
 async fn number(postgres: &mut PostgresConn, text: &str) -> Result<i64, StoreError> {
     Ok(postgres.simple(text).await?.first().and_then(|row| row.first().copied()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_in_one_list() {
+        let schema = concat!(
+            include_str!("../../../migrations/postgres/0001_initial.sql"),
+            include_str!("../../../migrations/postgres/0002_directory.sql"),
+        );
+        let mut made: Vec<&str> = schema
+            .lines()
+            .filter_map(|line| line.strip_prefix("create table ")?.strip_suffix(" ("))
+            .collect();
+        // The runner makes it before the first step.
+        made.push("schema_version");
+        let lists = [&OF_ACCOUNTS[..], &OF_LANES, &OF_TEXTS, &OF_HASHES].concat();
+        let mut listed: Vec<&str> = lists.iter().map(|(table, _)| *table).chain(REFERENCE).collect();
+        made.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(made, listed);
+    }
 }

@@ -4,19 +4,26 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo, PgValueFormat, PgValueRef, Postgres};
+use sqlx::postgres::{
+    PgArgumentBuffer, PgArguments, PgDatabaseError, PgSeverity, PgTypeInfo, PgValueFormat, PgValueRef,
+    Postgres,
+};
 use sqlx::{Arguments, AssertSqlSafe, Either, Encode, Executor, Row as _, SqlSafeStr, Type};
 
 use crate::store::dialect::{ListType, to_batch};
 use crate::store::error::StoreError;
 use crate::store::value::{Row, Value};
 
+/// How long an answer is waited for: somewhat longer than the server lets a statement run
+/// (`SESSION`), so that only a server that is gone is given up.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(65);
 /// Rows of one statement of a batch, at the most.
 const BATCH_ROWS: usize = 1_000;
 
@@ -112,7 +119,8 @@ impl PostgresConn {
     }
 
     async fn execute(&mut self, text: Cow<'static, str>, values: PgArguments) -> Result<u64, StoreError> {
-        self.execute_as(text, values, true).await
+        let is_kept = is_kept(&text);
+        self.execute_as(text, values, is_kept).await
     }
 
     async fn execute_as(
@@ -159,7 +167,8 @@ impl PostgresConn {
         visit: &mut (impl FnMut(&Row<'_>) -> Result<bool, StoreError> + Send),
     ) -> Result<(), StoreError> {
         self.guard(is_everywhere).await?;
-        let query = sqlx::query_with(safe(text), arguments(values)?);
+        let is_kept = is_kept(&text);
+        let query = sqlx::query_with(safe(text), arguments(values)?).persistent(is_kept);
         let mut refused = None;
         self.guarded(async |connection| {
             let mut rows = connection.fetch(query);
@@ -205,17 +214,28 @@ impl PostgresConn {
     ) -> Result<T, StoreError> {
         let Some(connection) = &mut self.connection else { return Err(StoreError::Disconnected) };
         self.in_flight.set(true);
-        let outcome = run(connection).await;
+        let outcome = tokio::time::timeout(ANSWER_PATIENCE, run(connection)).await;
         self.in_flight.set(false);
-        outcome.map_err(|error| {
-            let error = StoreError::from(error);
-            if matches!(error, StoreError::Disconnected)
-                && let Some(connection) = self.connection.take()
-            {
-                drop(connection.detach());
+        let error = match outcome {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                self.discard();
+                return Err(StoreError::Disconnected);
             }
-            error
-        })
+        };
+        // What a node says of another one leaves this connection as it is.
+        if breaks_connection(&error) {
+            self.discard();
+        }
+        Err(error.into())
+    }
+
+    /// Forgets how the guard was set: the setting has been rolled back with a savepoint.
+    pub async fn renew_guard(&mut self) -> Result<(), StoreError> {
+        self.is_lifted = !self.is_lifted;
+        let wanted = !self.is_lifted;
+        self.guard(wanted).await
     }
 }
 
@@ -227,6 +247,24 @@ impl Drop for PostgresConn {
         {
             drop(connection.detach());
         }
+    }
+}
+
+/// Texts made at run time (filters) are without number: a connection that kept them would lose those
+/// that it needs.
+fn is_kept(text: &Cow<'static, str>) -> bool {
+    matches!(text, Cow::Borrowed(_))
+}
+
+fn breaks_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => database
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            true
+        }
+        _ => false,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::bus::Queue;
 use crate::store::Store;
-use crate::store::db::{Conn, sql};
+use crate::store::db::sql;
 use crate::store::error::StoreError;
 use crate::store::queue::NEVER;
 use crate::store::tx::Tx;
@@ -79,18 +79,19 @@ pub(super) async fn take(
     Ok(())
 }
 
-/// Those of the claims, all of one lane, that still hold.
-pub async fn held(conn: &mut Conn, queue: Queue, claims: &[Claim]) -> Result<Vec<Claim>, StoreError> {
+/// Those of the claims, all of one lane, that still hold: to the end of the transaction, nobody takes
+/// them over.
+pub async fn held(conn: &mut Tx, queue: Queue, claims: &[Claim]) -> Result<Vec<Claim>, StoreError> {
     let Some(first) = claims.first() else { return Ok(Vec::new()) };
     let lane = first.lane;
     let ids: Vec<Id> = claims.iter().map(|claim| claim.id).collect();
     let query = match queue {
         Queue::Incoming => sql("select id, attempts from incoming where lane = $1 and id = any($2) \
-                                and is_leased = 1"),
+                                and is_leased = 1 for update"),
         Queue::Outgoing => sql("select id, attempts from outgoing where lane = $1 and id = any($2) \
-                                and is_leased = 1"),
+                                and is_leased = 1 for update"),
         Queue::Index => sql("select id, attempts from index_queue where lane = $1 and id = any($2) \
-                             and is_leased = 1"),
+                             and is_leased = 1 for update"),
     };
     let rows: std::collections::HashSet<(i64, Id, i64)> = query
         .bind(lane)
