@@ -77,10 +77,9 @@ use crate::dns::Dns;
 use crate::smtp::client::Timeouts;
 use crate::smtp::client::tls::{accepting_any, verifying};
 use crate::store::Store;
-use crate::store::cluster::lanes_with_work;
 use crate::store::error::StoreError;
 use crate::store::queue::claim::{self, LEASE_MS};
-use crate::store::queue::outgoing;
+use crate::store::queue::{due_lanes, outgoing};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 
@@ -248,19 +247,23 @@ async fn claim_all(
     most: usize,
 ) -> Result<(), StoreError> {
     loop {
-        let now_ms = shared.store.clock().now_ms();
-        let lanes = {
-            let mut snapshot = shared.store.read().await?;
-            lanes_with_work(&mut snapshot, Queue::Outgoing, now_ms).await?
-        };
+        let lanes = due_lanes(&shared.store, Queue::Outgoing).await?;
         let mut may_have_more = false;
+        let mut failure = None;
         for lane in lanes {
             let room = most.saturating_sub(shared.in_hand.len());
             if room == 0 || stop.is_cancelled() {
                 return Ok(());
             }
             let limit = room.min(CLAIM_BATCH);
-            let rows = outgoing::claim(&shared.store, lane, limit, LEASE_MS).await?;
+            let rows = match outgoing::claim(&shared.store, lane, limit, LEASE_MS).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    // Other lanes may be on other nodes.
+                    failure = Some(error);
+                    continue;
+                }
+            };
             may_have_more |= rows.len() == limit;
             for row in rows {
                 let lost = shared.in_hand.add(row.claim);
@@ -273,6 +276,9 @@ async fn claim_all(
                 };
                 tasks.spawn(work.instrument(span));
             }
+        }
+        if let Some(error) = failure {
+            return Err(error);
         }
         if !may_have_more {
             return Ok(());

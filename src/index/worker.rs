@@ -20,9 +20,9 @@ use crate::bus::{Event, Queue, Topic};
 use crate::index::source::{Source, Unreadable};
 use crate::index::{Index, IndexError, Operation};
 use crate::store::Store;
-use crate::store::cluster;
 use crate::store::error::StoreError;
 use crate::store::queue::claim::{self, Claim, LEASE_MS, RENEW_EVERY_MS};
+use crate::store::queue::due_lanes;
 use crate::store::queue::index::{self, IndexRow, IndexTask};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
@@ -70,18 +70,20 @@ pub async fn run(index: Index, store: Store, blobs: Blobs, stop: CancellationTok
 
 /// Works on one batch; how many rows it took.
 pub async fn work_once(index: &Index, store: &Store, blobs: &Blobs) -> Result<usize, StoreError> {
-    let mut snapshot = store.read().await?;
-    let lanes = cluster::lanes_with_work(&mut snapshot, Queue::Index, store.clock().now_ms()).await?;
-    drop(snapshot);
-    let mut rows = Vec::new();
+    let lanes = due_lanes(store, Queue::Index).await?;
+    let (mut rows, mut failure) = (Vec::new(), None);
     for lane in lanes {
         if rows.len() < BATCH {
-            rows.extend(index::claim(store, lane, BATCH - rows.len(), LEASE_MS).await?);
+            match index::claim(store, lane, BATCH - rows.len(), LEASE_MS).await {
+                Ok(claimed) => rows.extend(claimed),
+                // Other lanes may be on other nodes.
+                Err(error) => failure = Some(error),
+            }
         }
     }
     let taken = rows.len();
     if taken == 0 {
-        return Ok(0);
+        return failure.map_or(Ok(0), Err);
     }
     let source = Source { store, blobs };
     for batch in batches(rows) {
@@ -189,17 +191,25 @@ async fn settle(
             IndexTask::DeleteAccount => Fate::Done,
         },
     };
-    let Some(lane) = rows.first().map(|row| row.claim.lane) else { return Ok(()) };
-    let fates: Vec<(IndexRow, Fate)> = rows.iter().map(|row| (*row, fate_of(row))).collect();
+    let mut of_lanes: BTreeMap<i64, Vec<(IndexRow, Fate)>> = BTreeMap::new();
+    for row in &rows {
+        of_lanes.entry(row.claim.lane).or_default().push((*row, fate_of(row)));
+    }
+    // One transaction for each lane: they may be on several nodes, of which one may be lost.
+    let mut settled = Ok(());
+    for (lane, fates) in of_lanes {
+        settled = settled.and(settle_lane(store, lane, fates).await);
+    }
+    settled
+}
+
+async fn settle_lane(store: &Store, lane: i64, fates: Vec<(IndexRow, Fate)>) -> Result<(), StoreError> {
     let due = store.clock().now_ms() + OUTAGE_WAIT_MS;
     let put_off = fates.iter().filter(|(_, fate)| matches!(fate, Fate::PutOff));
-    let mut of_lanes: BTreeMap<i64, Vec<(Claim, i64)>> = BTreeMap::new();
-    for (row, _) in put_off {
-        of_lanes.entry(row.claim.lane).or_default().push((row.claim, due));
-    }
-    for (_, claims) in of_lanes {
-        tracing::info!(rows = claims.len(), "messages out of reach are put off");
-        claim::postpone(store, Queue::Index, claims).await?;
+    let put_off: Vec<(Claim, i64)> = put_off.map(|(row, _)| (row.claim, due)).collect();
+    if !put_off.is_empty() {
+        tracing::info!(rows = put_off.len(), "messages out of reach are put off");
+        claim::postpone(store, Queue::Index, put_off).await?;
     }
     store
         .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {

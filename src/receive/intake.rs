@@ -52,6 +52,9 @@ pub struct Intake {
     pub recipients_per_hour: u64,
 }
 
+/// Lanes in which a message is tried to be queued.
+const LANES_TRIED: u32 = 3;
+
 impl Intake {
     /// Who a client is.
     pub async fn sign_in(&self, peer: IpAddr, credentials: &Credentials) -> SignInAnswer {
@@ -198,10 +201,20 @@ impl Intake {
             body_hash,
             inline,
         };
-        let lane = self.store.lanes().random();
-        let unit = async move |tx: &mut Tx| incoming::insert(tx, lane, &new).await;
-        self.store.write_lane(lane, Urgency::Interactive, unit).await?;
-        Ok(())
+        let mut tries = 1;
+        loop {
+            let (lane, new) = (self.store.lanes().random(), new.clone());
+            let unit = async move |tx: &mut Tx| incoming::insert(tx, lane, &new).await;
+            match self.store.write_lane(lane, Urgency::Interactive, unit).await {
+                // Its node may be lost; another lane is on another one. Nothing was written.
+                Err(StoreError::Disconnected | StoreError::Busy)
+                    if self.store.has_nodes() && tries < LANES_TRIED =>
+                {
+                    tries += 1;
+                }
+                outcome => return Ok(outcome.map(drop)?),
+            }
+        }
     }
 
     /// A small message waits inside the database, a large one as a synced object.

@@ -184,6 +184,11 @@ impl Store {
         }
     }
 
+    /// Whether the lanes of the queues are on several nodes, of which one may be lost.
+    pub fn has_nodes(&self) -> bool {
+        matches!(*self.parts.lanes(), Lanes::Sharded(_))
+    }
+
     /// Whether each transaction leaves a number by which its commit can be looked up.
     pub fn marks_commits(&self) -> bool {
         matches!(*self.engine, Engine::Postgres(_))

@@ -14,10 +14,31 @@ pub mod watch;
 #[cfg(test)]
 mod watch_tests;
 
+use crate::bus::Queue;
+use crate::store::Store;
+use crate::store::cluster;
+use crate::store::error::StoreError;
+use crate::store::lanes::Lanes;
 use crate::types::id::AccountId;
 
 /// Lanes of each queue where the database is not sharded; see `store::lanes`.
 pub const LANES: i64 = 32;
+
+/// The lanes of a queue that have something due. When a node of a sharded database is lost, and with it
+/// the answer for all: all lanes, of which those on the other nodes can be worked on.
+pub async fn due_lanes(store: &Store, queue: Queue) -> Result<Vec<i64>, StoreError> {
+    let lanes = {
+        let mut snapshot = store.read().await?;
+        cluster::lanes_with_work(&mut snapshot, queue, store.clock().now_ms()).await
+    };
+    match (lanes, &*store.lanes()) {
+        (Err(error), Lanes::Sharded(by_shard)) => {
+            tracing::warn!(%error, ?queue, "not every shard tells what is due: each lane is tried by itself");
+            Ok(by_shard.values().copied().collect())
+        }
+        (lanes, _) => lanes,
+    }
+}
 
 /// When a row is due that is set aside: never.
 pub const NEVER: i64 = i64::MAX;

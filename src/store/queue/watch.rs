@@ -8,8 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::bus::{Event, Interest, Queue, Topic};
 use crate::store::Store;
-use crate::store::cluster;
-use crate::store::error::StoreError;
+use crate::store::queue::due_lanes;
 
 /// The ear of a worker.
 pub struct Watch {
@@ -34,7 +33,7 @@ impl Watch {
             if let Some(lane) = self.lanes.pop_first() {
                 return lane;
             }
-            match self.probe().await {
+            match due_lanes(&self.store, self.queue).await {
                 Ok(lanes) if !lanes.is_empty() => self.lanes.extend(lanes),
                 Ok(_) => self.wait().await,
                 Err(error) => {
@@ -43,11 +42,6 @@ impl Watch {
                 }
             }
         }
-    }
-
-    async fn probe(&self) -> Result<Vec<i64>, StoreError> {
-        let mut snapshot = self.store.read().await?;
-        cluster::lanes_with_work(&mut snapshot, self.queue, self.store.clock().now_ms()).await
     }
 
     /// Waits for a wake of this queue, or the next poll; jittered, so that workers do not come
