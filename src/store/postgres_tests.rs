@@ -113,7 +113,7 @@ impl Bench {
     async fn notes(&self) -> Vec<String> {
         sql("select address from vacation_sent where account_id = $1 order by address")
             .bind(self.account)
-            .column(&mut *self.store.read().await.unwrap())
+            .column(&mut self.store.read().await.unwrap())
             .await
             .unwrap()
     }
@@ -220,7 +220,7 @@ async fn transactions_in_each_others_way_run_again() {
     assert!(runs.load(Ordering::SeqCst) >= 3, "one of them was run again");
     let used = sql("select used_bytes from account where id = $1")
         .bind(other)
-        .value::<i64>(&mut *bench.store.read().await.unwrap())
+        .value::<i64>(&mut bench.store.read().await.unwrap())
         .await;
     assert_eq!(used.unwrap(), Some(2));
 }

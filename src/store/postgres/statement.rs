@@ -252,6 +252,7 @@ impl Drop for PostgresConn {
 
 /// Texts made at run time (filters) are without number: a connection that kept them would lose those
 /// that it needs.
+#[allow(clippy::ptr_arg, reason = "whether it is borrowed is the question")]
 fn is_kept(text: &Cow<'static, str>) -> bool {
     matches!(text, Cow::Borrowed(_))
 }
