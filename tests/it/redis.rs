@@ -1,5 +1,6 @@
 //! Redis as cache and bus, over TLS: a server uses it, and loses nothing but speed with it.
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,7 +24,9 @@ impl Redis {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        Redis(child.expect("tests need redis-server: apt-get install redis-server"))
+        let redis = Redis(child.expect("tests need redis-server: apt-get install redis-server"));
+        eventually("Redis listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        redis
     }
 }
 

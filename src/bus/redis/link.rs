@@ -219,10 +219,12 @@ impl Link {
     async fn follow_interest(&mut self) -> Result<(), String> {
         let (wanted, unwanted) = self.shared.changed();
         let wanted: Vec<Topic> = wanted.into_iter().filter(|topic| !self.listening.contains(topic)).collect();
-        self.listen(&wanted).await?;
-        for topic in wanted {
-            // Between the wish and this moment.
-            self.shared.tell(Event::Missed(Some(topic)));
+        for some in wanted.chunks(CHANNELS_AT_ONCE) {
+            self.listen(some).await?;
+            for topic in some {
+                // Between the wish and this moment.
+                self.shared.tell(Event::Missed(Some(*topic)));
+            }
         }
         let gone = unwanted.into_iter().filter(|topic| self.listening.remove(topic));
         let gone: Vec<String> = gone.flat_map(|topic| channels(&self.shared.prefix, topic)).collect();
