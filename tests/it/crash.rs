@@ -224,7 +224,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_twice() {
         for kill in 0..KILLS {
             // Different moments: right after the start, and in the middle of things.
             // Over a network of its own, a start takes longer.
-            let start = if stack::is_postgres() { 500 } else { 0 };
+            let start = if stack::is_postgres() { 1_500 } else { 0 };
             std::thread::sleep(Duration::from_millis(start + 50 + kill * 137 % 700));
             lock(&kills).push(Instant::now());
             server.restart();
