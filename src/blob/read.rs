@@ -16,8 +16,6 @@ use crate::types::blob_id::{BlobHash, BlobHasher, BlobId, Encoding, Step};
 const READS_AT_ONCE: usize = 8;
 /// Octets of a piece of a stream.
 const STREAM_PIECE: u64 = 1024 * 1024;
-/// Pieces of one stream in memory: the next is read while one is sent.
-const PIECES_AT_ONCE: usize = 2;
 /// Unpacking more than this at once is not done on an async thread.
 const UNPACK_IN_PLACE: usize = 256 * 1024;
 
@@ -162,15 +160,14 @@ impl Blobs {
         let mut hasher = (range == (0..size)).then(BlobHasher::new);
         let blobs = self.clone();
         let end = range.end;
-        // Piece by piece, since a client may take its time: nobody at S3 waits that long for it to take
-        // the next octet.
+        // Piece by piece, and none before it is wanted: a client may take its time, and a request under
+        // way that nobody looks after meanwhile would run out of its own.
         let starts = (range.start..end).step_by(STREAM_PIECE as usize);
         let mut pieces = stream::iter(starts)
-            .map(move |at| {
+            .then(move |at| {
                 let (blobs, next) = (blobs.clone(), at.saturating_add(STREAM_PIECE).min(end));
                 async move { Ok((next, blobs.inner.objects.get_range(hash, at..next).await?)) }
             })
-            .buffered(PIECES_AT_ONCE)
             .map(move |read: Result<(u64, Bytes), BlobError>| {
                 let (next, piece) = read?;
                 if let Some(hasher) = &mut hasher {
