@@ -76,6 +76,8 @@ fn while_the_bucket_is_down_large_mail_is_put_off_and_small_mail_goes_on() {
     server.deliver("a@sender.test", &to, large(&to, "before"));
     let before = client.wait_for_subject("before");
     let blob_before = blob_of(&client, &before);
+    // What is not indexed yet is read by a text search itself, which then fails with the bucket.
+    eventually("it is indexed", || (server.metric("postrider_queue_messages") == Some(0.0)).then_some(()));
     for fault in [Fault::Busy, Fault::Hangs] {
         bucket.server.set(fault);
         let (code, text) = hand_in(&server, &to, &large(&to, "large"));
