@@ -107,6 +107,10 @@ fn send_mail(server: &Server, clients: &[Client], promised: &Promised, number: u
     if done.is_ok_and(|reply| reply.code == 250) {
         lock(&promised.delivered).push(subject);
     }
+    if stack::is_postgres() {
+        // All servers share this machine: what comes in must also be worked on.
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Uploads an attachment, makes a draft with it, flags it, and sends or destroys it.
@@ -224,7 +228,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_twice() {
         for kill in 0..KILLS {
             // Different moments: right after the start, and in the middle of things.
             // Over a network of its own, a start takes longer.
-            let start = if stack::is_postgres() { 1_500 } else { 0 };
+            let start = if stack::is_postgres() { 1_000 } else { 0 };
             std::thread::sleep(Duration::from_millis(start + 50 + kill * 137 % 700));
             lock(&kills).push(Instant::now());
             server.restart();
@@ -243,7 +247,9 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_twice() {
         submitted.len()
     );
 
-    let is_empty = poll(|| (server.metric("postrider_queue_messages") == Some(0.0)).then_some(()));
+    // Rows that were in hand at several kills are worked on one by one: that takes its time.
+    let empty = || (server.metric("postrider_queue_messages") == Some(0.0)).then_some(());
+    let is_empty = (0..3).find_map(|_| poll(empty));
     assert!(is_empty.is_some(), "there is still something in a queue: {}", left_over(&server));
     assert_eq!(server.metric("postrider_queue_held_messages"), Some(0.0), "and nothing is set aside");
     assert_mail_is_there_once(&clients, &delivered, &created);
