@@ -367,7 +367,9 @@ fn assert_sent(
             assert!(is_excused, "{to} was delivered to twice without a kill in between");
         }
     }
-    assert!(twice <= KILLS, "{twice} were delivered twice");
+    // More is on its way at once where the database is another process.
+    let at_most = if stack::is_postgres() { 3 * KILLS } else { KILLS };
+    assert!(twice <= at_most, "{twice} were delivered twice");
     let found = by_subject(colleague);
     let subjects: HashMap<&str, &str> =
         created.iter().map(|(subject, email)| (email.id.as_str(), subject.as_str())).collect();
