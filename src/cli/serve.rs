@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,6 +54,8 @@ pub struct Server {
     app: App,
     stop: CancellationToken,
     stages: TaskTracker,
+    terminate: Signal,
+    interrupt: Signal,
     _lock: DataLock,
 }
 
@@ -67,6 +69,10 @@ impl Server {
         }
         let roles = &config.role;
         check_roles(&config)?;
+        // Before anybody is told that the server is ready: who is, may be stopped in order.
+        let heard = |error: std::io::Error| Failure::new(format!("signals cannot be heard: {error}"));
+        let terminate = signal(SignalKind::terminate()).map_err(heard)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(heard)?;
         let lock = take_lock(&config.data)?;
         let certificate = match &config.tls {
             Some(files) => Some(Certificate::read(files).map_err(Failure::new)?),
@@ -177,7 +183,18 @@ impl Server {
             role = %roles,
             "the server runs"
         );
-        Ok(Server { office, http: http_address, smtp, submission, app, stop, stages, _lock: lock })
+        Ok(Server {
+            office,
+            http: http_address,
+            smtp,
+            submission,
+            app,
+            stop,
+            stages,
+            terminate,
+            interrupt,
+            _lock: lock,
+        })
     }
 
     /// The settings with which it runs.
@@ -186,13 +203,10 @@ impl Server {
     }
 
     /// Runs until SIGTERM or SIGINT, then finishes what is in hand.
-    pub async fn run(self) -> Result<(), Failure> {
-        let heard = |error: std::io::Error| Failure::new(format!("signals cannot be heard: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(heard)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(heard)?;
+    pub async fn run(mut self) -> Result<(), Failure> {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
         tracing::info!("the server stops");
         self.stop().await
