@@ -83,9 +83,14 @@ fn place(events: &[String], from: usize, parts: &[&str]) -> Option<usize> {
     found.map(|place| from + place)
 }
 
+/// What is watched here are the program's own files, whatever the other tests run over.
+fn over_files() -> Server {
+    Server::builder().env("POSTRIDER_BLOB_URL", "file:data/blobs").start()
+}
+
 #[test]
 fn a_message_and_its_row_are_synced_before_the_250() {
-    let server = Server::start();
+    let server = over_files();
     let client = server.account();
     // Once without a trace, so that whatever is made once is there.
     server.deliver(
@@ -125,7 +130,7 @@ fn a_message_and_its_row_are_synced_before_the_250() {
 
 #[test]
 fn an_upload_is_synced_before_its_answer() {
-    let server = Server::start();
+    let server = over_files();
     let client = server.account();
     let Some(trace) = Trace::start(&server) else { return };
     std::thread::sleep(Duration::from_millis(500));
