@@ -207,11 +207,27 @@ impl<'a> Source<'a> {
             ids.retain(|id| !waiting.contains(id));
             found.push(ids);
         }
-        if waiting.is_empty() || queries.is_empty() {
+        let waiting: Vec<Id> = waiting.into_iter().collect();
+        for (ids, more) in found.iter_mut().zip(self.scan(account, &waiting, queries).await?) {
+            ids.extend(more);
+            ids.sort_unstable();
+        }
+        Ok(found)
+    }
+
+    /// Of these Emails, those that match, for each query: read directly, without the index. Ids in
+    /// ascending order of each chunk read.
+    pub async fn scan(
+        self,
+        account: AccountId,
+        emails: &[Id],
+        queries: &[TextQuery],
+    ) -> Result<Vec<Vec<Id>>, IndexError> {
+        let mut found = vec![Vec::new(); queries.len()];
+        if emails.is_empty() || queries.is_empty() {
             return Ok(found);
         }
-        let wanted: Vec<Id> = waiting.into_iter().collect();
-        let mut texts = self.texts(account, &wanted).await?;
+        let mut texts = self.texts(account, emails).await?;
         let queries: Arc<[TextQuery]> = queries.into();
         while let Some((texts, unreadable)) = texts.next().await? {
             for Unreadable { email, why, is_temporary, .. } in unreadable {
@@ -232,7 +248,6 @@ impl<'a> Source<'a> {
                 ids.extend(more);
             }
         }
-        found.iter_mut().for_each(|ids| ids.sort_unstable());
         Ok(found)
     }
 }

@@ -44,11 +44,16 @@ pub async fn query(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResul
     let sort = read_sort(&request.sort)?;
     let account = request.account.id;
     let has_text = filter.as_ref().is_some_and(has_text);
-    let mut snapshot = call.jmap.store.read().await?;
-    let state = state_of(&mut snapshot, account, ObjectType::Email).await?;
-    let filter = match filter {
-        None => None,
-        Some(filter) => Some(resolve_texts(call.jmap, &mut snapshot, account, filter).await?),
+    let (filter, mut snapshot, state) = match filter {
+        Some(filter) => {
+            let resolved = resolve_texts(call.jmap, account, filter).await?;
+            (Some(resolved.filter), resolved.snapshot, resolved.state)
+        }
+        None => {
+            let mut snapshot = call.jmap.store.read().await?;
+            let state = state_of(&mut snapshot, account, ObjectType::Email).await?;
+            (None, snapshot, state)
+        }
     };
     let query = EmailQuery {
         account,

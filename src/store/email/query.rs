@@ -312,17 +312,15 @@ impl Prepared {
         Ok(Ok(Window { ids, position, total }))
     }
 
-    /// Hands Email and thread of each row of the list to `visit` until that answers false. A list by
-    /// date is read in growing pieces, so that little is read which nobody visits.
+    /// Hands Email and thread of each row of the list to `visit` until that answers false. The list is
+    /// read in growing pieces, so that little is read which nobody visits.
     async fn walk(
         &self,
         conn: &mut Conn,
         mut visit: impl FnMut(Id, Id) -> bool + Send,
     ) -> Result<(), StoreError> {
-        if !self.query.is_by_date() {
-            return self.statement.all_rows().each(conn, |row| Ok(visit(row.get(0)?, row.get(1)?))).await;
-        }
         let mut piece = (2 * self.query.limit as i64).clamp(FIRST_PIECE, LARGEST_PIECE);
+        let mut read = 0;
         let mut statement = self.statement.rows(piece, 0);
         loop {
             let (mut rows, mut last) = (0, None);
@@ -337,8 +335,15 @@ impl Prepared {
                 })
                 .await?;
             let Some((received_at, id)) = last.filter(|_| wants_more && rows == piece) else { return Ok(()) };
-            piece = (4 * piece).min(LARGEST_PIECE);
-            statement = self.statement.after(&Key::of_date(received_at, id)).rows(piece, 0);
+            read += rows;
+            statement = if self.query.is_by_date() {
+                piece = (4 * piece).min(LARGEST_PIECE);
+                self.statement.after(&Key::of_date(received_at, id)).rows(piece, 0)
+            } else {
+                // Each piece is a sort of the whole list: few of them.
+                piece = piece.saturating_mul(16);
+                self.statement.rows(piece, read)
+            };
         }
     }
 

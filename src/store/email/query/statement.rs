@@ -99,14 +99,22 @@ impl Statement {
     /// A page of the list: email, thread, received date.
     pub fn rows(&self, limit: i64, offset: i64) -> Query {
         let mut paged = self.clone();
-        let limit = paged.bind(limit.into());
-        let offset = paged.bind(offset.into());
-        paged.ordered(&format!(" limit {limit} offset {offset}"))
-    }
-
-    /// The whole list: email, thread, received date.
-    pub fn all_rows(&self) -> Query {
-        self.ordered("")
+        let end = (paged.arms.len() > 1).then(|| paged.bind(limit.saturating_add(offset).into()));
+        let (limit, offset) = (paged.bind(limit.into()), paged.bind(offset.into()));
+        let what = "m.email_id, m.thread_id, m.received_at";
+        let terms: Vec<String> =
+            paged.order.iter().map(|term| format!("{}{}", term.text, term.direction())).collect();
+        let mut order = terms.join(", ");
+        let mut arms: Vec<String> = paged.arms.iter().map(|arm| paged.arm_text(arm, what)).collect();
+        if let Some(end) = end {
+            // No more of an arm is read than the page can hold. The order of a compound is told by
+            // its columns.
+            arms.iter_mut()
+                .for_each(|arm| *arm = format!("select * from ({arm} order by {order} limit {end}) arm"));
+            let direction = paged.order[0].direction();
+            order = format!("received_at{direction}, email_id{direction}");
+        }
+        paged.query(format!("{} order by {order} limit {limit} offset {offset}", arms.join(" union ")))
     }
 
     /// The threads of the list, in no order and as often as they come.
@@ -199,20 +207,6 @@ impl Statement {
 
     fn query(&self, text: String) -> Query {
         sql(text).bind_all(self.values.clone())
-    }
-
-    fn ordered(&self, tail: &str) -> Query {
-        let what = "m.email_id, m.thread_id, m.received_at";
-        let order = if self.arms.len() > 1 {
-            // The order of a compound is told by its columns.
-            let direction = self.order[0].direction();
-            format!("received_at{direction}, email_id{direction}")
-        } else {
-            let terms: Vec<String> =
-                self.order.iter().map(|term| format!("{}{}", term.text, term.direction())).collect();
-            terms.join(", ")
-        };
-        self.query(format!("{} order by {order}{tail}", self.distinct(what)))
     }
 
     /// The rows of all arms, each Email once: `what` must tell Emails apart where there are several.
