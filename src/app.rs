@@ -8,7 +8,7 @@ use crate::blob::{BlobError, Blobs};
 use crate::bus::Bus;
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::config::engine::{DatabaseUrl, SearchUrl};
+use crate::config::engine::DatabaseUrl;
 use crate::index::{Index, IndexError};
 use crate::store::Store;
 use crate::store::directory::sign_in::SignIn;
@@ -80,12 +80,12 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     let credentials = config.s3_credentials.as_ref();
     let blobs = Blobs::open(&config.blob_url, credentials, &config.data.join("tmp"), store.clone())
         .map_err(OpenError::Blobs)?;
-    let SearchUrl::Tantivy(folder) = &config.search_url;
-    let index_url = format!("tantivy:{}", folder.display());
-    let index = tokio::task::spawn_blocking(move || Index::open(&index_url))
-        .await
-        .unwrap_or_else(|error| Err(IndexError::Open(error.to_string())))
-        .map_err(OpenError::Index)?;
+    let settings = config.clone();
+    let index =
+        tokio::task::spawn_blocking(move || Index::open(&settings.search_url, settings.search_key.as_ref()))
+            .await
+            .unwrap_or_else(|error| Err(IndexError::Open(error.to_string())))
+            .map_err(OpenError::Index)?;
     let cache = Cache::open(&config.cache_url, CACHE_BYTES, clock.clone());
     let sign_in_key = server_key::get(&store, "sign-in").await.map_err(OpenError::Store)?;
     let ticket_key = server_key::get(&store, "ticket").await.map_err(OpenError::Store)?;

@@ -18,6 +18,7 @@ pub mod config; // the configuration file and its environment variables
 pub mod deliver; // takes the outgoing queue to other servers
 pub mod dns; // MX, address and TXT look-ups
 pub mod http; // the router and its endpoints
+pub mod https; // asks other services over HTTP
 pub mod index; // full-text search
 pub mod ingest; // takes the incoming queue into mailboxes
 pub mod jmap; // JMAP methods, RFC 8620 and RFC 8621

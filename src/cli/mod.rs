@@ -14,6 +14,7 @@ pub mod connection;
 pub mod demo;
 mod domain;
 pub mod import;
+mod index;
 pub mod lock;
 mod logging;
 mod migrate;
@@ -130,6 +131,9 @@ enum AdminCommand {
     Token(token::TokenCommand),
     /// Bring mail along from an mbox file, a Maildir, or a folder of .eml files
     Import(import::ImportArgs),
+    /// The full-text index
+    #[command(subcommand, after_help = "Example:\n  postrider index rebuild alice@example.org")]
+    Index(index::IndexCommand),
     /// Mail that waits to be filed or sent
     #[command(
         subcommand,
@@ -203,6 +207,7 @@ async fn run_admin(command: AdminCommand, admin: &mut Admin, config: &Config) ->
         AdminCommand::Token(command) => token::run(command, admin).await,
         AdminCommand::Queue(command) => queue::run(command, admin).await,
         AdminCommand::Import(args) => import::run(args, admin, config).await,
+        AdminCommand::Index(command) => index::run(command, admin, config).await,
     }
 }
 

@@ -83,6 +83,11 @@ pub enum AdminRequest {
     QueueDrop { id: String },
     /// Which of these keys were imported before. Answer: [`AdminResponse::Known`].
     ImportKnown { account: String, keys: Vec<String> },
+    /// Orders the next Emails of an account, after one or from the first, to be indexed again. Answer:
+    /// [`AdminResponse::IndexQueued`].
+    IndexQueue { account: String, after: Option<String> },
+    /// How much of an account waits for the index. Answer: [`AdminResponse::IndexWaiting`].
+    IndexWaiting { account: String },
     /// Files messages. Answer: [`AdminResponse::Imported`].
     Import { account: String, messages: Vec<ImportItem> },
 }
@@ -136,10 +141,22 @@ pub enum AdminResponse {
     Tokens(Vec<TokenRow>),
     Queue(Vec<QueueRow>),
     QueueItem(QueueItem),
+    IndexQueued(IndexQueued),
+    /// Emails.
+    IndexWaiting(u64),
     /// In the order of the keys.
     Known(Vec<bool>),
     /// In the order of the messages.
     Imported(Vec<ImportOutcome>),
+}
+
+/// What was ordered to be indexed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IndexQueued {
+    /// Emails.
+    pub count: u64,
+    /// The last of them; `None` when there was none left.
+    pub last: Option<String>,
 }
 
 /// What became of a message.

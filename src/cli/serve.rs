@@ -157,7 +157,7 @@ impl Server {
             stages.spawn(deliver.run(stop.clone()));
         }
         if roles.has(Role::Index) {
-            stages.spawn(rebuild_index(app.clone(), stop.clone()));
+            stages.spawn(index::rebuild::keep_filled(app.index.clone(), app.store.clone(), stop.clone()));
             let (index, store, blobs) = (app.index.clone(), app.store.clone(), app.blobs.clone());
             stages.spawn(index::worker::run(index, store, blobs, stop.clone()));
         }
@@ -235,7 +235,8 @@ fn check_roles(config: &Config) -> Result<(), Failure> {
     let is_local_index = matches!(config.search_url, SearchUrl::Tantivy(_));
     if is_local_index && roles.has(Role::Api) != roles.has(Role::Index) {
         return Err(Failure::new(
-            "a tantivy: index is in one process: the roles api and index must run together",
+            "a tantivy: index is in one process: the roles api and index must run together; use meilisearch: \
+             for several",
         ));
     }
     if matches!(config.database_url, DatabaseUrl::Sqlite(_)) && !roles.is_all() {
@@ -252,14 +253,6 @@ fn check_roles(config: &Config) -> Result<(), Failure> {
         tracing::warn!("with cache_url memory: other processes hear late of changes; use redis: for several");
     }
     Ok(())
-}
-
-/// Fills an index that was begun anew.
-async fn rebuild_index(app: App, stop: CancellationToken) {
-    let rebuild = index::rebuild::rebuild_if_needed(&app.index, &app.store);
-    if let Some(Err(error)) = stop.run_until_cancelled(rebuild).await {
-        tracing::warn!(%error, "the index is not filled yet; the next start goes on");
-    }
 }
 
 async fn serve_admin(

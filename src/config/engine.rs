@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::redis_url::{RedisUrl, redis_url};
 use crate::config::s3::{S3Url, s3_url};
+use crate::config::value::http_host;
 use crate::types::secret::Secret;
 
 /// Where metadata, queues and the change log are.
@@ -49,6 +50,18 @@ pub enum CacheUrl {
 pub enum SearchUrl {
     /// A folder.
     Tantivy(PathBuf),
+    /// Meilisearch, shared by all processes.
+    Meilisearch(MeilisearchUrl),
+}
+
+/// One Meilisearch instance, or several among which the accounts are divided.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MeilisearchUrl {
+    /// `http://` or `https://` with host and port, no slash at its end; at least one. Their order says
+    /// which accounts are where.
+    pub instances: Vec<String>,
+    /// What the name of the index begins with.
+    pub index: String,
 }
 
 /// Reads `sqlite:PATH` or `postgres://user:password@host:port,host:port/database?option=value`.
@@ -92,9 +105,29 @@ pub fn cache_url(text: &str) -> Result<CacheUrl, String> {
     }
 }
 
-/// Reads `tantivy:PATH`.
+/// Reads `tantivy:PATH`, or `meilisearch:http://host:port,http://host:port?index=NAME`.
 pub fn search_url(text: &str) -> Result<SearchUrl, String> {
-    local_path(text, "tantivy", "tantivy:").map(SearchUrl::Tantivy)
+    match text.strip_prefix("meilisearch:") {
+        Some(rest) => meilisearch_url(rest).map(SearchUrl::Meilisearch),
+        None => local_path(text, "tantivy", "tantivy: and meilisearch:").map(SearchUrl::Tantivy),
+    }
+}
+
+fn meilisearch_url(rest: &str) -> Result<MeilisearchUrl, String> {
+    let (instances, option) = rest.split_once('?').unwrap_or((rest, "index=postrider"));
+    let Some(index) = option.strip_prefix("index=") else {
+        return Err("the one option of meilisearch: is ?index=NAME".to_owned());
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if index.is_empty() || index.len() > 100 || !index.bytes().all(is_name) {
+        return Err("the name of an index has up to 100 letters, digits, - and _".to_owned());
+    }
+    let instances: Option<Vec<String>> = instances.split(',').map(http_host).collect();
+    let instances = instances.ok_or(
+        "the instances are http:// or https:// with host and port, commas between: \
+         meilisearch:http://search:7700; give their key as search_key",
+    )?;
+    Ok(MeilisearchUrl { instances, index: index.to_owned() })
 }
 
 /// A path after a scheme; `scheme:path` and `scheme://path` are the same.
@@ -152,6 +185,24 @@ mod tests {
     }
 
     #[test]
+    fn meilisearch_has_instances_and_an_index() {
+        let read = |text| match search_url(text) {
+            Ok(SearchUrl::Meilisearch(url)) => (url.instances.join(" "), url.index),
+            other => panic!("{text}: {other:?}"),
+        };
+        let own = |instances: &str, index: &str| (instances.to_owned(), index.to_owned());
+        assert_eq!(read("meilisearch:http://one:7700/"), own("http://one:7700", "postrider"));
+        let two = read("meilisearch:http://one:7700,https://two?index=mail");
+        assert_eq!(two, own("http://one:7700 https://two", "mail"));
+        for text in
+            ["", "one:7700", "http://", "http://a,", "http://a?x=b", "http://a?index=", "http://:geheim@a"]
+        {
+            let told = search_url(&format!("meilisearch:{text}")).expect_err(text);
+            assert!(!told.contains("geheim"), "{told}");
+        }
+    }
+
+    #[test]
     fn other_engines_are_refused_without_repeating_their_password() {
         let told = database_url("mysql://me:geheim@host/db").expect_err("not built");
         assert!(told.contains("sqlite: and postgres:") && !told.contains("geheim"));
@@ -161,6 +212,6 @@ mod tests {
         let told = cache_url("memcached://me:geheim@host").expect_err("not built");
         assert!(told.contains("memory: and redis:") && !told.contains("geheim"));
         assert!(cache_url("memory:x").is_err());
-        assert!(blob_url("gs://bucket").is_err() && search_url("meilisearch:http://x").is_err());
+        assert!(blob_url("gs://bucket").is_err() && search_url("elastic:http://x").is_err());
     }
 }

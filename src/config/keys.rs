@@ -103,7 +103,12 @@ pub const KEYS: &[Key] = &[
         "memory:",
         "Cache and change bus: `memory:`, or Redis or Valkey: `redis://[user:password@]host:port[/database]`, `redis+sentinel://host:port,host:port/master`, `redis+cluster://host:port,host:port`; `rediss` for TLS",
     ),
-    key("search_url", "tantivy:{data}/index", "Full-text index: `tantivy:PATH`"),
+    key(
+        "search_url",
+        "tantivy:{data}/index",
+        "Full-text index: `tantivy:PATH`, or Meilisearch: `meilisearch:http://host:port?index=NAME` with one instance or several behind commas, the name optional",
+    ),
+    secret("search_key", "The key that Meilisearch wants"),
     key("dns", "system", "Resolver: `system`, or `host:port` of a DNS server"),
     key(
         "relay",

@@ -1,6 +1,6 @@
 //! The address of a bucket: `s3://bucket/prefix?endpoint=…&region=…&path_style=…`.
 
-use crate::config::value::{percent_decode, url_host};
+use crate::config::value::{http_host, percent_decode};
 use crate::types::secret::Secret;
 
 /// A bucket, and how it is reached.
@@ -71,16 +71,9 @@ pub fn s3_url(rest: &str) -> Result<S3Url, String> {
 }
 
 fn endpoint_of(text: &str) -> Result<String, String> {
-    let trimmed = text.trim_end_matches('/');
-    let is_host_alone =
-        trimmed.split_once("://").is_some_and(|(_, host)| !host.contains(['/', '@', '#', '?']));
-    match url_host(trimmed).filter(|host| is_host_alone && !host.is_empty()) {
-        Some(_) => Ok(trimmed.to_owned()),
-        None => {
-            Err("endpoint is http:// or https:// with host and port, such as https://s3.example.org:9000"
-                .to_owned())
-        }
-    }
+    http_host(text).ok_or_else(|| {
+        "endpoint is http:// or https:// with host and port, such as https://s3.example.org:9000".to_owned()
+    })
 }
 
 #[cfg(test)]

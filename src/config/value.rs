@@ -91,6 +91,14 @@ pub fn url_host(url: &str) -> Option<&str> {
     port.is_none_or(|port| port.parse::<u16>().is_ok()).then_some(host)
 }
 
+/// An `http` or `https` URL of a host, a port perhaps, and nothing else; without a slash at its end.
+pub(in crate::config) fn http_host(text: &str) -> Option<String> {
+    let trimmed = text.trim_end_matches('/');
+    let is_host_alone =
+        trimmed.split_once("://").is_some_and(|(_, host)| !host.contains(['/', '@', '#', '?']));
+    url_host(trimmed).filter(|host| is_host_alone && !host.is_empty()).map(|_| trimmed.to_owned())
+}
+
 /// `host:port`, `host`, `[v6]:port` or `[v6]` in two; brackets are cut.
 pub(in crate::config) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     if let Some(rest) = authority.strip_prefix('[') {

@@ -96,7 +96,8 @@ const SMALL_MESSAGE: i64 = 512 * 1024;
 const CLAIM_BATCH: usize = 32;
 /// How long a host that was not reached is left alone, at most.
 const LEFT_ALONE: Duration = Duration::from_secs(60);
-/// How long what is in hand may take when the process is to stop, and how long its results may.
+/// How long what is in hand may take when the process is to stop, and how much longer its results may:
+/// those that are thrown away are mails that are sent twice.
 const FINISH_WITHIN: Duration = Duration::from_millis(6_500);
 const WRITE_WITHIN: Duration = Duration::from_millis(1_000);
 
@@ -206,12 +207,14 @@ impl Deliver {
             while tasks.try_join_next().is_some() {}
             wait(&shared, &mut events, &cancel).await;
         }
-        let _ =
-            tokio::time::timeout(FINISH_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
+        let stopping = tokio::time::Instant::now();
+        let finish = async { while tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout_at(stopping + FINISH_WITHIN, finish).await;
         tasks.shutdown().await;
         drop(sender);
         let mut writer = writer;
-        if tokio::time::timeout(WRITE_WITHIN, &mut writer).await.is_err() {
+        if tokio::time::timeout_at(stopping + FINISH_WITHIN + WRITE_WITHIN, &mut writer).await.is_err() {
+            tracing::warn!("results of deliveries were not written in time; those mails are sent again");
             writer.abort();
         }
         shared.destinations.hang_up().await;

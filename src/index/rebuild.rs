@@ -1,7 +1,13 @@
 //! An index that was begun anew is filled from the store: every Email is put into the index queue.
 //! Until it has been indexed, a text query reads it directly, so searches are right all the while.
 
-use crate::index::Index;
+use std::fmt;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::index::{Index, IndexError};
+use crate::store::email::read::ids_after;
 use crate::store::error::StoreError;
 use crate::store::queue::index::enqueue;
 use crate::store::tx::Tx;
@@ -10,11 +16,61 @@ use crate::types::id::{AccountId, Id};
 
 /// Accounts read at once, and Emails queued in one transaction.
 const PAGE: usize = 500;
+/// How often an index that others hold is looked at: it may have been lost.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// Why an index is not filled.
+#[derive(Debug)]
+pub enum RebuildError {
+    /// The index.
+    Index(IndexError),
+    /// The store.
+    Store(StoreError),
+}
+
+impl fmt::Display for RebuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RebuildError::Index(error) => error.fmt(f),
+            RebuildError::Store(error) => write!(f, "Emails cannot be queued for the index: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RebuildError {}
+
+impl From<IndexError> for RebuildError {
+    fn from(error: IndexError) -> RebuildError {
+        RebuildError::Index(error)
+    }
+}
+
+impl From<StoreError> for RebuildError {
+    fn from(error: StoreError) -> RebuildError {
+        RebuildError::Store(error)
+    }
+}
+
+/// Fills the index when it asks for it: at the start, and one that several processes share also later,
+/// since it may be lost while they run.
+pub async fn keep_filled(index: Index, store: Store, stop: CancellationToken) {
+    loop {
+        match stop.run_until_cancelled(rebuild_if_needed(&index, &store)).await {
+            None => return,
+            Some(Ok(())) if !index.is_shared() => return,
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::warn!(%error, "the index is not filled yet; it is tried again"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
 
 /// Queues every Email when the index asks for it. Stopping halfway loses nothing: the index asks
-/// again at the next start.
-pub async fn rebuild_if_needed(index: &Index, store: &Store) -> Result<(), StoreError> {
-    if !index.needs_rebuild() {
+/// again.
+pub async fn rebuild_if_needed(index: &Index, store: &Store) -> Result<(), RebuildError> {
+    if !index.needs_rebuild().await? {
         return Ok(());
     }
     let mut after = AccountId::default();
@@ -25,28 +81,25 @@ pub async fn rebuild_if_needed(index: &Index, store: &Store) -> Result<(), Store
         let Some(last) = accounts.last() else { break };
         after = last.id;
         for account in accounts.iter().filter(|account| account.used_emails > 0) {
-            queue_all(store, account.id).await?;
+            let mut after = Id(0);
+            while let Some(last) = queue_page(store, account.id, after).await?.last() {
+                after = *last;
+            }
         }
     }
-    if let Err(error) = index.rebuild_queued() {
-        tracing::warn!(%error, "the index will be filled again at the next start");
-    }
-    Ok(())
+    Ok(index.rebuild_queued().await?)
 }
 
-async fn queue_all(store: &Store, account: AccountId) -> Result<(), StoreError> {
-    let mut after = Id(0);
-    loop {
-        let unit = async move |tx: &mut Tx| {
-            let account = tx.account();
-            let ids = crate::store::email::read::ids_after(tx, account, after, PAGE).await?;
-            enqueue(tx, &ids, false).await?;
-            Ok(ids.last().copied())
-        };
-        match store.write_in_background(account, unit).await {
-            Ok(Some(last)) => after = last,
-            Ok(None) | Err(StoreError::NoSuchAccount) => return Ok(()),
-            Err(error) => return Err(error),
-        }
+/// Queues the next Emails of an account, in the order of their ids; which. None when there are no more.
+pub async fn queue_page(store: &Store, account: AccountId, after: Id) -> Result<Vec<Id>, StoreError> {
+    let unit = async move |tx: &mut Tx| {
+        let account = tx.account();
+        let ids = ids_after(tx, account, after, PAGE).await?;
+        enqueue(tx, &ids, false).await?;
+        Ok(ids)
+    };
+    match store.write_in_background(account, unit).await {
+        Err(StoreError::NoSuchAccount) => Ok(Vec::new()),
+        queued => queued,
     }
 }

@@ -8,7 +8,7 @@ use crate::blob::BlobError;
 use crate::blob::Blobs;
 use crate::index::document::matches;
 use crate::index::query::TextQuery;
-use crate::index::{Index, IndexError, Operation};
+use crate::index::{Found, Index, IndexError, Operation};
 use crate::mail::scan::scan;
 use crate::mail::text::{SearchText, search_text};
 use crate::store::Store;
@@ -21,6 +21,9 @@ use crate::types::id::{AccountId, Id};
 const CHUNK_LEN: i64 = 16 << 20;
 /// Messages that are read at once.
 const CHUNK_EMAILS: usize = 256;
+
+/// Messages that are read for one text because the index cannot tell whether they match.
+const MAX_POSSIBLE: usize = 10_000;
 
 /// An Email whose message cannot be read: its object is missing or corrupt, or out of reach for now.
 /// The index has nothing of it.
@@ -203,9 +206,16 @@ impl<'a> Source<'a> {
         let waiting: BTreeSet<Id> = waiting.iter().copied().collect();
         let mut found = Vec::with_capacity(queries.len());
         for query in queries {
-            let mut ids = index.search(account, query).await?;
-            ids.retain(|id| !waiting.contains(id));
-            found.push(ids);
+            let Found { mut certain, mut possible } = index.search(account, query).await?;
+            certain.retain(|id| !waiting.contains(id));
+            possible.retain(|id| !waiting.contains(id));
+            if possible.len() > MAX_POSSIBLE {
+                return Err(IndexError::TooBroad);
+            }
+            for more in self.scan(account, &possible, std::slice::from_ref(query)).await? {
+                certain.extend(more);
+            }
+            found.push(certain);
         }
         let waiting: Vec<Id> = waiting.into_iter().collect();
         for (ids, more) in found.iter_mut().zip(self.scan(account, &waiting, queries).await?) {
@@ -307,7 +317,7 @@ mod tests {
             let at = |name: &str| folder.path().join(name);
             let store = store_in(folder.path(), Clock::system());
             let blobs = crate::blob::testing::blobs_in(folder.path(), store.clone());
-            let index = Index::open(&format!("tantivy:{}", at("index").display())).unwrap();
+            let index = Index::in_folder(&at("index")).unwrap();
             let id = store.ids().make();
             let insert = async move |tx: &mut Tx| {
                 sql("insert into account (id, name, created_at, lane, epoch) values ($1, 'a', 0, 0, 1)")

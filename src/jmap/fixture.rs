@@ -36,7 +36,7 @@ impl Fixture {
         let directory = Directory::new().await;
         let (folder, store) = (directory.folder.path(), directory.store.clone());
         let blobs = blobs_in(folder, store.clone());
-        let index = Index::open(&format!("tantivy:{}", folder.join("index").display())).unwrap();
+        let index = Index::in_folder(&folder.join("index")).unwrap();
         let jmap = Jmap {
             store,
             blobs,

@@ -12,20 +12,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("mail", &["types"]),
     ("smtp", &["types"]),
     ("dns", &["types", "config"]),
+    ("https", &[]),
     ("bus", &["types", "config"]),
     ("cache", &["types", "config"]),
     ("store", &["types", "config", "mail", "bus", "cache"]),
     // Which objects are referenced, and the small bodies, stand in the database.
-    ("blob", &["types", "config", "mail", "store"]),
+    ("blob", &["types", "config", "mail", "https", "store"]),
     // The workers of index, ingest and deliver are woken by the bus.
-    ("index", &["types", "config", "mail", "bus", "blob", "store"]),
+    ("index", &["types", "config", "mail", "bus", "https", "blob", "store"]),
     ("app", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store", "index"]),
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
     ("receive", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("sweep", &["types", "config", "blob", "store"]),
-    ("sweep", &["types", "blob", "store"]),
     ("push", &["types", "config", "bus", "cache", "store"]),
     // Of the bus, http tells in /readyz whether it works.
     ("http", &["types", "config", "bus", "cache", "jmap", "push", "blob", "store", "app"]),

@@ -6,6 +6,7 @@
 
 mod fill;
 mod http;
+mod processor;
 mod scenario;
 mod smtp;
 
@@ -61,6 +62,12 @@ struct RunArgs {
     /// How long each scenario runs, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Who gets the mails that are received, in turn; else the login
+    #[arg(long, value_delimiter = ',', value_name = "ADDRESS,…")]
+    to: Vec<String>,
+    /// Programs whose processor time is shown for each request, such as postrider,postgres
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    processes: Vec<String>,
     /// Only the scenarios whose names begin so
     #[arg(long, default_value = "")]
     only: String,
@@ -72,6 +79,8 @@ fn main() {
         Command::Run(args) => scenario::run_all(&scenario::Target {
             http: args.http,
             smtp: args.smtp,
+            to: if args.to.is_empty() { vec![args.login.clone()] } else { args.to },
+            processes: processor::Programs::look(&args.processes),
             login: args.login,
             password: args.password,
             mailbox: args.mailbox,

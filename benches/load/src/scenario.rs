@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 
 use crate::fill::{Dice, message};
 use crate::http::Connection;
+use crate::processor::Programs;
 use crate::smtp::Sender;
 
 pub struct Target {
     pub http: SocketAddr,
     pub smtp: SocketAddr,
+    pub to: Vec<String>,
+    pub processes: Programs,
     pub login: String,
     pub password: String,
     pub mailbox: Option<String>,
@@ -83,7 +86,10 @@ fn look(target: &Target) -> Account {
 pub fn run_all(target: &Target) {
     let account = look(target);
     println!("mailbox of {} mails, {} connections\n", account.total, target.connections);
-    println!("| scenario | per second | 50 % within | 99 % within |\n|---|---|---|---|");
+    let names = target.processes.names();
+    let programs: String = names.iter().map(|name| format!(" {name} takes |")).collect();
+    println!("| scenario | per second | 50 % within | 99 % within |{programs}");
+    println!("|---|---|---|---|{}", "---|".repeat(names.len()));
     let sort = json!([{ "property": "receivedAt", "isAscending": false }]);
     let query = |more: Value| {
         let mut arguments = json!({ "accountId": account.id, "filter": { "inMailbox": account.mailbox },
@@ -132,7 +138,9 @@ pub fn run_all(target: &Target) {
             account.newest.iter().map(|id| (id.clone(), json!({ "keywords/$flagged": seen }))).collect();
         request(json!([["Email/set", { "accountId": account.id, "update": update }, "0"]])).to_string()
     });
-    receive(target, 2_000);
+    receive(target, "receive 2 kB", &|_| 2_000);
+    // As people get it: one of five has an attachment, 50 kB on the average.
+    receive(target, "receive 50 kB", &|number| if number % 5 == 0 { 210_000 } else { 10_000 });
 }
 
 /// One JMAP request after the other on each connection; `make` writes the next.
@@ -152,15 +160,17 @@ fn jmap(target: &Target, name: &str, make: &(dyn Fn(&mut Dice) -> String + Sync)
 }
 
 /// Mail from another server; a request is a message with its 250.
-fn receive(target: &Target, octets: usize) {
+fn receive(target: &Target, name: &str, octets: &(dyn Fn(usize) -> usize + Sync)) {
     static NEXT: AtomicUsize = AtomicUsize::new(10_000_000);
-    measure(target, "receive 2 kB", &|number, until| {
+    measure(target, name, &|number, until| {
         let mut sender = Sender::open(target.smtp);
         let mut times = Vec::new();
         while Instant::now() < until {
-            let text = message(NEXT.fetch_add(1, Ordering::Relaxed), &target.login, octets);
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let to = &target.to[next % target.to.len()];
+            let text = message(next, to, octets(next));
             let begun = Instant::now();
-            sender.send(&format!("sender{number}@load.example"), &target.login, &text);
+            sender.send(&format!("sender{number}@load.example"), to, &text);
             times.push(begun.elapsed());
             // Servers limit the messages of one connection.
             if times.len() % 50 == 0 {
@@ -176,6 +186,7 @@ fn measure(target: &Target, name: &str, work: &(dyn Fn(usize, Instant) -> Vec<Du
     if !name.starts_with(&target.only) {
         return;
     }
+    let taken = target.processes.taken();
     let begun = Instant::now();
     let until = begun + target.time;
     let mut times: Vec<Duration> = std::thread::scope(|scope| {
@@ -187,5 +198,7 @@ fn measure(target: &Target, name: &str, work: &(dyn Fn(usize, Instant) -> Vec<Du
     times.sort_unstable();
     let part = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
     let shown = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1_000.0);
-    println!("| {name} | {rate:.0} | {} | {} |", shown(part(50)), shown(part(99)));
+    let spent = target.processes.for_each(&taken, begun.elapsed(), times.len());
+    let spent: String = spent.iter().map(|spent| format!(" {spent:.2} ms |")).collect();
+    println!("| {name} | {rate:.0} | {} | {} |{spent}", shown(part(50)), shown(part(99)));
 }

@@ -1,5 +1,5 @@
-//! The HTTP client to S3: time-outs for everything that can hang, TLS by ring, and figures of each
-//! request. Retries are the object store's.
+//! The HTTP client to S3: time-outs for everything that can hang, and figures of each request. Retries
+//! are the object store's.
 
 use std::error::Error;
 use std::fmt;
@@ -10,65 +10,30 @@ use std::time::{Duration, Instant};
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
     HttpResponseBody, HttpService,
 };
-use rustls::{ClientConfig, RootCertStore};
 
 use crate::blob::BlobError;
+use crate::https;
 
-const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// From the request to the head of its answer, and so long for each octet that goes before it.
 const ANSWER_TIME: Duration = Duration::from_secs(4);
 const OCTETS_PER_SECOND: usize = 512 * 1024;
 /// Between two pieces of an answer.
 const SILENCE: Duration = Duration::from_secs(4);
-/// Connections are kept for less time than services keep them.
-const IDLE_TIME: Duration = Duration::from_secs(15);
-const IDLE_CONNECTIONS: usize = 32;
-
-type Inner = HyperClient<HttpsConnector<TcpConnector>, HttpRequestBody>;
-
 /// Makes the client; all requests share its connections.
 #[derive(Clone)]
 pub struct Connector {
-    client: Inner,
+    client: https::Client<HttpRequestBody>,
 }
 
 impl Connector {
-    /// Certificates are those of public authorities, or of authorities that the machine trusts: a
-    /// service of one's own often has one of its own.
+    /// A connector, unless TLS cannot be set up.
     pub fn new() -> Result<Connector, BlobError> {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| BlobError::unavailable(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = TcpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT_TIME));
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        // Plain HTTP is used for an endpoint that was given so, and nothing else.
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = HyperClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIME)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(https);
-        Ok(Connector { client })
+        Ok(Connector { client: https::client().map_err(|error| BlobError::unavailable(&error))? })
     }
 
     async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {

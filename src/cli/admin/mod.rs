@@ -5,6 +5,7 @@ mod account;
 mod alias;
 mod domain;
 mod import;
+mod index;
 mod queue;
 mod token;
 
@@ -83,6 +84,8 @@ impl Office {
             AdminRequest::QueueShow { id } => queue::show(self, &id).await,
             AdminRequest::QueueRetry { id } => queue::retry(self, &id).await,
             AdminRequest::QueueDrop { id } => queue::drop(self, &id).await,
+            AdminRequest::IndexQueue { account, after } => index::queue(self, &account, after).await,
+            AdminRequest::IndexWaiting { account } => index::waiting(self, &account).await,
             AdminRequest::ImportKnown { account, keys } => import::known(self, &account, keys).await,
             AdminRequest::Import { account, messages } => import::file(self, &account, messages).await,
         }

@@ -84,6 +84,10 @@ pub async fn resolve_texts(
 }
 
 fn failed(error: IndexError) -> MethodError {
+    if error == IndexError::TooBroad {
+        let why = "too many messages have all words of a phrase; add a condition, or leave the quotes out";
+        return MethodError::UnsupportedFilter(why.into());
+    }
     tracing::error!(%error, "a search failed");
     MethodError::ServerUnavailable
 }

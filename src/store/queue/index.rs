@@ -89,6 +89,16 @@ pub async fn pending(conn: &mut Conn, lane: i64, account: AccountId) -> Result<V
         .await
 }
 
+/// How many rows of an account are waiting.
+pub async fn count(conn: &mut Conn, lane: i64, account: AccountId) -> Result<i64, StoreError> {
+    sql("select count(*) from index_queue where lane = $1 and account_id = $2")
+        .bind(lane)
+        .bind(account)
+        .value(conn)
+        .await
+        .map(Option::unwrap_or_default)
+}
+
 /// Claims due rows of a lane, the oldest first.
 pub async fn claim(
     store: &Store,

@@ -9,6 +9,8 @@ pub mod http;
 pub mod jmap;
 pub mod message;
 pub mod ports;
+pub mod postgres;
+pub mod relay;
 pub mod s3;
 pub mod server;
 pub mod smtp;

@@ -37,17 +37,21 @@ pub struct Server {
     http_port: u16,
     smtp_port: u16,
     submission_port: u16,
+    /// The engines that it shares with servers beside it.
+    engines: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     process: Mutex<Option<Child>>,
     watchdog: Mutex<Option<Child>>,
     next_account: AtomicU32,
     /// Answers the server's DNS questions; every name is unknown until a test adds it.
-    pub dns: Dns,
+    pub dns: Arc<Dns>,
 }
 
 /// A server in the making.
 pub struct Builder {
     environment: Vec<(String, String)>,
+    /// Engines and DNS of another server.
+    beside: Option<(Vec<(String, String)>, Arc<Dns>)>,
     without_domain: bool,
     host: Ipv4Addr,
     hostname: String,
@@ -74,6 +78,24 @@ impl Builder {
         self
     }
 
+    /// As [`Builder::env`], several.
+    pub fn envs(mut self, variables: Vec<(String, String)>) -> Builder {
+        self.environment.extend(variables);
+        self
+    }
+
+    /// Does the work of these roles alone.
+    pub fn roles(self, roles: &str) -> Builder {
+        self.env("POSTRIDER_ROLE", roles)
+    }
+
+    /// Is one more process of the system that `other` belongs to.
+    pub fn beside(mut self, other: &Server) -> Builder {
+        self.beside = Some((other.engines.clone(), other.dns.clone()));
+        self.without_domain = true;
+        self
+    }
+
     /// Adds no domain: making its DKIM keys takes a moment.
     pub fn without_domain(mut self) -> Builder {
         self.without_domain = true;
@@ -83,7 +105,7 @@ impl Builder {
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Server {
-        let dns = Dns::start();
+        let (engines, dns) = self.beside.unwrap_or_else(|| (stack::environment(), Arc::new(Dns::start())));
         let server = Server {
             folder: TempDir::with_prefix("postrider-test-").expect("temporary folder"),
             host: self.host,
@@ -91,7 +113,8 @@ impl Builder {
             http_port: free_port(),
             smtp_port: self.smtp_port,
             submission_port: free_port(),
-            environment: [stack::environment(), self.environment].concat(),
+            environment: [engines.clone(), self.environment].concat(),
+            engines,
             process: Mutex::new(None),
             watchdog: Mutex::new(None),
             next_account: AtomicU32::new(1),
@@ -115,6 +138,7 @@ impl Server {
     pub fn builder() -> Builder {
         Builder {
             environment: Vec::new(),
+            beside: None,
             without_domain: false,
             host: Ipv4Addr::LOCALHOST,
             hostname: "mx.example.test".to_owned(),
@@ -317,6 +341,23 @@ impl Server {
             let _ = child.wait();
         }
         self.dismiss_watchdog();
+    }
+
+    /// Whether it runs no more, without having been told to end.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.process).as_mut().is_none_or(|child| child.try_wait().is_ok_and(|ended| ended.is_some()))
+    }
+
+    /// Starts it again after it has ended, on the same data and ports.
+    #[track_caller]
+    pub fn start_again(&self) {
+        self.kill();
+        self.run();
+    }
+
+    /// A variable of its environment.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Sends a signal by its name, without waiting.

@@ -22,12 +22,31 @@ const BLOBS: &str = "POSTRIDER_TEST_BLOBS";
 /// A Redis server to share, such as `redis://127.0.0.1:6380`.
 const REDIS: &str = "POSTRIDER_TEST_REDIS";
 
+/// A Meilisearch server to share, such as `http://127.0.0.1:7700`, and its key, if it wants one.
+pub const MEILISEARCH: &str = "POSTRIDER_TEST_MEILI_URL";
+pub const MEILISEARCH_KEY: &str = "POSTRIDER_TEST_MEILI_KEY";
+
+/// Whether several processes can work on the same mail: none of the engines is of one process.
+pub fn is_shared() -> bool {
+    is_postgres() && is_s3() && named(REDIS).is_some()
+}
+
+/// Whether the database is sharded.
+pub fn is_citus() -> bool {
+    named(CITUS).is_some()
+}
+
+/// Whether texts are searched in Meilisearch.
+pub fn is_meilisearch() -> bool {
+    named(MEILISEARCH).is_some()
+}
+
 /// Whether the servers of the tests run on PostgreSQL.
 pub fn is_postgres() -> bool {
     named(POSTGRES).is_some() || named(CITUS).is_some()
 }
 
-fn named(variable: &str) -> Option<String> {
+pub fn named(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|url| !url.is_empty())
 }
 
@@ -52,12 +71,25 @@ pub fn environment() -> Vec<(String, String)> {
     if let Some(redis) = named(REDIS) {
         set("POSTRIDER_CACHE_URL", format!("{redis}?prefix={name}"));
     }
+    if let Some(meilisearch) = named(MEILISEARCH) {
+        set("POSTRIDER_SEARCH_URL", format!("meilisearch:{meilisearch}?index={name}"));
+        if let Some(key) = named(MEILISEARCH_KEY) {
+            set("POSTRIDER_SEARCH_KEY", key);
+        }
+    }
     variables
 }
 
 /// Whether the servers of the tests keep their blobs in a bucket.
 pub fn is_s3() -> bool {
     named(BLOBS).as_deref() == Some("s3")
+}
+
+/// A new database, its schema made, in a PostgreSQL server of the test's own.
+pub fn database_on(server: &str, name: &str) -> String {
+    execute(&format!("{server}/postgres"), format!("create database {name}"));
+    migrate(&format!("{server}/{name}"));
+    format!("{server}/{name}")
 }
 
 fn on_postgres(server: &str, name: &str) -> String {
@@ -104,7 +136,7 @@ fn migrate(url: &str) {
 }
 
 /// Runs a statement in a database.
-fn execute(database: &str, text: String) {
+pub fn execute(database: &str, text: String) {
     let options = PgConnectOptions::from_str(database).expect("the address of a database");
     let work = async move {
         let mut connection = PgConnection::connect_with(&options).await?;

@@ -1,0 +1,50 @@
+//! The HTTP client with which other services are asked: the object store, the search engine. TLS by
+//! ring, connections kept for a while, an end to every wait for a connection. How long an answer may
+//! take is for the caller to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Body;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+
+/// How long a connection may take to come about.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// Connections are kept for less time than services keep them.
+const IDLE_TIME: Duration = Duration::from_secs(15);
+const IDLE_CONNECTIONS: usize = 32;
+
+/// A client whose clones share their connections.
+pub type Client<B> = HyperClient<HttpsConnector<HttpConnector>, B>;
+
+/// Makes a client. Certificates are those of public authorities, or of authorities that the machine
+/// trusts: a service of one's own often has one of its own. Plain HTTP is used for an address that was
+/// given so, and nothing else.
+pub fn client<B>() -> Result<Client<B>, rustls::Error>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.set_connect_timeout(Some(CONNECT_TIME));
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    let https =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    Ok(HyperClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIME)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .build(https))
+}
