@@ -10,10 +10,10 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::config::engine::DatabaseUrl;
 use crate::index::{Index, IndexError};
-use crate::store::Store;
 use crate::store::directory::sign_in::SignIn;
 use crate::store::error::StoreError;
 use crate::store::server_key;
+use crate::store::{Store, copy};
 use crate::types::clock::Clock;
 
 /// Octets that the cache of immutable metadata may take.
@@ -49,6 +49,8 @@ pub enum OpenError {
     Folder(std::io::Error),
     /// The database.
     Store(StoreError),
+    /// A copy into the database has not come to its end.
+    HalfCopied,
     /// The blobs.
     Blobs(BlobError),
     /// The index.
@@ -60,6 +62,10 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Folder(error) => write!(f, "the data folder cannot be made: {error}"),
             OpenError::Store(error) => write!(f, "the database cannot be opened: {error}"),
+            OpenError::HalfCopied => f.write_str(
+                "a copy into this database was begun and has not ended: run the same `postrider copy` again, \
+                 or take another database",
+            ),
             OpenError::Blobs(error) => write!(f, "the place of blobs cannot be opened: {error}"),
             OpenError::Index(error) => error.fmt(f),
         }
@@ -77,6 +83,9 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     }
     let store = Store::open(&config.database_url, config.database_connections, bus.clone(), clock.clone());
     let store = store.await.map_err(OpenError::Store)?;
+    if copy::is_under_way(&store).await.map_err(OpenError::Store)? {
+        return Err(OpenError::HalfCopied);
+    }
     let credentials = config.s3_credentials.as_ref();
     let blobs = Blobs::open(&config.blob_url, credentials, &config.data.join("tmp"), store.clone())
         .map_err(OpenError::Blobs)?;

@@ -22,6 +22,7 @@ pub mod https; // asks other services over HTTP
 pub mod index; // full-text search
 pub mod ingest; // takes the incoming queue into mailboxes
 pub mod jmap; // JMAP methods, RFC 8620 and RFC 8621
+pub mod listen; // accepts connections until the server stops
 pub mod mail; // message code without I/O: parse, compose
 pub mod push; // tells connected clients what has changed
 pub mod receive; // the SMTP servers

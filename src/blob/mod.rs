@@ -16,6 +16,7 @@
 //!   references after it has closed the door to writers, cannot race them;
 //! - a whole blob that is read has the hash that it is named by.
 
+pub mod copy;
 mod error;
 mod folders;
 mod link;

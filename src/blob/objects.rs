@@ -195,6 +195,16 @@ impl Objects {
         if got.len() as u64 == wanted { Ok(got) } else { Err(BlobError::Corrupt(hash)) }
     }
 
+    /// The octets of an object.
+    pub async fn size(&self, hash: BlobHash) -> Result<u64, BlobError> {
+        let path = path_of(hash);
+        let head = async {
+            let head = self.objects.head(&path).await;
+            head.map(|head| head.size).map_err(|error| BlobError::of_read(hash, &error))
+        };
+        self.run(0, head).await
+    }
+
     /// Whether the object is there. No object is empty, so its first octet is asked for: the answer
     /// to a question for the head alone cannot say that it is the bucket that is missing.
     pub async fn is_there(&self, hash: BlobHash) -> Result<bool, BlobError> {

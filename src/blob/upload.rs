@@ -72,7 +72,7 @@ struct Spool {
 }
 
 /// A file that is gone as soon as it is closed, however that comes about.
-fn nameless_file(path: &Path) -> Result<File, BlobError> {
+pub(in crate::blob) fn nameless_file(path: &Path) -> Result<File, BlobError> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
     std::fs::remove_file(path)?;
     Ok(file)

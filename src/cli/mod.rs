@@ -11,6 +11,7 @@ mod alias;
 mod argument;
 mod certificate;
 pub mod connection;
+mod copy;
 pub mod demo;
 mod domain;
 pub mod import;
@@ -87,6 +88,8 @@ enum Command {
         after_help = "Example:\n  POSTRIDER_DATABASE_URL=postgres://postrider@db1/mail postrider migrate"
     )]
     Migrate,
+    /// Copy a server's mail to other engines: SQLite and files to PostgreSQL and S3, or back
+    Copy(copy::CopyArgs),
     /// Nodes, shards, queue lanes and the largest accounts of a database sharded by Citus
     #[command(after_help = "Examples:\n  postrider shards\n  postrider shards --json --largest 100")]
     Shards(shards::ShardsArgs),
@@ -183,6 +186,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => {
             logging::start(config.log_format, "warn");
             migrate::run(&config).await
+        }
+        Command::Copy(args) => {
+            logging::start(config.log_format, "warn");
+            copy::run(args, &config).await
         }
         Command::Shards(args) => {
             logging::start(config.log_format, "warn");

@@ -1,7 +1,6 @@
 //! The listener: accepts connections, speaks HTTP/1.1 and HTTP/2 on them, and ends them in order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::http::origin::Peer;
+use crate::listen::LastCall;
 use crate::types::connections::Connections;
 use crate::types::network::Network;
 
@@ -33,6 +33,8 @@ const HTTP2_PING_EVERY: Duration = Duration::from_secs(60);
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// For what is in hand when the server goes down.
 const DRAIN_TIME: Duration = Duration::from_secs(8);
+/// For whoever has connected when the server goes down and not been heard yet.
+const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
 /// After a failed accept (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -47,11 +49,8 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let of_addresses = Connections::default();
     let connections = tokio_util::task::TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = closing.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
+    let mut last_call = LastCall::default();
+    while let Some(accepted) = last_call.accept(&listener, &closing).await {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -107,10 +106,10 @@ async fn speak<I>(io: I, peer: Peer, router: Router, closing: &CancellationToken
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let began = Arc::new(AtomicBool::new(false));
+    let began = CancellationToken::new();
     let seen = began.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        seen.store(true, Ordering::Relaxed);
+        seen.cancel();
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().call(request.map(Body::new))
     });
@@ -126,15 +125,19 @@ where
     let mut connection = std::pin::pin!(connection);
     // Whoever connects and says nothing must not hold a place.
     let silent = async {
-        tokio::time::sleep(HEADER_TIME).await;
-        if began.load(Ordering::Relaxed) {
+        if tokio::time::timeout(HEADER_TIME, began.cancelled()).await.is_ok() {
             std::future::pending::<()>().await;
         }
+    };
+    // A request that is on its way when the server goes down is still answered.
+    let last_word = async {
+        closing.cancelled().await;
+        let _ = tokio::time::timeout(FIRST_WORD_TIME, began.cancelled()).await;
     };
     let ended = tokio::select! {
         () = silent => return,
         ended = connection.as_mut() => ended,
-        () = closing.cancelled() => {
+        () = last_word => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument;
 
+use crate::listen::LastCall;
 use crate::receive::connection::{Shared, serve};
 use crate::receive::proxy::{FIXED_LEN, Header, SIGNATURE};
 use crate::receive::session::Role;
@@ -57,20 +58,21 @@ impl Listener {
     /// off because it did not.
     pub async fn run(self) {
         let mut connections = JoinSet::new();
+        let mut last_call = LastCall::default();
         loop {
             tokio::select! {
                 biased;
-                () = self.shared.shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => {}
-                accepted = self.socket.accept() => match accepted {
-                    Ok((stream, _)) if connections.len() >= self.shared.settings.policy.connections => {
+                accepted = last_call.accept(&self.socket, &self.shared.shutdown) => match accepted {
+                    None => break,
+                    Some(Ok((stream, _))) if connections.len() >= self.shared.settings.policy.connections => {
                         metrics::counter!("postrider_smtp_refused_connections_total").increment(1);
                         turn_away(stream);
                     }
-                    Ok((stream, peer)) => {
+                    Some(Ok((stream, peer))) => {
                         connections.spawn(self.connection(stream, peer.ip().to_canonical()));
                     }
-                    Err(error) => {
+                    Some(Err(error)) => {
                         // Out of file descriptors, mostly; it passes when connections end.
                         tracing::warn!(%error, "cannot accept an SMTP connection");
                         sleep(Duration::from_millis(100)).await;

@@ -48,6 +48,17 @@ impl Lanes {
         Ok(lane.or_else(|| by_shard.values().next().copied()).unwrap_or(0))
     }
 
+    /// A lane for a row that belongs to no account, always the same for the same number.
+    pub fn of_number(&self, number: i64) -> i64 {
+        let place = |count: usize| (number.cast_unsigned() % count.max(1) as u64) as usize;
+        match self {
+            Lanes::Plain => place(LANES as usize) as i64,
+            Lanes::Sharded(by_shard) => {
+                by_shard.values().nth(place(by_shard.len())).copied().unwrap_or_default()
+            }
+        }
+    }
+
     /// A lane for a row that belongs to no account.
     pub fn random(&self) -> i64 {
         match self {

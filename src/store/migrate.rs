@@ -38,6 +38,70 @@ const MIGRATIONS: [Migration; 2] = [
     },
 ];
 
+/// A table of the newest schema, the same on every engine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns, in order.
+    pub columns: Vec<TableColumn>,
+    /// The columns of its primary key, by their places.
+    pub key: Vec<usize>,
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: ColumnKind,
+}
+
+/// What the values of a column are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ColumnKind {
+    /// Numbers and truth values.
+    Integer,
+    /// Texts.
+    Text,
+    /// Bytes.
+    Blob,
+}
+
+/// The tables that hold what a server knows, as the migrations make them.
+pub fn tables() -> Vec<Table> {
+    MIGRATIONS.iter().flat_map(|migration| statements(migration.sqlite)).filter_map(table_of).collect()
+}
+
+fn table_of(statement: &'static str) -> Option<Table> {
+    let begin = statement.find("create table ")?;
+    let (name, body) = statement[begin + "create table ".len()..].split_once(" (")?;
+    let mut table = Table { name, columns: Vec::new(), key: Vec::new() };
+    for line in body.lines().map(|line| line.trim().trim_end_matches(',')) {
+        let place_of =
+            |table: &Table, name: &str| table.columns.iter().position(|column| column.name == name);
+        if let Some(key) = line.strip_prefix("primary key (") {
+            let names = key.trim_end_matches(')').split(", ");
+            table.key = names.filter_map(|name| place_of(&table, name)).collect();
+            continue;
+        }
+        let mut words = line.split(' ');
+        let (Some(name), Some(kind)) = (words.next(), words.next()) else { continue };
+        let kind = match kind {
+            "integer" => ColumnKind::Integer,
+            "text" => ColumnKind::Text,
+            "blob" => ColumnKind::Blob,
+            _ => continue,
+        };
+        if line.contains("primary key") {
+            table.key = vec![table.columns.len()];
+        }
+        table.columns.push(TableColumn { name, kind });
+    }
+    Some(table)
+}
+
 /// Held by whoever migrates a PostgreSQL database, so that several do it one after the other.
 const ADVISORY_LOCK: i64 = 7_016_532_174_005_115;
 
@@ -239,6 +303,41 @@ mod tests {
             }
         }
         shape
+    }
+
+    #[test]
+    fn tables_are_those_that_the_migrations_make() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut conn =
+            crate::store::sqlite::open(&folder.path().join("t.db"), crate::store::sqlite::Access::Write)
+                .unwrap();
+        migrate_sqlite(&mut conn).unwrap();
+        let connection = conn.as_sqlite();
+        let mut names = connection.prepare("select name from sqlite_schema where type = 'table'").unwrap();
+        let names = names.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let mut made: Vec<String> =
+            names.map(Result::unwrap).filter(|name| name != "schema_version").collect();
+        made.sort();
+        let mut known: Vec<&str> = tables().iter().map(|table| table.name).collect();
+        known.sort_unstable();
+        assert_eq!(made, known);
+        for table in tables() {
+            let text = format!("select name, type, pk from pragma_table_info('{}')", table.name);
+            let mut statement = connection.prepare(&text).unwrap();
+            let rows = statement.query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+            });
+            let rows: Vec<(String, String, i64)> = rows.unwrap().map(Result::unwrap).collect();
+            let ours: Vec<(String, String, i64)> = (0..table.columns.len())
+                .map(|place| {
+                    let column = table.columns[place];
+                    let kind = format!("{:?}", column.kind).to_uppercase();
+                    let key = table.key.iter().position(|key| *key == place).map_or(0, |at| at as i64 + 1);
+                    (column.name.to_owned(), kind, key)
+                })
+                .collect();
+            assert_eq!(rows, ours, "{}", table.name);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod change;
 #[cfg(test)]
 mod change_tests;
 pub mod cluster;
+pub mod copy;
 pub mod db;
 mod dialect;
 pub mod directory;

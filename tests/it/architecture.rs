@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("smtp", &["types"]),
     ("dns", &["types", "config"]),
     ("https", &[]),
+    ("listen", &[]),
     ("bus", &["types", "config"]),
     ("cache", &["types", "config"]),
     ("store", &["types", "config", "mail", "bus", "cache"]),
@@ -22,13 +23,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("index", &["types", "config", "mail", "bus", "https", "blob", "store"]),
     ("app", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store", "index"]),
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
-    ("receive", &["types", "config", "mail", "smtp", "dns", "cache", "blob", "store"]),
+    ("receive", &["types", "config", "mail", "smtp", "dns", "listen", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("sweep", &["types", "config", "blob", "store"]),
     ("push", &["types", "config", "bus", "cache", "store"]),
     // Of the bus, http tells in /readyz whether it works.
-    ("http", &["types", "config", "bus", "cache", "jmap", "push", "blob", "store", "app"]),
+    ("http", &["types", "config", "listen", "bus", "cache", "jmap", "push", "blob", "store", "app"]),
 ];
 
 /// Parts that may import everything.

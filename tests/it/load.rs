@@ -291,9 +291,18 @@ impl Load {
             }
             let stop = StopAtEnd(&self.is_over);
             faults();
+            poll(|| self.is_enough().then_some(()));
             std::thread::sleep(Duration::from_millis(300));
             drop(stop);
         });
+    }
+
+    /// Whether so much was promised that it says something.
+    fn is_enough(&self) -> bool {
+        let promised = &self.promised;
+        [lock(&promised.delivered).len(), lock(&promised.created).len(), lock(&promised.submitted).len()]
+            .iter()
+            .all(|count| *count > 20)
     }
 
     /// Notes that something is about to break: what was on its way may be sent once more.
@@ -332,7 +341,7 @@ impl Load {
         let delivered = lock(&promised.delivered).clone();
         let (created, submitted) = (lock(&promised.created).clone(), lock(&promised.submitted).clone());
         assert!(
-            delivered.len() > 20 && created.len() > 20 && submitted.len() > 20,
+            self.is_enough(),
             "too little load: {} {} {}",
             delivered.len(),
             created.len(),

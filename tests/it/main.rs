@@ -8,6 +8,7 @@ mod blobs;
 mod cluster;
 mod commands;
 mod conformance;
+mod copy;
 mod core;
 mod core_query;
 mod core_read;

@@ -2,8 +2,8 @@
 //! moment on at which there is work for it. Another one brings the work to its end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -64,7 +64,12 @@ impl Steps {
     }
 
     /// Kills a worker at one step after the other, until it comes to the end of its work alive.
-    fn kill_at_each(&self, begin: impl Fn(&str), is_done: impl Fn(&str) -> bool) -> Vec<String> {
+    /// The names of what was to be done, with the moment of the kill.
+    fn kill_at_each(
+        &self,
+        begin: impl Fn(&str),
+        is_done: impl Fn(&str) -> bool,
+    ) -> Vec<(String, Option<Instant>)> {
         // How many steps there are decides how far apart those are at which it is killed.
         let total = self.steps_of_one(&begin, &is_done);
         let stride = match std::env::var(ALL_STEPS) {
@@ -77,7 +82,13 @@ impl Steps {
             let name = format!("{}-{step}", self.role);
             let worker = self.worker();
             let killed = worker.clone();
-            self.relay.set_trap(step, move || killed.kill());
+            let moment = Arc::new(OnceLock::new());
+            let told = moment.clone();
+            self.relay.set_trap(step, move || {
+                // It goes on with other things until it is dead.
+                killed.kill();
+                let _ = told.set(Instant::now());
+            });
             begin(&name);
             let is_killed = poll(|| (worker.has_ended() || is_done(&name)).then(|| worker.has_ended()));
             let was_there = self.relay.take_trap();
@@ -89,7 +100,7 @@ impl Steps {
                 drop(next);
             }
             assert!(is_killed.is_some() || was_there, "{name}: neither killed nor done");
-            names.push(name);
+            names.push((name, moment.get().copied()));
         }
         assert!(kills * 2 >= names.len() as u64, "{} was killed {kills} times of {}", self.role, names.len());
         names
@@ -127,7 +138,7 @@ fn ingest_killed_at_each_step_files_each_mail_once() {
     };
     let is_empty = || steps.rest.metric("postrider_queue_messages") == Some(0.0);
     let names = steps.kill_at_each(deliver, |subject| steps.emails(subject) > 0 && is_empty());
-    for name in names {
+    for (name, _) in names {
         assert_eq!(steps.emails(&name), 1, "{name}");
     }
 }
@@ -157,16 +168,26 @@ fn deliver_killed_at_each_step_sends_each_mail() {
     };
     let times = |name: &str| {
         let to = format!("{name}@elsewhere.test");
-        sink.deliveries().iter().filter(|delivery| delivery.to.contains(&to)).count()
+        let all = sink.deliveries();
+        let mut times: Vec<Instant> = all
+            .iter()
+            .filter(|delivery| delivery.to.contains(&to))
+            .filter_map(|delivery| delivery.at)
+            .collect();
+        times.sort();
+        times
     };
     let is_empty = || steps.rest.metric("postrider_queue_messages") == Some(0.0);
-    let names = steps.kill_at_each(submit, |name| times(name) > 0 && is_empty());
-    let twice = names.iter().filter(|name| times(name) > 1).count();
-    assert!(names.iter().all(|name| (1..=2).contains(&times(name))));
-    // After the remote's 250 and before our commit there are three pieces, or four: no more than that.
-    let most = if std::env::var(ALL_STEPS).is_ok() { 6 } else { 3 };
-    assert!(twice <= most, "{twice} of {} were sent twice", names.len());
-    std::thread::sleep(Duration::from_millis(10));
+    let names = steps.kill_at_each(submit, |name| !times(name).is_empty() && is_empty());
+    for (name, killed) in names {
+        let times = times(&name);
+        match times.as_slice() {
+            [_] => {}
+            // Killed after the remote's 250 and before our commit.
+            [first, _] => assert!(killed.is_some_and(|killed| *first <= killed), "{name}: sent twice"),
+            _ => panic!("{name}: sent {} times", times.len()),
+        }
+    }
 }
 
 #[test]
@@ -183,7 +204,7 @@ fn index_killed_at_each_step_leaves_nothing_unfound() {
     };
     let is_empty = || steps.rest.metric("postrider_queue_messages") == Some(0.0);
     let names = steps.kill_at_each(deliver, |subject| steps.emails(subject) > 0 && is_empty());
-    for name in names {
+    for (name, _) in names {
         let found = steps.client.query(json!({ "subject": format!("\"{}\"", name.replace('-', " ")) }));
         assert_eq!(found.len(), 1, "{name}");
     }

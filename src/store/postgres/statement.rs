@@ -347,7 +347,9 @@ fn columns(rows: &[Vec<Value>]) -> Result<(Vec<ListType>, PgArguments), StoreErr
                 });
                 (ListType::Ints, lists.add(numbers.collect::<Result<Vec<Option<i64>>, _>>()?))
             }
-            (_, None | Some(Value::Text(_))) => {
+            // Of whatever type the statement wants there.
+            (_, None) => (ListType::Same, lists.add(Untyped)),
+            (_, Some(Value::Text(_))) => {
                 let texts = column().map(|value| match value {
                     Value::Text(text) => Ok(Some(text.as_str())),
                     Value::Null => Ok(None),

@@ -102,11 +102,29 @@ impl Builder {
         self
     }
 
+    /// Has the embedded engines, whatever the tests run over.
+    pub fn alone(mut self) -> Builder {
+        self.beside = Some((Vec::new(), Arc::new(Dns::start())));
+        self
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Server {
+        let without_domain = self.without_domain;
+        let server = self.prepare();
+        server.run();
+        if !without_domain {
+            server.cli(&["domain", "add", DOMAIN]);
+        }
+        server
+    }
+
+    /// Everything but its start: commands can be run.
+    #[track_caller]
+    pub fn prepare(self) -> Server {
         let (engines, dns) = self.beside.unwrap_or_else(|| (stack::environment(), Arc::new(Dns::start())));
-        let server = Server {
+        Server {
             folder: TempDir::with_prefix("postrider-test-").expect("temporary folder"),
             host: self.host,
             hostname: self.hostname,
@@ -119,12 +137,7 @@ impl Builder {
             watchdog: Mutex::new(None),
             next_account: AtomicU32::new(1),
             dns,
-        };
-        server.run();
-        if !self.without_domain {
-            server.cli(&["domain", "add", DOMAIN]);
         }
-        server
     }
 }
 
@@ -237,6 +250,14 @@ impl Server {
             Ok(value) => value,
             Err(error) => panic!("{arguments:?} printed no JSON ({error}): {printed}"),
         }
+    }
+
+    /// Starts a command and does not wait for it.
+    #[track_caller]
+    pub fn spawn_cli(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("the program runs")
     }
 
     /// Runs a command with a text on its standard input.
