@@ -248,7 +248,7 @@ impl Instance {
         self.check()?;
         let index = self.client.index(&self.uid);
         let mut query = DocumentsQuery::new(&index);
-        query.with_filter(filter).with_fields(["id"]).with_limit(usize::MAX >> 1);
+        query.with_filter(filter).with_fields(["id"]).with_limit(u32::MAX as usize);
         Ok(self.heard(index.get_documents_with::<FoundDocument>(&query).await)?.results)
     }
 
