@@ -257,3 +257,27 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn an_index_that_is_not_filled_answers_nothing_and_one_process_fills_it() {
+    let Some(index) = meilisearch() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        assert_eq!(index.needs_rebuild().await, Ok(true));
+        index.apply(vec![put(ANNA, 1, subject("word"))]).await.unwrap();
+        let query = TextQuery::parse(Field::Text, "word");
+        assert!(matches!(index.search(ANNA, &query).await, Err(IndexError::Engine(_))));
+        assert_eq!(index.may_rebuild(1, 1_000_000).await, Ok(true));
+        assert_eq!(index.may_rebuild(2, 1_050_000).await, Ok(false), "the other one is at it");
+        assert_eq!(index.may_rebuild(1, 1_050_000).await, Ok(true));
+        assert_eq!(index.may_rebuild(2, 1_120_000).await, Ok(true), "the other one has fallen silent");
+        index.rebuild_queued().await.unwrap();
+        assert_eq!(index.needs_rebuild().await, Ok(false));
+        assert_eq!(index.search(ANNA, &query).await.unwrap().certain, [Id(1)]);
+        let Index::Meilisearch(engine) = &index else { return };
+        engine.remove().await;
+        assert!(index.search(ANNA, &query).await.is_err());
+        assert_eq!(index.needs_rebuild().await, Ok(true), "it was lost");
+        engine.remove().await;
+    });
+}

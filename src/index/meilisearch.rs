@@ -45,6 +45,10 @@ use crate::types::secret::Secret;
 const VERSION: &str = "v1";
 /// The document that says that every Email of the store is in the index or in its queue.
 const FILLED: &str = "filled";
+/// The document that says who fills the index, and when that was last heard of.
+const FILLING: &str = "filling";
+/// After so long a silence another process fills the index, in milliseconds.
+const FILLER_SILENT_MS: i64 = 60_000;
 /// How long an instance is left alone that did not answer.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 /// How often a task is asked after: soon at first, then less often.
@@ -69,8 +73,8 @@ struct Instance {
     down: Mutex<Option<(Instant, String)>>,
 }
 
-/// An Email, or the document `FILLED`.
-#[derive(Serialize)]
+/// An Email, or one of the documents `FILLED` and `FILLING`.
+#[derive(Serialize, Default)]
 struct Document {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,11 +83,16 @@ struct Document {
     terms: BTreeSet<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<&'static str>,
+    /// Who fills the index, and when that was last so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filler: Option<(u32, i64)>,
 }
 
 #[derive(Deserialize)]
 struct FoundDocument {
     id: String,
+    #[serde(default)]
+    filler: Option<(u32, i64)>,
 }
 
 /// What is sent of a batch to one instance, in this order.
@@ -116,10 +125,31 @@ impl MeilisearchIndex {
         Ok(try_join_all(asked).await?.iter().any(Vec::is_empty))
     }
 
+    /// See `Index::may_rebuild`.
+    pub async fn may_rebuild(&self, filler: u32, now_ms: i64) -> Result<bool, IndexError> {
+        let Some(first) = self.0.first() else { return Ok(false) };
+        first.prepare().await?;
+        let current = async || -> Result<Option<(u32, i64)>, IndexError> {
+            Ok(first.find(&format!("mark = {FILLING}")).await?.first().and_then(|document| document.filler))
+        };
+        match current().await? {
+            Some((other, since)) if other != filler && since > now_ms - FILLER_SILENT_MS => return Ok(false),
+            _ => {}
+        }
+        let filling = Document {
+            id: FILLING.to_owned(),
+            mark: Some(FILLING),
+            filler: Some((filler, now_ms)),
+            ..Document::default()
+        };
+        first.apply(vec![Step::Put(vec![filling])]).await?;
+        // Of two that came at the same time the later one stands.
+        Ok(current().await?.is_some_and(|(who, _)| who == filler))
+    }
+
     /// See `Index::rebuild_queued`.
     pub async fn rebuild_queued(&self) -> Result<(), IndexError> {
-        let filled =
-            || Document { id: FILLED.to_owned(), account: None, terms: BTreeSet::new(), mark: Some(FILLED) };
+        let filled = || Document { id: FILLED.to_owned(), mark: Some(FILLED), ..Document::default() };
         try_join_all(self.0.iter().map(|instance| instance.apply(vec![Step::Put(vec![filled()])]))).await?;
         Ok(())
     }
@@ -248,7 +278,7 @@ impl Instance {
         self.check()?;
         let index = self.client.index(&self.uid);
         let mut query = DocumentsQuery::new(&index);
-        query.with_filter(filter).with_fields(["id"]).with_limit(u32::MAX as usize);
+        query.with_filter(filter).with_fields(["id", "filler"]).with_limit(u32::MAX as usize);
         Ok(self.heard(index.get_documents_with::<FoundDocument>(&query).await)?.results)
     }
 
@@ -358,7 +388,7 @@ fn settings() -> Settings {
     Settings::new()
         .with_filterable_attributes_advanced([FilterableAttribute::Settings(attributes)])
         .with_searchable_attributes(None::<&str>)
-        .with_displayed_attributes(["id"])
+        .with_displayed_attributes(["id", "filler"])
 }
 
 /// What a batch comes to: of several changes of an Email the last.
@@ -393,7 +423,7 @@ fn push_changes(changes: BTreeMap<(AccountId, Id), Option<Box<SearchText>>>, ste
         };
         let terms = term::terms(account, &text);
         length += terms.iter().map(|term| term.len() + 3).sum::<usize>();
-        documents.push(Document { id, account: Some(account.to_string()), terms, mark: None });
+        documents.push(Document { id, account: Some(account.to_string()), terms, ..Document::default() });
         if length > PAYLOAD_LEN {
             steps.push(Step::Put(std::mem::take(&mut documents)));
             length = 0;

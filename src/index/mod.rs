@@ -153,6 +153,15 @@ impl Index {
         }
     }
 
+    /// Whether this process is to fill the index that asks for it: of several one, as long as it goes on
+    /// asking this within a minute. `filler` is a number of its own.
+    pub async fn may_rebuild(&self, filler: u32, now_ms: i64) -> Result<bool, IndexError> {
+        match self {
+            Index::Tantivy(_) => Ok(true),
+            Index::Meilisearch(index) => index.may_rebuild(filler, now_ms).await,
+        }
+    }
+
     /// Every Email of the store is in the index, or durably in its queue.
     pub async fn rebuild_queued(&self) -> Result<(), IndexError> {
         match self {

@@ -14,7 +14,9 @@ use crate::store::tx::Tx;
 use crate::store::{Store, cluster};
 use crate::types::id::{AccountId, Id};
 
-/// Accounts read at once, and Emails queued in one transaction.
+/// Accounts read at once.
+const ACCOUNTS: usize = 50;
+/// Emails queued in one transaction.
 const PAGE: usize = 500;
 /// How often an index that others hold is looked at: it may have been lost.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -70,13 +72,17 @@ pub async fn keep_filled(index: Index, store: Store, stop: CancellationToken) {
 /// Queues every Email when the index asks for it. Stopping halfway loses nothing: the index asks
 /// again.
 pub async fn rebuild_if_needed(index: &Index, store: &Store) -> Result<(), RebuildError> {
+    let filler = rand::random();
     if !index.needs_rebuild().await? {
         return Ok(());
     }
     let mut after = AccountId::default();
     loop {
+        if !index.may_rebuild(filler, store.clock().now_ms()).await? {
+            return Ok(());
+        }
         let mut snapshot = store.read().await?;
-        let accounts = cluster::account_list(&mut snapshot, after, PAGE).await?;
+        let accounts = cluster::account_list(&mut snapshot, after, ACCOUNTS).await?;
         drop(snapshot);
         let Some(last) = accounts.last() else { break };
         after = last.id;

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::support::{eventually, poll, stack};
 /// `1`: every step, else some of them.
 const ALL_STEPS: &str = "POSTRIDER_TEST_ALL_STEPS";
 /// Kills of one role unless all steps are wanted.
-const SOME: u64 = 12;
+const SOME: u64 = 8;
 /// More than any worker has steps for one mail.
 const MOST_STEPS: u64 = 400;
 
@@ -102,7 +102,7 @@ impl Steps {
             names.push((name, moment.get().copied()));
         }
         // While it waits for work a worker has steps, too: at some of them the work was done already.
-        assert!(kills >= 4, "{} was killed {kills} times of {}", self.role, names.len());
+        assert!(kills >= 3, "{} was killed {kills} times of {}", self.role, names.len());
         names
     }
 
@@ -116,6 +116,15 @@ impl Steps {
         self.relay.take_trap();
         drop(worker);
         MOST_STEPS - left
+    }
+
+    /// Whether nothing is in any queue. The figure may be a second old.
+    fn is_idle(&self) -> bool {
+        let is_empty = || self.rest.metric("postrider_queue_messages") == Some(0.0);
+        is_empty() && {
+            std::thread::sleep(Duration::from_millis(1_100));
+            is_empty()
+        }
     }
 
     fn emails(&self, subject: &str) -> usize {
@@ -136,8 +145,7 @@ fn ingest_killed_at_each_step_files_each_mail_once() {
         let mail = format!("Subject: {subject}\r\n\r\ntext");
         steps.rest.deliver("a@sender.test", &steps.client.address, mail);
     };
-    let is_empty = || steps.rest.metric("postrider_queue_messages") == Some(0.0);
-    let names = steps.kill_at_each(deliver, |subject| steps.emails(subject) > 0 && is_empty());
+    let names = steps.kill_at_each(deliver, |subject| steps.emails(subject) > 0 && steps.is_idle());
     for (name, _) in names {
         assert_eq!(steps.emails(&name), 1, "{name}");
     }
@@ -177,8 +185,7 @@ fn deliver_killed_at_each_step_sends_each_mail() {
         times.sort();
         times
     };
-    let is_empty = || steps.rest.metric("postrider_queue_messages") == Some(0.0);
-    let names = steps.kill_at_each(submit, |name| !times(name).is_empty() && is_empty());
+    let names = steps.kill_at_each(submit, |name| !times(name).is_empty() && steps.is_idle());
     for (name, killed) in names {
         let times = times(&name);
         match times.as_slice() {
@@ -202,8 +209,7 @@ fn index_killed_at_each_step_leaves_nothing_unfound() {
         let mail = format!("Subject: {subject}\r\n\r\ntext");
         steps.rest.deliver("a@sender.test", &steps.client.address, mail);
     };
-    let is_empty = || steps.rest.metric("postrider_queue_messages") == Some(0.0);
-    let names = steps.kill_at_each(deliver, |subject| steps.emails(subject) > 0 && is_empty());
+    let names = steps.kill_at_each(deliver, |subject| steps.emails(subject) > 0 && steps.is_idle());
     for (name, _) in names {
         let found = steps.client.query(json!({ "subject": format!("\"{}\"", name.replace('-', " ")) }));
         assert_eq!(found.len(), 1, "{name}");
