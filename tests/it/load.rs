@@ -132,10 +132,12 @@ fn send_mail(to_server: SocketAddr, clients: &[Client], promised: &Promised, num
         Err(error) if greeted => promised.note_broken("a mail", &error),
         Err(_) => std::thread::sleep(Duration::from_millis(20)),
     }
-    if stack::is_postgres() {
-        // All servers share this machine: what comes in must also be worked on.
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    // All servers share this machine: what comes in must also be worked on.
+    std::thread::sleep(Duration::from_millis(match (stack::is_citus(), stack::is_postgres()) {
+        (true, _) => 500,
+        (_, true) => 100,
+        _ => 0,
+    }));
 }
 
 /// Uploads an attachment, makes a draft with it, flags it, and sends or destroys it.
