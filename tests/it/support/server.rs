@@ -28,6 +28,9 @@ pub const PASSWORD: &str = "correct horse battery";
 /// How much of the log a failed test prints.
 const LOG_TAIL: usize = 24_000;
 
+/// Names and values of an environment.
+pub type Variables = Vec<(String, String)>;
+
 /// A running server. It is killed and its folder removed when it is dropped, and also when the
 /// test process goes away in any other manner.
 pub struct Server {
@@ -38,8 +41,8 @@ pub struct Server {
     smtp_port: u16,
     submission_port: u16,
     /// The engines that it shares with servers beside it.
-    engines: Vec<(String, String)>,
-    environment: Vec<(String, String)>,
+    engines: Variables,
+    environment: Variables,
     process: Mutex<Option<Child>>,
     watchdog: Mutex<Option<Child>>,
     next_account: AtomicU32,
@@ -49,9 +52,9 @@ pub struct Server {
 
 /// A server in the making.
 pub struct Builder {
-    environment: Vec<(String, String)>,
+    environment: Variables,
     /// Engines and DNS of another server.
-    beside: Option<(Vec<(String, String)>, Arc<Dns>)>,
+    beside: Option<(Variables, Arc<Dns>)>,
     without_domain: bool,
     host: Ipv4Addr,
     hostname: String,
@@ -79,7 +82,7 @@ impl Builder {
     }
 
     /// As [`Builder::env`], several.
-    pub fn envs(mut self, variables: Vec<(String, String)>) -> Builder {
+    pub fn envs(mut self, variables: Variables) -> Builder {
         self.environment.extend(variables);
         self
     }
