@@ -23,13 +23,14 @@ const CONNECTIONS: u32 = 4;
 /// `copy`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
-    postrider copy --from sqlite:/var/lib/postrider/postrider.db --from-blobs file:/var/lib/postrider/blobs \\\n    \
-    --to postgres://postrider@db1/mail --to-blobs 's3://mail?endpoint=https://s3.example.org'\n  \
+    postrider copy --from sqlite:data/postrider.db --from-blobs file:data/blobs \\\n    \
+    --to postgres://postrider@db1/mail --to-blobs s3://mail\n  \
     postrider copy --from postgres://postrider@db1/mail --from-blobs s3://mail \\\n    \
-    --to sqlite:/srv/new/postrider.db --to-blobs file:/srv/new/blobs\n\n\
-    Stop the server first, and `postrider migrate` a new PostgreSQL database. A copy that was cut short goes on when\n\
-    the same command is run again. Every row and every object is compared in the end; then start the server on\n\
-    the new engines: it fills its index by itself.")]
+    --to sqlite:new/postrider.db --to-blobs file:new/blobs\n\n\
+    Stop the server first, and `postrider migrate` a new PostgreSQL database. A copy that\n\
+    was cut short goes on when the same command is run again. Every row and every object is\n\
+    compared in the end; then start the server on the new engines: it fills its index itself.\n\
+    A password of PostgreSQL may stand in PGPASSWORD, the keys of S3 in the configuration.")]
 pub struct CopyArgs {
     /// The database to copy from
     #[arg(long, value_name = "URL", value_parser = database_url)]
@@ -68,6 +69,11 @@ pub async fn run(args: CopyArgs, config: &Config) -> Result<(), Failure> {
         && !path.exists()
     {
         return Err(Failure::new(format!("there is no database {}", path.display())));
+    }
+    if let BlobUrl::File(folder) = &args.from_blobs
+        && !folder.is_dir()
+    {
+        return Err(Failure::new(format!("there is no folder {}", folder.display())));
     }
     let from = open(&args.from, &args.from_blobs, "from", config).await?;
     let to = open(&args.to, &args.to_blobs, "to", config).await?;

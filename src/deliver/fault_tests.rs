@@ -12,6 +12,8 @@ use crate::store::queue::claim::LEASE_MS;
 use crate::store::queue::outgoing;
 use crate::store::submission::{Delivered, UndoStatus};
 use crate::store::testing::refuse;
+use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
 use crate::types::envelope::OutgoingRecipient;
 use crate::types::id::Id;
 
@@ -48,6 +50,36 @@ async fn a_result_that_cannot_be_written_sets_the_message_aside() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(sink.taken().len(), 1, "and not sent again by itself");
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_written_before_a_process_that_stops_ends() {
+    let (bench, sink) = Bench::with_sink().await;
+    let store = bench.fixture.store.clone();
+    if store.is_postgres() {
+        // It is SQLite's one writer that is held up here.
+        return;
+    }
+    let running = bench.run().await;
+    sink.script(move |line| {
+        if line == "." {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let slow = async |_: &mut Tx| {
+                    std::thread::sleep(Duration::from_millis(2_500));
+                    Ok(())
+                };
+                store.write_plain(Urgency::Interactive, slow).await
+            });
+            // The peer says that it has the message when nothing can be written any more.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Answer::Yes
+    });
+    bench.submit(MESSAGE, &["bob@remote.test"]).await;
+    eventually("the message", async || sink.taken().pop()).await;
+    running.stop().await;
+    assert!(bench.outgoing().await.is_empty(), "it would be sent again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

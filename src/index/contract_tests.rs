@@ -155,6 +155,10 @@ fn a_large_message_is_found_by_its_last_word() {
         bench.apply(vec![put(ANNA, 1, SearchText { body: body + "needle", ..SearchText::default() })]);
         assert_eq!(bench.found(ANNA, "needle"), [1]);
         assert_eq!(bench.found(ANNA, "w30d3f"), [1]);
+        // As many words as a query may have, and one that is not there.
+        let many: String = (0..127).map(|number| format!("w{:x} ", number * 1_000)).collect();
+        assert_eq!(bench.found(ANNA, &format!("{many} needle")), [1]);
+        assert_eq!(bench.found(ANNA, &format!("{many} haystack")), [0; 0]);
     });
 }
 

@@ -205,6 +205,7 @@ impl MeilisearchIndex {
 impl Instance {
     /// Makes the index, or brings its settings up to ours, once.
     async fn prepare(&self) -> Result<(), IndexError> {
+        self.check()?;
         if self.is_prepared.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -275,7 +276,6 @@ impl Instance {
     }
 
     async fn find(&self, filter: &str) -> Result<Vec<FoundDocument>, IndexError> {
-        self.check()?;
         let index = self.client.index(&self.uid);
         let mut query = DocumentsQuery::new(&index);
         query.with_filter(filter).with_fields(["id", "filler"]).with_limit(u32::MAX as usize);

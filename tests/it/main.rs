@@ -49,6 +49,7 @@ mod receive;
 mod receive_protocol;
 mod redis;
 mod running;
+mod shards;
 mod snippet;
 mod state_property;
 mod steps;

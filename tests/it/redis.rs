@@ -59,7 +59,9 @@ fn a_server_goes_on_without_redis_and_tells_once() {
     uses_redis(&server, 1.0);
     let client = server.account();
     let told = || {
-        // Whoever came in just before a loss may be asked to come in again, as clients do by themselves.
+        // Whoever comes in before the look that follows a loss is asked to come in again, as clients do by
+        // themselves.
+        std::thread::sleep(Duration::from_secs(2));
         let events = client.events("Email", "no", 0);
         let started = Instant::now();
         client.create_email(&client.mailbox("inbox"), "told", "text");

@@ -40,6 +40,15 @@ pub fn poll<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
+/// The number that the database knows an object by, of which the id is shown (13 digits of base32, the
+/// alphabet and then 2 to 7).
+pub fn number_of(id: &str) -> i64 {
+    id.bytes().fold(0, |number, byte| {
+        let digit = if byte.is_ascii_digit() { byte - b'2' + 26 } else { byte - b'a' };
+        (number << 5) | i64::from(digit)
+    })
+}
+
 /// As [`poll`], but running out of patience fails the test.
 #[track_caller]
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {

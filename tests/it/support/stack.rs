@@ -104,23 +104,54 @@ fn on_postgres(server: &str, name: &str) -> String {
     format!("{server}/{name}")
 }
 
-/// Any node serves, and whatever asks more than one shard without saying so is refused.
-fn on_citus(nodes: &str, name: &str) -> String {
-    // Nodes that are joined at the same time stand in each other's way.
-    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
-    let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+/// The nodes of the cluster, the coordinator first, if there is one.
+pub fn citus_nodes() -> Option<String> {
+    named(CITUS)
+}
+
+/// A new database, its schema made, on the coordinator and without the extension.
+pub fn plain_database_on(nodes: &str, name: &str) -> String {
     let (before, hosts) = nodes.split_at(nodes.rfind('@').map_or("postgres://".len(), |at| at + 1));
-    let hosts: Vec<&str> = hosts.split(',').collect();
-    for host in &hosts {
+    database_on(&format!("{before}{}", hosts.split(',').next().expect("a host")), name)
+}
+
+/// Nodes that are joined at the same time stand in each other's way.
+static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+
+/// Makes a plain database the coordinator's of a cluster, and distributes what is in it.
+pub fn make_cluster(nodes: &str, plain: &str) {
+    let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = plain.rsplit('/').next().expect("a name");
+    let (before, hosts) = nodes.split_at(nodes.rfind('@').map_or("postgres://".len(), |at| at + 1));
+    for host in hosts.split(',').skip(1) {
         execute(&format!("{before}{host}/postgres"), format!("create database {name}"));
+    }
+    join(before, hosts, name);
+    migrate(plain);
+}
+
+/// Brings the databases of that name on all nodes together.
+fn join(before: &str, hosts: &str, name: &str) {
+    for host in hosts.split(',') {
         execute(&format!("{before}{host}/{name}"), "create extension citus".to_owned());
     }
-    let coordinator = format!("{before}{}/{name}", hosts[0]);
-    for (place, host) in hosts.iter().enumerate() {
+    let coordinator = format!("{before}{}/{name}", hosts.split(',').next().expect("a host"));
+    for (place, host) in hosts.split(',').enumerate() {
         let (host, port) = host.split_once(':').unwrap_or((host, "5432"));
         let call = if place == 0 { "citus_set_coordinator_host" } else { "citus_add_node" };
         execute(&coordinator, format!("select {call}('{host}', {port})"));
     }
+}
+
+/// Any node serves, and whatever asks more than one shard without saying so is refused.
+fn on_citus(nodes: &str, name: &str) -> String {
+    let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (before, hosts) = nodes.split_at(nodes.rfind('@').map_or("postgres://".len(), |at| at + 1));
+    for host in hosts.split(',') {
+        execute(&format!("{before}{host}/postgres"), format!("create database {name}"));
+    }
+    join(before, hosts, name);
+    let coordinator = format!("{before}{}/{name}", hosts.split(',').next().expect("a host"));
     migrate(&coordinator);
     format!("{nodes}/{name}?options=-c%20citus.multi_task_query_log_level%3Derror")
 }
