@@ -89,15 +89,18 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     let credentials = config.s3_credentials.as_ref();
     let blobs = Blobs::open(&config.blob_url, credentials, &config.data.join("tmp"), store.clone())
         .map_err(OpenError::Blobs)?;
-    let settings = config.clone();
-    let index =
-        tokio::task::spawn_blocking(move || Index::open(&settings.search_url, settings.search_key.as_ref()))
-            .await
-            .unwrap_or_else(|error| Err(IndexError::Open(error.to_string())))
-            .map_err(OpenError::Index)?;
     let cache = Cache::open(&config.cache_url, CACHE_BYTES, clock.clone());
     let sign_in_key = server_key::get(&store, "sign-in").await.map_err(OpenError::Store)?;
     let ticket_key = server_key::get(&store, "ticket").await.map_err(OpenError::Store)?;
+    // All processes of an installation have this number, and no other installation does.
+    let number = blake3::keyed_hash(&ticket_key, b"installation").to_hex();
+    let settings = config.clone();
+    let index = tokio::task::spawn_blocking(move || {
+        Index::open(&settings.search_url, settings.search_key.as_ref(), &number[..16])
+    })
+    .await
+    .unwrap_or_else(|error| Err(IndexError::Open(error.to_string())))
+    .map_err(OpenError::Index)?;
     let sign_in = SignIn::new(store.clone(), cache.clone(), sign_in_key);
     Ok(App { config, clock, bus, cache, store, blobs, index, sign_in, ticket_key })
 }

@@ -121,6 +121,9 @@ async fn open(database: &DatabaseUrl, blobs: &BlobUrl, name: &str, config: &Conf
 
 async fn copy_all(from: &Side, to: &Side, args: &CopyArgs) -> Result<(), Failure> {
     let failed = |error| Failure::new(format!("{error}; run the same command again to go on"));
+    if copy::is_under_way(&from.store).await.map_err(failed)? {
+        return Err(Failure::new("--from: a copy into this database was begun and has not ended"));
+    }
     let refused = copy::begin(&to.store, &whole_address(&args.from)).await.map_err(failed)?;
     refused.map_err(|why| Failure::new(format!("--to: {why}")))?;
     let tables = copy::copied_tables();

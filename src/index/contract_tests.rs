@@ -25,14 +25,18 @@ struct Bench {
 }
 
 /// A new index in Meilisearch, if there is one to test.
-pub fn meilisearch() -> Option<Index> {
+fn meilisearch() -> Option<Index> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let address = variable("POSTRIDER_TEST_MEILI_URL")?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let url = format!("meilisearch:{address}?index=unit_{}_{number}", std::process::id());
-    let key = variable("POSTRIDER_TEST_MEILI_KEY").map(Secret::new);
-    Some(Index::open(&search_url(&url).unwrap(), key.as_ref()).unwrap())
+    meilisearch_of(&url, "one")
+}
+
+fn meilisearch_of(url: &str, installation: &str) -> Option<Index> {
+    let key = std::env::var("POSTRIDER_TEST_MEILI_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
+    Some(Index::open(&search_url(url).unwrap(), key.as_ref(), installation).unwrap())
 }
 
 /// Runs a test over each engine.
@@ -260,6 +264,28 @@ proptest! {
             }
         });
     }
+}
+
+#[test]
+fn installations_that_share_an_index_are_filled_each_by_itself() {
+    let Ok(address) = std::env::var("POSTRIDER_TEST_MEILI_URL") else { return };
+    let url = format!("meilisearch:{address}?index=shared_{}", std::process::id());
+    let (Some(one), Some(two)) = (meilisearch_of(&url, "one"), meilisearch_of(&url, "two")) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        one.rebuild_queued().await.unwrap();
+        assert_eq!(one.needs_rebuild().await, Ok(false));
+        assert_eq!(two.needs_rebuild().await, Ok(true), "nothing of it was ever put there");
+        let query = TextQuery::parse(Field::Text, "word");
+        assert!(two.search(BERT, &query).await.is_err());
+        two.apply(vec![put(BERT, 1, subject("word"))]).await.unwrap();
+        two.rebuild_queued().await.unwrap();
+        assert_eq!(two.search(BERT, &query).await.unwrap().certain, [Id(1)]);
+        assert_eq!(one.search(ANNA, &query).await.unwrap().certain, []);
+        if let Index::Meilisearch(engine) = &one {
+            engine.remove().await;
+        }
+    });
 }
 
 #[test]

@@ -43,10 +43,11 @@ use crate::types::secret::Secret;
 
 /// The version of terms and settings. A change of either takes the next number.
 const VERSION: &str = "v1";
-/// The document that says that every Email of the store is in the index or in its queue.
-const FILLED: &str = "filled";
-/// The document that says who fills the index, and when that was last heard of.
-const FILLING: &str = "filling";
+/// The name of the document that says that every Email of the store is in the index or in its queue, to
+/// which the installation's name is added: others may share the index.
+const FILLED: &str = "filled_";
+/// Likewise the one that says who fills the index, and when that was last heard of.
+const FILLING: &str = "filling_";
 /// After so long a silence another process fills the index, in milliseconds.
 const FILLER_SILENT_MS: i64 = 60_000;
 /// How long an instance is left alone that did not answer.
@@ -61,12 +62,21 @@ const PAYLOAD_LEN: usize = 16 << 20;
 #[derive(Clone)]
 pub struct MeilisearchIndex(Arc<[Instance]>);
 
+/// What is said of the index as a whole.
+#[derive(Clone, Copy)]
+enum Mark {
+    Filled,
+    Filling,
+}
+
 /// One of the instances among which accounts are divided.
 struct Instance {
     /// For errors: the address without anything secret.
     address: String,
     client: Client<Http>,
     uid: String,
+    /// Whose marks count.
+    installation: String,
     /// Whether the index is known to be there, with its settings.
     is_prepared: AtomicBool,
     /// Since when it does not answer, and why.
@@ -82,7 +92,7 @@ struct Document {
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     terms: BTreeSet<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mark: Option<&'static str>,
+    mark: Option<String>,
     /// Who fills the index, and when that was last so.
     #[serde(skip_serializing_if = "Option::is_none")]
     filler: Option<(u32, i64)>,
@@ -104,12 +114,17 @@ enum Step {
 
 impl MeilisearchIndex {
     /// An index at an address. Nothing is asked yet: an instance may be down while we start.
-    pub fn open(url: &MeilisearchUrl, key: Option<&Secret>) -> Result<MeilisearchIndex, IndexError> {
+    pub fn open(
+        url: &MeilisearchUrl,
+        key: Option<&Secret>,
+        installation: &str,
+    ) -> Result<MeilisearchIndex, IndexError> {
         let http = Http::new(key).map_err(IndexError::Open)?;
         let instances = url.instances.iter().map(|address| Instance {
             address: address.clone(),
             client: Client::new_with_client(address, None::<String>, http.clone()),
             uid: format!("{}_{VERSION}", url.index),
+            installation: installation.to_owned(),
             is_prepared: AtomicBool::new(false),
             down: Mutex::default(),
         });
@@ -120,7 +135,7 @@ impl MeilisearchIndex {
     pub async fn needs_rebuild(&self) -> Result<bool, IndexError> {
         let asked = self.0.iter().map(|instance| async move {
             instance.prepare().await?;
-            instance.find(&format!("mark = {FILLED}")).await
+            instance.find(&format!("mark = {}", instance.name_of(Mark::Filled))).await
         });
         Ok(try_join_all(asked).await?.iter().any(Vec::is_empty))
     }
@@ -130,18 +145,14 @@ impl MeilisearchIndex {
         let Some(first) = self.0.first() else { return Ok(false) };
         first.prepare().await?;
         let current = async || -> Result<Option<(u32, i64)>, IndexError> {
-            Ok(first.find(&format!("mark = {FILLING}")).await?.first().and_then(|document| document.filler))
+            let found = first.find(&format!("mark = {}", first.name_of(Mark::Filling))).await?;
+            Ok(found.first().and_then(|document| document.filler))
         };
         match current().await? {
             Some((other, since)) if other != filler && since > now_ms - FILLER_SILENT_MS => return Ok(false),
             _ => {}
         }
-        let filling = Document {
-            id: FILLING.to_owned(),
-            mark: Some(FILLING),
-            filler: Some((filler, now_ms)),
-            ..Document::default()
-        };
+        let filling = Document { filler: Some((filler, now_ms)), ..first.mark(Mark::Filling) };
         first.apply(vec![Step::Put(vec![filling])]).await?;
         // Of two that came at the same time the later one stands.
         Ok(current().await?.is_some_and(|(who, _)| who == filler))
@@ -149,8 +160,10 @@ impl MeilisearchIndex {
 
     /// See `Index::rebuild_queued`.
     pub async fn rebuild_queued(&self) -> Result<(), IndexError> {
-        let filled = || Document { id: FILLED.to_owned(), mark: Some(FILLED), ..Document::default() };
-        try_join_all(self.0.iter().map(|instance| instance.apply(vec![Step::Put(vec![filled()])]))).await?;
+        let marked = self.0.iter().map(|instance| async move {
+            instance.apply(vec![Step::Put(vec![instance.mark(Mark::Filled)])]).await
+        });
+        try_join_all(marked).await?;
         Ok(())
     }
 
@@ -203,6 +216,19 @@ impl MeilisearchIndex {
 }
 
 impl Instance {
+    fn name_of(&self, mark: Mark) -> String {
+        let name = match mark {
+            Mark::Filled => FILLED,
+            Mark::Filling => FILLING,
+        };
+        format!("{name}{}", self.installation)
+    }
+
+    fn mark(&self, mark: Mark) -> Document {
+        let name = self.name_of(mark);
+        Document { id: name.clone(), mark: Some(name), ..Document::default() }
+    }
+
     /// Makes the index, or brings its settings up to ours, once.
     async fn prepare(&self) -> Result<(), IndexError> {
         self.check()?;
@@ -253,7 +279,8 @@ impl Instance {
     /// The Emails of an account for which a condition holds, in ascending order of their ids.
     async fn emails(&self, account: AccountId, condition: &Condition) -> Result<Vec<Id>, IndexError> {
         self.prepare().await?;
-        let mut filter = format!("mark = {FILLED} OR (account = \"{account}\"");
+        let filled = self.name_of(Mark::Filled);
+        let mut filter = format!("mark = {filled} OR (account = \"{account}\"");
         if !condition.is_always() {
             let _ = write!(filter, " AND {condition}");
         }
@@ -264,7 +291,7 @@ impl Instance {
         for document in found {
             match document.id.split_once('-').map(|(_, email)| email.parse::<Id>()) {
                 Some(Ok(email)) => ids.push(email),
-                _ => is_filled |= document.id == FILLED,
+                _ => is_filled |= document.id == filled,
             }
         }
         if !is_filled {
@@ -376,13 +403,17 @@ impl From<Failure> for IndexError {
     }
 }
 
-/// Nothing is searched in Meilisearch's own manner: no attribute is, and filters want equality alone.
+/// Nothing is searched in Meilisearch's own manner: no attribute is.
+///
+/// Comparison makes it keep the terms in levels, over which it finds a beginning. Without them it walks
+/// from the first term of all accounts (1.5 million terms: 24 ms for each beginning instead of 1 ms),
+/// while a batch takes a fifth of the time.
 fn settings() -> Settings {
     let attributes = FilterableAttributesSettings {
         attribute_patterns: ["account", "terms", "mark"].map(str::to_owned).into(),
         features: FilterFeatures {
             facet_search: false,
-            filter: FilterFeatureModes { equality: true, comparison: false },
+            filter: FilterFeatureModes { equality: true, comparison: true },
         },
     };
     Settings::new()

@@ -126,11 +126,14 @@ impl Index {
     /// Opens the index at an address. Blocks while it reads files.
     ///
     /// An index in a folder that is broken, or of another version, is moved away and begun anew; then
-    /// `needs_rebuild` says so. Meilisearch is asked when it is wanted.
-    pub fn open(url: &SearchUrl, key: Option<&Secret>) -> Result<Index, IndexError> {
+    /// `needs_rebuild` says so. Meilisearch is asked when it is wanted; `installation`, letters and digits,
+    /// tells whose Emails are all in it where several installations share it.
+    pub fn open(url: &SearchUrl, key: Option<&Secret>, installation: &str) -> Result<Index, IndexError> {
         match url {
             SearchUrl::Tantivy(folder) => Index::in_folder(folder),
-            SearchUrl::Meilisearch(url) => MeilisearchIndex::open(url, key).map(Index::Meilisearch),
+            SearchUrl::Meilisearch(url) => {
+                MeilisearchIndex::open(url, key, installation).map(Index::Meilisearch)
+            }
         }
     }
 

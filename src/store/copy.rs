@@ -26,7 +26,7 @@ const PAGE_OCTETS: usize = 8 << 20;
 const MARK: &str = "copy";
 /// Made anew from the rest: the index is filled from the Emails.
 const LEFT_OUT: [&str; 1] = ["index_queue"];
-/// Tables whose rows are found by other things than a number in their first column.
+/// Tables whose keys begin with a lane, which is another one there.
 const QUEUES: [&str; 3] = ["incoming", "incoming_body", "outgoing"];
 
 /// What is copied, in this order.
@@ -98,7 +98,7 @@ pub async fn copy_table(
     mut copied: impl FnMut(u64),
 ) -> Result<(), StoreError> {
     let mut after = if QUEUES.contains(&table.name) || table.name == "server_key" {
-        // Their keys are others there, or others' rows among them.
+        // What is greatest there says nothing: lanes are others, and keys of a server may be its own.
         None
     } else {
         greatest(to, table).await?
