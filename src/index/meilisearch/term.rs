@@ -1,9 +1,11 @@
 //! The terms under which a message is found in Meilisearch, and the conditions that a search makes of
 //! them.
 //!
-//! A document has one list of terms, and a search is a filter on that list: so it answers with the set
-//! of all that match, in the engine's exact order of bytes, and none of its ranking, its typing errors,
-//! its segmentation or its limits on words has a say. A term is
+//! A document has one list of terms, and a search is a filter on that list: so it answers with the set of
+//! all that match, in the engine's exact order of bytes, and none of its ranking, its typing errors, its
+//! segmentation or its limits on words has a say. Which of 256 attributes holds the list follows from the
+//! account: the engine keeps the terms of each attribute in levels, and makes those of a whole attribute
+//! anew when much of it changes. A term is
 //!
 //! ```text
 //! account (13 letters)  part (one letter)  [header name :]  words, each with a + behind it
@@ -19,7 +21,7 @@
 //! given, has nothing to fold.
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use crate::index::document::{Part, values};
 use crate::index::fold;
@@ -27,6 +29,9 @@ use crate::index::query::{Field, Term, TextQuery, Unit};
 use crate::index::token::Tokens;
 use crate::mail::text::SearchText;
 use crate::types::id::AccountId;
+
+/// What the names of the attributes with terms begin with.
+pub const ATTRIBUTES: &str = "t";
 
 /// Words that a term of a line has at most.
 const CHAIN_WORDS: usize = 8;
@@ -152,7 +157,14 @@ fn is_gram(token: &str) -> bool {
     token.starts_with('x') && !token.starts_with("xx")
 }
 
-/// A condition on the terms of a message. Its text is the engine's filter.
+/// The attribute that has the terms of an account's messages.
+pub fn attribute_of(account: AccountId) -> String {
+    // Other bits than those that choose the instance.
+    let bucket = blake3::hash(&account.get().to_be_bytes()).as_bytes()[8];
+    format!("{ATTRIBUTES}{bucket:02x}")
+}
+
+/// A condition on the terms of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Condition {
     /// It has this term.
@@ -170,19 +182,18 @@ impl Condition {
     pub fn is_always(&self) -> bool {
         matches!(self, Condition::All(parts) if parts.is_empty())
     }
-}
 
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// As the engine's filter, where the terms are in this attribute.
+    pub fn filter(&self, attribute: &str) -> String {
         let joined = |parts: &[Condition], word: &str| {
-            let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
-            parts.join(word)
+            let parts: Vec<String> = parts.iter().map(|part| part.filter(attribute)).collect();
+            format!("({})", parts.join(word))
         };
         match self {
-            Condition::Equals(term) => write!(f, "terms = \"{term}\""),
-            Condition::StartsWith(beginning) => write!(f, "terms STARTS WITH \"{beginning}\""),
-            Condition::All(parts) => write!(f, "({})", joined(parts, " AND ")),
-            Condition::Any(parts) => write!(f, "({})", joined(parts, " OR ")),
+            Condition::Equals(term) => format!("{attribute} = \"{term}\""),
+            Condition::StartsWith(beginning) => format!("{attribute} STARTS WITH \"{beginning}\""),
+            Condition::All(parts) => joined(parts, " AND "),
+            Condition::Any(parts) => joined(parts, " OR "),
         }
     }
 }
@@ -348,7 +359,7 @@ mod tests {
 
     fn asked(field: Field, text: &str) -> (Option<String>, Option<String>) {
         let own = ANNA.to_string();
-        let bare = |condition: Condition| condition.to_string().replace(&own, "");
+        let bare = |condition: Condition| condition.filter("terms").replace(&own, "");
         let found = conditions(ANNA, &TextQuery::parse(field, text)).expect("something can match");
         (found.certain.map(bare), found.possible.map(bare))
     }
