@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::load::Load;
 use crate::support::server::Server;
 use crate::support::smtp_sink::Sink;
-use crate::support::{eventually, stack};
+use crate::support::{PATIENCE, eventually, stack};
 
 /// From the loss of a process until all is as it was: its leases must end.
 const WELL_AGAIN: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ fn one_process_of_each_role_is_killed_and_nobody_notices_for_long() {
     let cluster = Cluster::start(&sink);
     let load = cluster.load(sink);
     load.run(|| {
-        load.goes_on_within(WELL_AGAIN);
+        load.goes_on_within(PATIENCE);
         let second = |servers: &'_ [Server]| servers.len() - 1;
         let mut killed =
             vec![&cluster.receivers[second(&cluster.receivers)], &cluster.pushes[second(&cluster.pushes)]];
@@ -105,7 +105,7 @@ fn a_rolling_restart_under_load_breaks_nothing_off() {
     let cluster = Cluster::start(&sink);
     let load = cluster.load(sink);
     load.run(|| {
-        load.goes_on_within(WELL_AGAIN);
+        load.goes_on_within(PATIENCE);
         for server in cluster.all() {
             server.terminate();
             server.start_again();
