@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     #[ignore = "a child of the test below"]
-    fn child_that_uploads_100_mb() {
+    fn child_that_uploads_200_mb() {
         if std::env::var(CHILD_FOLDER).is_err() {
             return;
         }
@@ -150,7 +150,7 @@ mod tests {
         runtime.block_on(async {
             let bench = Bench::new();
             let account = bench.account().await;
-            let pieces = stream::iter((0..1_600).map(|seed| Ok::<_, String>(noise(seed, 65_536))));
+            let pieces = stream::iter((0..3_200).map(|seed| Ok::<_, String>(noise(seed, 65_536))));
             let blob = bench.blobs.prepare_stream(pieces, 1 << 30).await.unwrap();
             let hash = blob.hash();
             let unit = async move |tx: &mut Tx| blob.reference_upload(tx, Id(5), QUOTA).await;
@@ -161,7 +161,7 @@ mod tests {
             while let Some(piece) = download.pieces.next().await {
                 read += piece.unwrap().len();
             }
-            assert_eq!(read, 1_600 * 65_536);
+            assert_eq!(read, 3_200 * 65_536);
         });
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         print!("{status}");
@@ -173,9 +173,9 @@ mod tests {
         let program = std::env::current_exe().unwrap();
         let program = program.to_str().unwrap();
         // With S3 the memory of the server, which is in the same process, counts as well.
-        for (engine, most_kb) in [("file", 80_000), ("s3", 100_000)] {
+        for (engine, most_kb) in [("file", 150_000), ("s3", 170_000)] {
             let under = ["env", &format!("POSTRIDER_TEST_BLOBS={engine}")];
-            let status = child(&under, "blob::upload::tests::child_that_uploads_100_mb", folder.path());
+            let status = child(&under, "blob::upload::tests::child_that_uploads_200_mb", folder.path());
             let status = status.unwrap_or_else(|| panic!("{program} could not be run"));
             let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
             let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();

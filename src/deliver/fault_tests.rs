@@ -72,7 +72,7 @@ async fn results_are_written_before_a_process_that_stops_ends() {
                 store.write_plain(Urgency::Interactive, slow).await
             });
             // The peer says that it has the message when nothing can be written any more.
-            std::thread::sleep(Duration::from_millis(200));
+            return Answer::Later(Duration::from_millis(200));
         }
         Answer::Yes
     });

@@ -13,6 +13,7 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use crate::dns::Dns;
 use crate::smtp::stream::MaybeTls;
@@ -22,6 +23,10 @@ use crate::smtp::stream::MaybeTls;
 pub enum Answer {
     /// The usual success.
     Yes,
+    /// The usual success, so much later.
+    Later(Duration),
+    /// The usual success, when the test says so.
+    When(CancellationToken),
     /// This reply.
     Say(&'static str),
     /// Nothing, for ever.
@@ -126,7 +131,8 @@ impl Sink {
         self.inner.connections.lock().unwrap().most
     }
 
-    /// From now on this says what happens.
+    /// From now on this says what happens. It must not wait: threads that wait in it hold up the timers
+    /// of the test.
     pub fn script(&self, script: impl FnMut(&str) -> Answer + Send + 'static) {
         *self.inner.script.lock().unwrap() = Box::new(script);
     }
@@ -179,6 +185,14 @@ impl Sink {
             let answer = (self.inner.script.lock().unwrap())(line.trim_end());
             let reply = match answer {
                 Answer::Yes => success,
+                Answer::Later(wait) => {
+                    tokio::time::sleep(wait).await;
+                    success
+                }
+                Answer::When(said) => {
+                    said.cancelled().await;
+                    success
+                }
                 Answer::Say(reply) => reply.to_owned(),
                 Answer::Silence => std::future::pending().await,
                 Answer::HangUp => return Ok(()),

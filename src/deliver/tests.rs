@@ -1,8 +1,6 @@
 //! Delivery over real sockets, from queue row to queue row.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -12,10 +10,12 @@ use crate::deliver::bench::{Bench, MESSAGE};
 use crate::deliver::testing::{Answer, Sink, eventually};
 use crate::mail::dkim::{KeyKind, generate};
 use crate::mail::dkim_keys;
+use crate::store::db::sql;
 use crate::store::directory::address::alias_add;
 use crate::store::directory::domain;
-use crate::store::queue::outgoing;
 use crate::store::submission::{Delivered, UndoStatus};
+use crate::store::tx::Tx;
+use crate::store::unit::Urgency;
 use crate::types::address::Address;
 use crate::types::envelope::OutgoingRecipient;
 use crate::types::secret::Secret;
@@ -173,42 +173,25 @@ async fn a_submission_shows_what_became_of_each_recipient() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_lease_stops_before_data() {
     let (bench, sink) = Bench::with_sink().await;
-    let store = bench.fixture.store.clone();
-    let is_first = AtomicBool::new(true);
-    let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
-    let go_on = Arc::new(AtomicBool::new(false));
-    let (go, is_over) = (go_on.clone(), CancellationToken::new());
-    let over = is_over.clone();
-    sink.script(move |line| {
-        if line.starts_with("RCPT") && is_first.swap(false, Ordering::SeqCst) {
-            told.send(()).unwrap();
-            while !go.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        // The second worker gets no further than the greeting until the first has given up.
-        if line.starts_with("MAIL") && go.load(Ordering::SeqCst) {
-            while !over.is_cancelled() {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        Answer::Yes
-    });
+    let go_on = CancellationToken::new();
+    sink.answer("RCPT", Answer::When(go_on.clone()), 1);
     let running = bench.run().await;
     bench.submit(MESSAGE, &["bob@remote.test"]).await;
-    asked.recv().await.unwrap();
-    // Another worker claims the row, since the lease has ended.
-    let row = bench.outgoing().await.remove(0);
-    bench.fixture.clock.advance_ms(8_001);
-    let taken = outgoing::claim(&store, row.lane, 10, 60_000).await.unwrap();
-    assert_eq!(taken.len(), 1);
-    go_on.store(true, Ordering::SeqCst);
+    let is_asked = async || sink.lines().iter().any(|line| line.starts_with("RCPT")).then_some(());
+    eventually("the recipient", is_asked).await;
+    // Another process claims the row, since the lease has ended.
+    let claim = async |tx: &mut Tx| {
+        sql("update outgoing set attempts = attempts + 1, due = due + 60000").run(tx).await?;
+        Ok(())
+    };
+    bench.fixture.store.write_plain(Urgency::Interactive, claim).await.unwrap();
+    go_on.cancel();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!sink.lines().iter().any(|line| line == "DATA"), "{:?}", sink.lines());
     assert!(sink.taken().is_empty());
-    is_over.cancel();
     running.stop().await;
-    assert_eq!(bench.outgoing().await[0].last_error, "", "and writes nothing");
+    let row = bench.outgoing().await.remove(0);
+    assert_eq!((row.last_error.as_str(), row.is_leased), ("", true), "and writes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,12 +327,7 @@ async fn a_worker_that_dies_leaves_a_row_that_another_sends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_finishes_what_is_being_sent() {
     let (bench, sink) = Bench::with_sink().await;
-    sink.script(|line| {
-        if line == "." {
-            std::thread::sleep(Duration::from_millis(500));
-        }
-        Answer::Yes
-    });
+    sink.answer(".", Answer::Later(Duration::from_millis(500)), 1);
     let running = bench.run().await;
     bench.submit(MESSAGE, &["bob@remote.test"]).await;
     eventually("DATA", async || sink.lines().contains(&"DATA".to_owned()).then_some(())).await;
