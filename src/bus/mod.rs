@@ -52,8 +52,8 @@ pub enum Topic {
 /// What has happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A commit changed objects of these types.
-    Changed { account: AccountId, modseq: i64, types: Arc<[ObjectType]> },
+    /// A commit changed objects of these types; `at` is when, in milliseconds since 1970.
+    Changed { account: AccountId, modseq: i64, types: Arc<[ObjectType]>, at: i64 },
     /// A commit put work into a lane of a queue.
     Queued { queue: Queue, lane: i64 },
     /// A login or its tokens changed: whatever is remembered of it is void.

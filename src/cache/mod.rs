@@ -54,6 +54,8 @@ pub enum Rate {
     FailuresOfLogin,
     /// Recipients of an account's submissions.
     Recipients,
+    /// Uses of a ticket.
+    TicketUses,
 }
 
 impl Cache {

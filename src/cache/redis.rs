@@ -172,6 +172,7 @@ impl Redis {
         let rate = match counter.rate {
             Rate::FailuresOfAddress => "fa",
             Rate::FailuresOfLogin => "fl",
+            Rate::TicketUses => "tu",
             Rate::Recipients => "to",
         };
         let hash = hex(&counter.key_hash);

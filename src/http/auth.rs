@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -85,14 +85,18 @@ struct TicketParameter {
     ticket: Option<String>,
 }
 
+/// The ticket in a URL.
+pub fn ticket_of(uri: &Uri) -> Option<String> {
+    Query::<TicketParameter>::try_from_uri(uri).ok().and_then(|query| query.0.ticket)
+}
+
 /// The caller of a URL that may carry a ticket for this purpose in place of a header.
 pub async fn by_header_or_ticket(
     parts: &mut Parts,
     state: &HttpState,
     purpose: &Purpose,
 ) -> Result<Caller, HttpError> {
-    let given = Query::<TicketParameter>::try_from_uri(&parts.uri).ok().and_then(|query| query.0.ticket);
-    let Some(given) = given else {
+    let Some(given) = ticket_of(&parts.uri) else {
         return SignedIn::from_request_parts(parts, state).await.map(|signed_in| signed_in.0);
     };
     let refused = || HttpError::Unauthorized { offers_basic: false };

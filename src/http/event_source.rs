@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use serde::Deserialize;
 
 use crate::http::auth::by_header_or_ticket;
@@ -11,6 +12,7 @@ use crate::http::error::HttpError;
 use crate::http::state::HttpState;
 use crate::http::ticket::Purpose;
 use crate::push::event_source::{Options, read_event_id, stream};
+use crate::push::online::Online;
 use crate::types::id::AccountId;
 use crate::types::object_type::ObjectType;
 
@@ -45,6 +47,7 @@ pub async fn get(
             text.parse().map_err(|_| HttpError::BadRequest("ping is a number of seconds.".to_owned()))?
         }
     };
+    let place = http.push_places.enter(caller.login_id)?;
     let accounts: Vec<AccountId> = caller.accounts.iter().map(|account| account.id).collect();
     let mut listener = http.hub.listen(caller.login_id, &accounts, types);
     // A credential that went between the check and the listening was told to nobody: look again.
@@ -55,7 +58,10 @@ pub async fn get(
         // The client reads the objects itself now; it wants to hear of what comes after.
         None => drop(listener.news(&accounts).await?),
     }
-    let events = stream(listener, accounts, Options { close_after_state, ping_seconds });
+    let held = (place, Online::event_source());
+    let events = stream(listener, accounts, Options { close_after_state, ping_seconds }).inspect(move |_| {
+        let _ = &held;
+    });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),

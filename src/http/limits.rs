@@ -1,20 +1,25 @@
 //! Requests of one login at a time (`maxConcurrentRequests`, `maxConcurrentUpload`). One too many
-//! waits a little before it is refused: clients send bursts.
+//! waits a little before it is refused: clients send bursts. And clients connected for push.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::http::error::HttpError;
 use crate::jmap::error::RequestError;
 use crate::jmap::limits;
+use crate::push::online::Online;
 use crate::types::id::Id;
 
 /// How long one too many waits.
 const WAIT: Duration = Duration::from_secs(5);
-/// Logins beyond which those with nothing under way are forgotten.
+/// Logins beyond which those with nothing under way are forgotten, at the least.
 const REMEMBERED: usize = 10_000;
+/// WebSockets and event streams of one login at a time.
+pub const MAX_PUSH_CONNECTIONS: usize = 100;
 
 /// What is counted apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,9 +67,63 @@ impl Concurrency {
     }
 }
 
+/// Clients that are connected for push, by login.
+#[derive(Clone, Default)]
+pub struct PushPlaces {
+    logins: Arc<Mutex<HashMap<Id, usize>>>,
+}
+
+impl PushPlaces {
+    /// A place for one more client of a login; it is free again when the answer is dropped.
+    pub fn enter(&self, login: Id) -> Result<PushPlace, HttpError> {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = logins.entry(login).or_default();
+        if *count >= MAX_PUSH_CONNECTIONS {
+            Online::drop_of("too many");
+            return Err(HttpError::TooMany {
+                retry_after_seconds: 30,
+                detail: "This login has 100 clients connected for push, which is the most; close some.",
+            });
+        }
+        *count += 1;
+        Ok(PushPlace { all: self.clone(), login })
+    }
+}
+
+/// One client that is connected.
+pub struct PushPlace {
+    all: PushPlaces,
+    login: Id,
+}
+
+impl Drop for PushPlace {
+    fn drop(&mut self) {
+        let mut logins = self.all.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = logins.entry(self.login) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_client_too_many_is_refused_until_another_leaves() {
+        let places = PushPlaces::default();
+        let mut held: Vec<PushPlace> =
+            (0..MAX_PUSH_CONNECTIONS).map(|_| places.enter(Id(1)).ok().unwrap()).collect();
+        assert!(matches!(places.enter(Id(1)), Err(HttpError::TooMany { .. })));
+        assert!(places.enter(Id(2)).is_ok(), "another login");
+        held.pop();
+        assert!(places.enter(Id(1)).is_ok());
+        drop(held);
+        assert!(places.logins.lock().unwrap().is_empty());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_too_many_waits_a_little_and_is_refused() {

@@ -18,6 +18,7 @@ pub mod session;
 pub mod state;
 pub mod ticket;
 pub mod upload;
+pub mod websocket;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -34,7 +35,7 @@ pub fn router(state: HttpState, roles: &Roles) -> Router {
         jmap = jmap.merge(api_routes());
     }
     if roles.has(Role::Push) {
-        jmap = jmap.route("/jmap/eventsource", get(event_source::get));
+        jmap = jmap.route("/jmap/eventsource", get(event_source::get)).route("/jmap/ws", get(websocket::get));
     }
     // Each handler limits its own body.
     let jmap = jmap.layer(DefaultBodyLimit::disable()).layer(axum::middleware::from_fn(cors::allow));

@@ -11,14 +11,16 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service;
 
 use crate::http::origin::Peer;
 use crate::listen::LastCall;
-use crate::types::connections::Connections;
+use crate::types::connections::{Connection, Connections};
 use crate::types::network::Network;
 
 /// Connections at a time.
@@ -38,6 +40,12 @@ const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
 /// After a failed accept (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The place of a connection, which is taken for as long as any of this is kept: a WebSocket goes on
+/// after HTTP has ended on its connection.
+#[derive(Clone)]
+pub struct Place(#[expect(dead_code, reason = "kept for what its drop does")] Arc<PlaceParts>);
+type PlaceParts = (OwnedSemaphorePermit, Connection, TaskTrackerToken);
+
 /// Serves until `closing`, then finishes what is in hand.
 pub async fn serve(
     listener: TcpListener,
@@ -48,7 +56,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let of_addresses = Connections::default();
-    let connections = tokio_util::task::TaskTracker::new();
+    let connections = TaskTracker::new();
     let mut last_call = LastCall::default();
     while let Some(accepted) = last_call.accept(&listener, &closing).await {
         let (stream, address) = match accepted {
@@ -71,10 +79,8 @@ pub async fn serve(
         };
         let (router, tls, closing) = (router.clone(), tls.clone(), closing.clone());
         let peer = Peer { address, is_tls: tls.is_some() };
-        connections.spawn(async move {
-            let _counted = (place, counted);
-            connection(stream, tls, peer, router, &closing).await;
-        });
+        let place = Place(Arc::new((place, counted, connections.token())));
+        connections.spawn(async move { connection(stream, tls, peer, place, router, &closing).await });
     }
     drop(listener);
     connections.close();
@@ -87,22 +93,23 @@ async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     peer: Peer,
+    place: Place,
     router: Router,
     closing: &CancellationToken,
 ) {
     // Answers are whole when they are written; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => speak(TokioIo::new(stream), peer, router, closing).await,
+        None => speak(TokioIo::new(stream), peer, place, router, closing).await,
         Some(acceptor) => {
             if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
-                speak(TokioIo::new(stream), peer, router, closing).await;
+                speak(TokioIo::new(stream), peer, place, router, closing).await;
             }
         }
     }
 }
 
-async fn speak<I>(io: I, peer: Peer, router: Router, closing: &CancellationToken)
+async fn speak<I>(io: I, peer: Peer, place: Place, router: Router, closing: &CancellationToken)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -111,6 +118,7 @@ where
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         seen.cancel();
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(place.clone());
         router.clone().call(request.map(Body::new))
     });
     let mut builder = Builder::new(TokioExecutor::new());

@@ -41,7 +41,7 @@ fn session(http: &HttpState, base: &str, caller: &Caller) -> Value {
             }),
         );
     }
-    let capabilities = server_capabilities(&http.jmap);
+    let capabilities = server_capabilities(&http.jmap, base);
     let primary = caller.accounts.iter().find(|account| account.is_personal);
     let mut primary_accounts = Map::new();
     if let Some(account) = primary {

@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::app::App;
 use crate::http::health::LastAnswers;
-use crate::http::limits::Concurrency;
+use crate::http::limits::{Concurrency, PushPlaces};
 use crate::http::ticket::Tickets;
 use crate::jmap::call::Jmap;
 use crate::push::hub::Hub;
@@ -24,6 +24,8 @@ pub struct HttpState {
     pub tickets: Tickets,
     /// Requests under way, by login.
     pub concurrency: Arc<Concurrency>,
+    /// Clients connected for push, by login.
+    pub push_places: PushPlaces,
     /// Of the endpoints that anybody may ask.
     pub last_answers: Arc<LastAnswers>,
     /// Renders the metrics; absent where they are not collected.
@@ -42,13 +44,14 @@ impl HttpState {
             max_upload: usize::try_from(app.config.max_upload_size).unwrap_or(usize::MAX),
             recipients_per_hour: app.config.recipients_per_hour,
         };
-        let tickets = Tickets::new(app.ticket_key, app.clock.clone());
+        let tickets = Tickets::new(app.ticket_key, app.clock.clone(), app.cache.clone());
         HttpState {
             app,
             jmap,
             hub,
             tickets,
             concurrency: Arc::default(),
+            push_places: PushPlaces::default(),
             last_answers: Arc::default(),
             metrics,
         }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::cache::{Cache, Rate};
 use crate::http::auth::SignedIn;
 use crate::http::body::read_whole;
 use crate::http::error::HttpError;
@@ -19,18 +20,24 @@ use crate::types::clock::Clock;
 use crate::types::date::utc_date;
 use crate::types::id::Id;
 
+/// Login, version, end, and a random number.
+const FIELDS_LEN: usize = 32;
 const MAC_LEN: usize = 32;
 /// Octets of a request for a ticket.
 const MAX_REQUEST: usize = 4_096;
 /// A browser reconnects to the same URL for as long as the page is open.
 const EVENT_SOURCE_MS: i64 = 24 * 3_600_000;
 const DOWNLOAD_MS: i64 = 10 * 60_000;
+/// For the handshake that follows at once; it may be used for one.
+const WEB_SOCKET_MS: i64 = 60_000;
 
 /// What a ticket is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The event source.
     EventSource,
+    /// One WebSocket.
+    WebSocket,
     /// One blob: account and blob id as they stand in the URL.
     Download { account: String, blob: String },
 }
@@ -39,6 +46,7 @@ impl Purpose {
     fn text(&self) -> String {
         match self {
             Purpose::EventSource => "eventSource".to_owned(),
+            Purpose::WebSocket => "webSocket".to_owned(),
             Purpose::Download { account, blob } => format!("download {account} {blob}"),
         }
     }
@@ -50,23 +58,27 @@ impl Purpose {
 pub struct Tickets {
     key: Arc<[u8; 32]>,
     clock: Clock,
+    /// Counts the uses of those that are good for one.
+    cache: Cache,
 }
 
 impl Tickets {
     /// Signed with a key.
-    pub fn new(key: [u8; 32], clock: Clock) -> Tickets {
-        Tickets { key: Arc::new(key), clock }
+    pub fn new(key: [u8; 32], clock: Clock, cache: Cache) -> Tickets {
+        Tickets { key: Arc::new(key), clock, cache }
     }
 
     /// A ticket, and when it ends in milliseconds since 1970.
     pub fn make(&self, login: Id, version: i64, purpose: &Purpose) -> (String, i64) {
         let lifetime = match purpose {
             Purpose::EventSource => EVENT_SOURCE_MS,
+            Purpose::WebSocket => WEB_SOCKET_MS,
             Purpose::Download { .. } => DOWNLOAD_MS,
         };
         let ends = self.clock.now_ms() + lifetime;
-        let mut bytes = Vec::with_capacity(24 + MAC_LEN);
-        for number in [login.0, version, ends] {
+        let mut bytes = Vec::with_capacity(FIELDS_LEN + MAC_LEN);
+        // The last number makes two tickets of one moment differ, so that each has its own use.
+        for number in [login.0, version, ends, rand::random()] {
             bytes.extend(number.to_be_bytes());
         }
         let mac = self.mac(&bytes, purpose);
@@ -80,7 +92,7 @@ impl Tickets {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(ticket).ok()?;
-        let (fields, mac) = bytes.split_at_checked(24)?;
+        let (fields, mac) = bytes.split_at_checked(FIELDS_LEN)?;
         let mac: [u8; MAC_LEN] = mac.try_into().ok()?;
         // blake3's comparison takes the same time wherever the two differ.
         if self.mac(fields, purpose) != mac {
@@ -89,6 +101,13 @@ impl Tickets {
         let number = |at: usize| fields.get(at..at + 8)?.try_into().ok().map(i64::from_be_bytes);
         let (login, version, ends) = (number(0)?, number(8)?, number(16)?);
         (ends > self.clock.now_ms()).then_some((Id(login), version))
+    }
+
+    /// Uses up a ticket that is good for one use; whether this was the first.
+    pub async fn use_up(&self, ticket: &str) -> bool {
+        let key = blake3::hash(ticket.as_bytes()).to_hex();
+        // Longer than any such ticket is good.
+        self.cache.rate_add(Rate::TicketUses, &key, 2 * WEB_SOCKET_MS, 1).await == 1
     }
 
     fn mac(&self, fields: &[u8], purpose: &Purpose) -> blake3::Hash {
@@ -107,7 +126,7 @@ pub struct TicketRequest {
     blob_id: Option<String>,
 }
 
-/// `POST /jmap/ticket`: `{"purpose": "eventSource"}` or
+/// `POST /jmap/ticket`: `{"purpose": "eventSource"}`, `{"purpose": "webSocket"}`, or
 /// `{"purpose": "download", "accountId": …, "blobId": …}`.
 pub async fn post(
     State(state): State<HttpState>,
@@ -119,6 +138,7 @@ pub async fn post(
         .map_err(|error| HttpError::BadRequest(format!("The body is no ticket request: {error}.")))?;
     let purpose = match (request.purpose.as_str(), request.account_id, request.blob_id) {
         ("eventSource", None, None) => Purpose::EventSource,
+        ("webSocket", None, None) => Purpose::WebSocket,
         ("download", Some(account), Some(blob)) => {
             let is_known = account.parse().ok().and_then(|id| caller.account(id)).is_some();
             if !is_known {
@@ -127,7 +147,7 @@ pub async fn post(
             Purpose::Download { account, blob }
         }
         _ => {
-            let text = "purpose is eventSource, or download with accountId and blobId.".to_owned();
+            let text = "purpose is eventSource, webSocket, or download with accountId and blobId.".to_owned();
             return Err(HttpError::BadRequest(text));
         }
     };
@@ -138,20 +158,47 @@ pub async fn post(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::engine::CacheUrl;
+
+    fn tickets(key: u8, clock: &Clock) -> Tickets {
+        Tickets::new([key; 32], clock.clone(), Cache::open(&CacheUrl::Memory, 1_000_000, clock.clone()))
+    }
 
     #[test]
     fn a_ticket_is_good_for_its_purpose_and_time_only() {
         let clock = Clock::fixed(1_000_000);
-        let tickets = Tickets::new([1; 32], clock.clone());
-        let (ticket, _) = tickets.make(Id(7), 3, &Purpose::EventSource);
-        assert_eq!(tickets.read(&ticket, &Purpose::EventSource), Some((Id(7), 3)));
         let download = Purpose::Download { account: "a".into(), blob: "b".into() };
-        assert_eq!(tickets.read(&ticket, &download), None);
-        assert_eq!(Tickets::new([2; 32], clock.clone()).read(&ticket, &Purpose::EventSource), None);
-        clock.advance_ms(EVENT_SOURCE_MS);
-        assert_eq!(tickets.read(&ticket, &Purpose::EventSource), None);
-        for rubbish in ["", "é", "AAAA", &"A".repeat(1000)] {
-            assert_eq!(tickets.read(rubbish, &Purpose::EventSource), None);
+        let all = [Purpose::EventSource, Purpose::WebSocket, download];
+        let lifetimes = [EVENT_SOURCE_MS, WEB_SOCKET_MS, DOWNLOAD_MS];
+        for (purpose, lifetime) in all.iter().zip(lifetimes) {
+            let ours = tickets(1, &clock);
+            let (ticket, ends) = ours.make(Id(7), 3, purpose);
+            assert_eq!(ends, clock.now_ms() + lifetime);
+            for other in &all {
+                let wanted = (other == purpose).then_some((Id(7), 3));
+                assert_eq!(ours.read(&ticket, other), wanted, "{purpose:?} {other:?}");
+            }
+            assert_eq!(tickets(2, &clock).read(&ticket, purpose), None);
+            clock.advance_ms(lifetime - 1);
+            assert_eq!(ours.read(&ticket, purpose), Some((Id(7), 3)));
+            clock.advance_ms(1);
+            assert_eq!(ours.read(&ticket, purpose), None);
         }
+        for rubbish in ["", "é", "AAAA", &"A".repeat(1000)] {
+            assert_eq!(tickets(1, &clock).read(rubbish, &Purpose::EventSource), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_ticket_has_one_use() {
+        let clock = Clock::fixed(1_000_000);
+        let tickets = tickets(1, &clock);
+        let [one, two] = [(); 2].map(|()| tickets.make(Id(7), 3, &Purpose::WebSocket).0);
+        assert_ne!(one, two);
+        assert!(tickets.use_up(&one).await);
+        assert!(!tickets.use_up(&one).await);
+        assert!(tickets.use_up(&two).await);
+        clock.advance_ms(WEB_SOCKET_MS - 1);
+        assert!(!tickets.use_up(&one).await, "for as long as it is good");
     }
 }

@@ -15,17 +15,20 @@ pub enum Capability {
     Quota,
     /// RFC 9404.
     Blob,
+    /// RFC 8887.
+    WebSocket,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Capability; 6] = [
+    pub const ALL: [Capability; 7] = [
         Capability::Core,
         Capability::Mail,
         Capability::Submission,
         Capability::VacationResponse,
         Capability::Quota,
         Capability::Blob,
+        Capability::WebSocket,
     ];
 
     /// Its registered name.
@@ -37,6 +40,7 @@ impl Capability {
             Capability::VacationResponse => "urn:ietf:params:jmap:vacationresponse",
             Capability::Quota => "urn:ietf:params:jmap:quota",
             Capability::Blob => "urn:ietf:params:jmap:blob",
+            Capability::WebSocket => "urn:ietf:params:jmap:websocket",
         }
     }
 
@@ -52,8 +56,7 @@ impl Capability {
 /// used client library names everything it knows in every request, whatever the session says, and
 /// refusing would lock its users out for methods that they never call. So these names are understood
 /// and give nothing: their methods stay unknown. Names that stand nowhere are refused.
-const NOT_OFFERED: [&str; 13] = [
-    "urn:ietf:params:jmap:websocket",
+const NOT_OFFERED: [&str; 12] = [
     "urn:ietf:params:jmap:mdn",
     "urn:ietf:params:jmap:smimeverify",
     "urn:ietf:params:jmap:sieve",

@@ -45,7 +45,8 @@ impl Request {
         Request::from_value(value)
     }
 
-    fn from_value(value: Value) -> Result<Request, RequestError> {
+    /// Of a value that was read as I-JSON. Members that a Request does not have are passed over.
+    pub fn from_value(value: Value) -> Result<Request, RequestError> {
         let not_request =
             |what: &str| RequestError::NotRequest(format!("The body is no Request object: {what}."));
         let Value::Object(mut object) = value else { return Err(not_request("it is no object")) };

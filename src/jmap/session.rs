@@ -1,5 +1,5 @@
 //! What the session object says of the server and of accounts (RFC 8620, 2; RFC 8621, 1.3;
-//! RFC 9425, 2; RFC 9404, 3), and the state that tells when it has changed.
+//! RFC 8887, 3; RFC 9425, 2; RFC 9404, 3), and the state that tells when it has changed.
 
 use serde_json::{Map, Value, json};
 
@@ -24,8 +24,8 @@ pub const EMAIL_SORTS: [&str; 9] = [
     "someInThreadHaveKeyword",
 ];
 
-/// `capabilities`.
-pub fn server_capabilities(jmap: &Jmap) -> Map<String, Value> {
+/// `capabilities`, where `base_url` is what the server's URLs begin with.
+pub fn server_capabilities(jmap: &Jmap, base_url: &str) -> Map<String, Value> {
     let mut out = Map::new();
     for capability in Capability::ALL {
         let value = match capability {
@@ -39,6 +39,11 @@ pub fn server_capabilities(jmap: &Jmap) -> Map<String, Value> {
                 "maxObjectsInSet": limits::MAX_OBJECTS_IN_SET,
                 "collationAlgorithms": COLLATIONS,
             }),
+            // `https:` becomes `wss:`, `http:` becomes `ws:`.
+            Capability::WebSocket => {
+                let host = base_url.strip_prefix("http").unwrap_or(base_url);
+                json!({ "url": format!("ws{host}/jmap/ws"), "supportsPush": true })
+            }
             _ => json!({}),
         };
         out.insert(capability.urn().to_owned(), value);
@@ -52,7 +57,7 @@ pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String,
     for capability in Capability::ALL {
         let value = match capability {
             // Of the server, not of accounts.
-            Capability::Core => continue,
+            Capability::Core | Capability::WebSocket => continue,
             Capability::Mail => json!({
                 "maxMailboxesPerEmail": limits::MAX_MAILBOXES_PER_EMAIL,
                 "maxMailboxDepth": limits::MAX_MAILBOX_DEPTH,
@@ -86,7 +91,7 @@ pub fn state(jmap: &Jmap, base_url: &str, caller: &Caller) -> String {
     };
     add(env!("CARGO_PKG_VERSION").as_bytes());
     add(base_url.as_bytes());
-    add(Value::Object(server_capabilities(jmap)).to_string().as_bytes());
+    add(Value::Object(server_capabilities(jmap, base_url)).to_string().as_bytes());
     add(caller.username.as_bytes());
     // What accounts can do differs by whether they can be written, and else by settings alone.
     let mut is_told = [false; 2];

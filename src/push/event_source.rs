@@ -207,7 +207,7 @@ mod tests {
         let noise = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(2)).await;
-                bus.publish(Event::Changed { account, modseq: 1, types: [ObjectType::Email].into() });
+                bus.publish(Event::Changed { account, modseq: 1, types: [ObjectType::Email].into(), at: 0 });
             }
         });
         let mut events = quiet.stream(15).await;

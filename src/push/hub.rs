@@ -1,15 +1,20 @@
 //! Who is connected, and which of their accounts have changed.
 //!
-//! An event of the bus only marks an account as changed for those who listen to it; each connection
-//! then reads the states from the store when it is ready to write. So a slow reader holds one mark
-//! for each account and never a queue, states are exact whatever order commits were told in, and an
-//! event that was lost costs time only: `look.rs` finds what nobody has told.
+//! The states of each account that somebody listens to are read from the store once and then kept up
+//! by the events of the bus, which tell the modseq and the types of each commit; the larger one counts,
+//! whatever order they come in. An event marks the account for its listeners, and each connection
+//! compares states when it is ready to write. So a change costs no query however many listen, a slow
+//! reader holds one mark for each account and never a queue, and an event that was lost costs time
+//! only: when the bus may have missed some, or `look.rs` finds a commit that nobody has told, the
+//! states are read anew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Event, Interest, Topic};
@@ -20,6 +25,9 @@ use crate::store::error::StoreError;
 use crate::types::id::{AccountId, Id};
 use crate::types::object_type::ObjectType;
 use crate::types::state::State;
+
+/// Changes within this time of each other are told to a connection together.
+const GAP: Duration = Duration::from_millis(5);
 
 /// States told to a connection, account by account.
 pub type Told = BTreeMap<AccountId, BTreeMap<ObjectType, State>>;
@@ -40,6 +48,46 @@ struct Listened {
     marks: Vec<Weak<Marks>>,
     /// The last modseq that its listeners were woken for.
     head: i64,
+    /// The epoch of its states; `None` until they were read, and when events may have been missed.
+    epoch: Option<i64>,
+    /// The last modseq of each type that an event has told or the store had; 0 for none.
+    heads: [i64; ObjectType::ALL.len()],
+    /// How often events may have been missed.
+    doubts: u64,
+    /// When the last commit was that an event told of, in milliseconds since 1970.
+    committed_at: i64,
+}
+
+/// The states of an account, and when the last commit was that they were heard of by.
+type Known = (Vec<(ObjectType, State)>, i64);
+
+impl Listened {
+    fn heard(&mut self, modseq: i64, types: &[ObjectType], committed_at: i64) {
+        self.head = self.head.max(modseq);
+        self.committed_at = self.committed_at.max(committed_at);
+        for object_type in types {
+            if let Some(head) = self.heads.get_mut(*object_type as usize) {
+                *head = (*head).max(modseq);
+            }
+        }
+    }
+
+    /// States that were read from the store, while so many doubts were known.
+    fn read(&mut self, states: &[(ObjectType, State)], doubts: u64) {
+        let Some((_, first)) = states.first() else { return };
+        self.epoch = (self.doubts == doubts).then_some(first.epoch);
+        for (object_type, state) in states {
+            if let Some(head) = self.heads.get_mut(*object_type as usize) {
+                *head = (*head).max(state.modseq);
+            }
+        }
+    }
+
+    fn known(&self) -> Option<Known> {
+        let epoch = self.epoch?;
+        let states = ObjectType::ALL.into_iter().zip(self.heads).filter(|(_, head)| *head > 0);
+        Some((states.map(|(of, head)| (of, State::at(epoch, head))).collect(), self.committed_at))
+    }
 }
 
 /// What a connection has yet to look at.
@@ -73,9 +121,11 @@ impl Hub {
             tokio::select! {
                 () = self.closing.cancelled() => return,
                 event = events.recv() => match event {
-                    Ok(Event::Changed { account, modseq, .. }) => self.mark(account, Some(modseq)),
+                    Ok(Event::Changed { account, modseq, types, at }) => {
+                        self.mark(account, |listened| listened.heard(modseq, &types, at));
+                    }
                     Ok(Event::LoginChanged { login }) => self.mark_login(login),
-                    Ok(Event::Missed(Some(Topic::Account(account)))) => self.mark(account, None),
+                    Ok(Event::Missed(Some(Topic::Account(account)))) => self.forget(account),
                     Ok(Event::Missed(None)) => self.missed.notify_one(),
                     Ok(Event::Queued { .. } | Event::Missed(Some(_))) => {}
                     // A change of some login may be among what was missed: all come in again.
@@ -86,14 +136,22 @@ impl Hub {
         }
     }
 
-    fn mark(&self, account: AccountId, modseq: Option<i64>) {
+    fn mark(&self, account: AccountId, note: impl FnOnce(&mut Listened)) {
         let mut listeners = locked(&self.listeners);
         let Some(listened) = listeners.get_mut(&account) else { return };
-        listened.head = listened.head.max(modseq.unwrap_or_default());
+        note(listened);
         listened.marks.retain(|marks| marks.upgrade().map(|marks| marks.add(account)).is_some());
         if listened.marks.is_empty() {
             listeners.remove(&account);
         }
+    }
+
+    /// Events of an account may have been missed: its states are read anew.
+    fn forget(&self, account: AccountId) {
+        self.mark(account, |listened| {
+            listened.epoch = None;
+            listened.doubts += 1;
+        });
     }
 
     /// An account was looked at: its listeners are woken when it has moved.
@@ -103,8 +161,28 @@ impl Hub {
         let has_moved = std::mem::replace(&mut listened.head, head) != head;
         drop(listeners);
         if has_moved {
-            self.mark(account, None);
+            self.forget(account);
         }
+    }
+
+    /// The states of an account with a listener.
+    async fn states(&self, account: AccountId) -> Result<Known, StoreError> {
+        let doubts = {
+            let listeners = locked(&self.listeners);
+            let listened = listeners.get(&account);
+            if let Some(known) = listened.and_then(Listened::known) {
+                return Ok(known);
+            }
+            listened.map_or(0, |listened| listened.doubts)
+        };
+        let mut snapshot = self.store.read().await?;
+        // Of an account that was removed meanwhile there are none.
+        let states = states_of(&mut snapshot, account).await?;
+        drop(snapshot);
+        let mut listeners = locked(&self.listeners);
+        let Some(listened) = listeners.get_mut(&account) else { return Ok((states, 0)) };
+        listened.read(&states, doubts);
+        Ok(listened.known().unwrap_or((states, 0)))
     }
 
     /// All accounts and logins with a listener, in order.
@@ -158,11 +236,13 @@ impl Hub {
         let interests =
             accounts.iter().map(|account| self.store.bus().interest(Topic::Account(*account))).collect();
         Listener {
-            store: self.store.clone(),
-            closing: self.closing.clone(),
+            hub: self.clone(),
             marks,
             types,
             told: Told::new(),
+            woken: Instant::now().checked_sub(GAP),
+            committed_at: 0,
+            accounts: accounts.into(),
             _interests: interests,
         }
     }
@@ -188,29 +268,40 @@ pub enum Wake {
 
 /// One connection's ear.
 pub struct Listener {
-    store: Store,
-    closing: CancellationToken,
+    hub: Hub,
     marks: Arc<Marks>,
     types: Vec<ObjectType>,
     told: Told,
+    /// When it last woke.
+    woken: Option<Instant>,
+    committed_at: i64,
+    accounts: Box<[AccountId]>,
     /// As long as it is there, the bus brings events of its accounts.
     _interests: Vec<Interest>,
 }
 
 impl Listener {
-    /// Waits for something to look at.
-    pub async fn wake(&self) -> Wake {
+    /// Waits for something to look at. Changes that follow each other closely are told together. May
+    /// be dropped before it is done, and called again.
+    pub async fn wake(&mut self) -> Wake {
         loop {
             if self.marks.login_changed.load(std::sync::atomic::Ordering::SeqCst) {
                 return Wake::LoginChanged;
             }
-            let accounts = std::mem::take(&mut *locked(&self.marks.accounts));
-            if !accounts.is_empty() {
+            let is_marked = !locked(&self.marks.accounts).is_empty();
+            let rest = match self.woken {
+                Some(woken) if is_marked => GAP.saturating_sub(woken.elapsed()),
+                _ => Duration::ZERO,
+            };
+            if is_marked && rest.is_zero() {
+                self.woken = Some(Instant::now());
+                let accounts = std::mem::take(&mut *locked(&self.marks.accounts));
                 return Wake::Accounts(accounts.into_iter().collect());
             }
             tokio::select! {
-                () = self.closing.cancelled() => return Wake::Closing,
-                () = self.marks.changed.notified() => {}
+                () = self.hub.closing.cancelled() => return Wake::Closing,
+                () = tokio::time::sleep(rest), if is_marked => {}
+                () = self.marks.changed.notified(), if !is_marked => {}
             }
         }
     }
@@ -220,13 +311,8 @@ impl Listener {
     pub async fn news(&mut self, accounts: &[AccountId]) -> Result<Told, StoreError> {
         let mut news = Told::new();
         for account in accounts {
-            let mut snapshot = self.store.read().await?;
-            let states = match states_of(&mut snapshot, *account).await {
-                Ok(states) => states,
-                // Removed meanwhile: nothing more to tell of it.
-                Err(StoreError::NoSuchAccount) => continue,
-                Err(error) => return Err(error),
-            };
+            let (states, committed_at) = self.hub.states(*account).await?;
+            self.committed_at = committed_at;
             let told = self.told.entry(*account).or_default();
             for (object_type, state) in states {
                 if self.types.contains(&object_type) && told.insert(object_type, state) != Some(state) {
@@ -237,6 +323,16 @@ impl Listener {
         Ok(news)
     }
 
+    /// What it tells has been written: for the figures.
+    pub fn is_written(&self) {
+        metrics::counter!("postrider_push_events_total").increment(1);
+        // What was found by looking has no time, nor what was there at the start.
+        if self.committed_at > 0 {
+            let lag_ms = self.hub.store.clock().now_ms() - self.committed_at;
+            metrics::histogram!("postrider_push_lag_seconds").record(lag_ms.max(0) as f64 / 1_000.0);
+        }
+    }
+
     /// All states that have been told.
     pub fn told(&self) -> &Told {
         &self.told
@@ -245,5 +341,30 @@ impl Listener {
     /// Takes states as told, such as those that a client says it knows.
     pub fn assume_told(&mut self, told: Told) {
         self.told = told;
+    }
+
+    /// From now on only these types are news.
+    pub fn hear_of(&mut self, types: Vec<ObjectType>) {
+        self.types = types;
+    }
+
+    /// The accounts it listens to.
+    pub fn accounts(&self) -> Vec<AccountId> {
+        self.accounts.to_vec()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut listeners = locked(&self.hub.listeners);
+        for account in &self.accounts {
+            if let Some(listened) = listeners.get_mut(account) {
+                listened.marks.retain(|marks| !std::ptr::eq(marks.as_ptr(), Arc::as_ptr(&self.marks)));
+                // What nobody listens to is not kept up.
+                if listened.marks.is_empty() {
+                    listeners.remove(account);
+                }
+            }
+        }
     }
 }

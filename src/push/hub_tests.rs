@@ -54,7 +54,7 @@ async fn change(store: &Store, account: AccountId) -> i64 {
     store.write(account, unit).await.unwrap()
 }
 
-async fn is_woken(listener: &Listener, within: Duration) -> bool {
+async fn is_woken(listener: &mut Listener, within: Duration) -> bool {
     timeout(within, listener.wake()).await.is_ok()
 }
 
@@ -62,7 +62,7 @@ async fn is_woken(listener: &Listener, within: Duration) -> bool {
 async fn a_commit_wakes_those_who_listen_to_its_account() {
     let bench = Bench::new().await;
     let mut mine = bench.listen();
-    let other = bench.hub.listen(Id(2), &[bench.other], vec![ObjectType::Email]);
+    let mut other = bench.hub.listen(Id(2), &[bench.other], vec![ObjectType::Email]);
     let modseq = change(&bench.fixture.store, bench.account).await;
     let woken = timeout(Duration::from_secs(5), mine.wake()).await.unwrap();
     assert_eq!(woken, Wake::Accounts(vec![bench.account]));
@@ -77,11 +77,11 @@ async fn a_change_that_no_event_told_is_found_within_a_minute() {
     let bench = Bench::new().await;
     let mut listener = bench.listen();
     let modseq = change(&bench.unheard(), bench.account).await;
-    assert!(!is_woken(&listener, Duration::from_millis(200)).await, "nobody was told");
+    assert!(!is_woken(&mut listener, Duration::from_millis(200)).await, "nobody was told");
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(60)).await;
     tokio::time::resume();
-    assert!(is_woken(&listener, Duration::from_secs(5)).await, "nor looked");
+    assert!(is_woken(&mut listener, Duration::from_secs(5)).await, "nor looked");
     let news = listener.news(&[bench.account]).await.unwrap();
     assert_eq!(news[&bench.account][&ObjectType::Email].modseq, modseq);
 }
@@ -93,11 +93,12 @@ async fn events_in_inverted_order_tell_the_newest_state_and_no_older_one() {
     let store = bench.unheard();
     let older = change(&store, bench.account).await;
     let newer = change(&store, bench.account).await;
-    let event = |modseq| Event::Changed { account: bench.account, modseq, types: [ObjectType::Email].into() };
+    let event =
+        |modseq| Event::Changed { account: bench.account, modseq, types: [ObjectType::Email].into(), at: 0 };
     let mut told = Vec::new();
     for modseq in [newer, older] {
         bench.fixture.store.bus().publish(event(modseq));
-        assert!(is_woken(&listener, Duration::from_secs(5)).await);
+        assert!(is_woken(&mut listener, Duration::from_secs(5)).await);
         for states in listener.news(&[bench.account]).await.unwrap().into_values() {
             told.push(states[&ObjectType::Email].modseq);
         }
@@ -108,10 +109,10 @@ async fn events_in_inverted_order_tell_the_newest_state_and_no_older_one() {
 #[tokio::test]
 async fn a_login_whose_credentials_changed_must_come_in_again() {
     let bench = Bench::new().await;
-    let (mine, other) = (bench.listen(), bench.hub.listen(Id(2), &[bench.account], Vec::new()));
+    let (mut mine, mut other) = (bench.listen(), bench.hub.listen(Id(2), &[bench.account], Vec::new()));
     bench.fixture.store.bus().publish(Event::LoginChanged { login: Id(1) });
     assert_eq!(timeout(Duration::from_secs(5), mine.wake()).await.unwrap(), Wake::LoginChanged);
-    assert!(!is_woken(&other, Duration::from_millis(100)).await);
+    assert!(!is_woken(&mut other, Duration::from_millis(100)).await);
     bench.closing.cancel();
     assert_eq!(timeout(Duration::from_secs(5), other.wake()).await.unwrap(), Wake::Closing);
 }
@@ -119,13 +120,13 @@ async fn a_login_whose_credentials_changed_must_come_in_again() {
 #[tokio::test]
 async fn after_events_were_missed_every_login_comes_in_again() {
     let bench = Bench::new().await;
-    let (mine, other) = (bench.listen(), bench.hub.listen(Id(2), &[bench.other], Vec::new()));
+    let (mut mine, mut other) = (bench.listen(), bench.hub.listen(Id(2), &[bench.other], Vec::new()));
     // This thread is the only one, so nothing is received until all is told: the first is lost.
     bench.fixture.store.bus().publish(Event::LoginChanged { login: Id(1) });
     for lane in 0..20_000 {
         bench.fixture.store.bus().publish(Event::Queued { queue: Queue::Index, lane });
     }
-    for listener in [&mine, &other] {
+    for listener in [&mut mine, &mut other] {
         let woken = timeout(Duration::from_secs(5), listener.wake()).await;
         assert_eq!(woken, Ok(Wake::LoginChanged));
     }

@@ -8,3 +8,4 @@ mod hub_tests;
 mod look;
 #[cfg(test)]
 mod look_tests;
+pub mod online;

@@ -147,6 +147,6 @@ async fn an_event_tells_the_modseq_that_the_log_has() {
     bench.create(ObjectType::Email, 2).await;
     let head = bench.state(ObjectType::Email).await;
     let event = events.recv().await.unwrap();
-    let types = [ObjectType::Email].into();
-    assert_eq!(event, crate::bus::Event::Changed { account: bench.account, modseq: head.modseq, types });
+    let (types, at) = ([ObjectType::Email].into(), bench.clock.now_ms());
+    assert_eq!(event, crate::bus::Event::Changed { account: bench.account, modseq: head.modseq, types, at });
 }

@@ -472,8 +472,11 @@ async fn events_follow_the_commit() {
     // Whoever hears of a change can read it at once.
     let event = events.recv().await;
     assert_eq!(bench.notes().await, ["told"]);
-    let types = [ObjectType::Mailbox].into();
-    assert_eq!(event, Ok(Event::Changed { account: bench.account, modseq: 1, types }));
+    assert!(
+        matches!(&event, Ok(Event::Changed { account, modseq: 1, types, .. })
+            if *account == bench.account && types[..] == [ObjectType::Mailbox]),
+        "{event:?}"
+    );
     written.await.unwrap();
 }
 

@@ -237,7 +237,12 @@ impl Tx {
              on conflict (account_id, type) do update set modseq = excluded.modseq")
         .run_each(self, heads)
         .await?;
-        self.events.push(Event::Changed { account, modseq: self.modseq, types: types.into() });
+        self.events.push(Event::Changed {
+            account,
+            modseq: self.modseq,
+            types: types.into(),
+            at: self.now_ms(),
+        });
         Ok(())
     }
 

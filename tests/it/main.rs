@@ -59,3 +59,4 @@ mod thread;
 mod tickets;
 mod tls;
 mod vacation;
+mod websocket;

@@ -14,7 +14,7 @@ use crate::types::object_type::ObjectType;
 const ACCOUNT: AccountId = AccountId(Id(7));
 
 fn changed(account: i64, modseq: i64) -> Event {
-    Event::Changed { account: AccountId(Id(account)), modseq, types: [ObjectType::Email].into() }
+    Event::Changed { account: AccountId(Id(account)), modseq, types: [ObjectType::Email].into(), at: 0 }
 }
 
 /// A bus that is connected.

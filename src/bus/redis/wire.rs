@@ -1,7 +1,7 @@
 //! How events travel: a channel for each topic, and a line of text.
 //!
 //! ```text
-//! PREFIX:a:ACCOUNT   ORIGIN MODSEQ TYPE,TYPE     an account has changed; types by their numbers
+//! PREFIX:a:ACCOUNT   ORIGIN MODSEQ TYPE,TYPE AT  an account has changed; types by their numbers
 //! PREFIX:q:QUEUE     ORIGIN LANE                 a queue has work
 //! PREFIX:l           ORIGIN LOGIN                a login has changed
 //! PREFIX:beat        ORIGIN up|bye               a process is there, or leaves in order
@@ -55,9 +55,9 @@ fn queue_name(queue: Queue) -> &'static str {
 /// The channel and the text of an event; `None` for what stays in the process.
 pub fn encode(prefix: &str, origin: &str, event: &Event) -> Option<(String, String)> {
     let (topic, text) = match event {
-        Event::Changed { account, modseq, types } => {
+        Event::Changed { account, modseq, types, at } => {
             let types: Vec<String> = types.iter().map(|known| known.number().to_string()).collect();
-            (Topic::Account(*account), format!("{origin} {modseq} {}", types.join(",")))
+            (Topic::Account(*account), format!("{origin} {modseq} {} {at}", types.join(",")))
         }
         Event::Queued { queue, lane } => (Topic::Queue(*queue), format!("{origin} {lane}")),
         Event::LoginChanged { login } => (Topic::Logins, format!("{origin} {login}")),
@@ -74,10 +74,12 @@ pub fn decode<'t>(prefix: &str, channel: &str, text: &'t str) -> Option<(&'t str
     let heard = match (kind, name, rest) {
         ("a", account, rest) => {
             let account = AccountId(account.parse::<Id>().ok()?);
-            let (modseq, types) = rest.split_once(' ')?;
+            let (modseq, rest) = rest.split_once(' ')?;
+            let (types, at) = rest.split_once(' ')?;
             // A type that a newer program has is of no interest here.
             let types = types.split(',').filter_map(|number| ObjectType::of_number(number.parse().ok()?));
-            Heard::Event(Event::Changed { account, modseq: modseq.parse().ok()?, types: types.collect() })
+            let (modseq, at) = (modseq.parse().ok()?, at.parse().ok()?);
+            Heard::Event(Event::Changed { account, modseq, types: types.collect(), at })
         }
         ("q", name, lane) => {
             let known = [Queue::Incoming, Queue::Outgoing, Queue::Index];
@@ -101,8 +103,8 @@ mod tests {
     fn events_come_out_as_they_went_in() {
         let types = [ObjectType::Email, ObjectType::Thread].into();
         for event in [
-            Event::Changed { account: AccountId(Id(7)), modseq: 12, types },
-            Event::Changed { account: AccountId(Id(1)), modseq: 1, types: [].into() },
+            Event::Changed { account: AccountId(Id(7)), modseq: 12, types, at: 34 },
+            Event::Changed { account: AccountId(Id(1)), modseq: 1, types: [].into(), at: 0 },
             Event::Queued { queue: Queue::Outgoing, lane: 3 },
             Event::LoginChanged { login: Id(9) },
         ] {
@@ -117,6 +119,7 @@ mod tests {
     fn rubbish_is_passed_over() {
         for (channel, text) in [
             ("p:a:7", "me 1 3"),
+            ("p:a:7", "me 1 3 now"),
             ("p:q:none", "me 1"),
             ("p:q:index", "me"),
             ("p:l", "me !"),

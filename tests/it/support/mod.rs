@@ -17,6 +17,7 @@ pub mod smtp;
 pub mod smtp_sink;
 pub mod stack;
 pub mod tls;
+pub mod websocket;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,273 @@
+//! The life of a WebSocket: requests run beside each other, changes are pushed between their answers,
+//! and whoever does not answer a ping is let go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
+use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
+
+use crate::http::limits::Kind;
+use crate::http::state::HttpState;
+use crate::http::websocket::message::{self, Incoming, Refused};
+use crate::jmap::call::Caller;
+use crate::jmap::limits::MAX_CONCURRENT_REQUESTS;
+use crate::jmap::request::Request;
+use crate::jmap::session;
+use crate::push::hub::{Listener, Told, Wake};
+use crate::push::online::Online;
+use crate::types::id::AccountId;
+
+/// A client is asked whether it is there when nothing was heard of it for so long, and let go when it
+/// does not answer within as long again.
+const PING_EVERY: Duration = Duration::from_secs(60);
+/// For a client to take the next piece of what is written to it.
+const WRITE_TIME: Duration = Duration::from_secs(60);
+/// For requests under way when the server goes down.
+const DRAIN_TIME: Duration = Duration::from_secs(6);
+/// For a client to take the last frame, and to say good-bye.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+/// Octets of a frame. The buffer of a connection grows to this size and keeps it, so large answers go
+/// in pieces (RFC 6455, 5.4).
+const FRAME: usize = 8 << 10;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// A connection: whose it is, and what it is told of.
+pub struct Connection {
+    shared: Arc<Shared>,
+    listener: Listener,
+    is_pushing: bool,
+    running: JoinSet<String>,
+    _online: Online,
+}
+
+/// What its requests need.
+struct Shared {
+    http: HttpState,
+    caller: Caller,
+    base_url: String,
+}
+
+/// Why a connection ends.
+enum End {
+    /// We say so, with a code (RFC 6455, 7.4.1) and a reason.
+    Say(CloseCode, &'static str),
+    /// The client says so, and is answered.
+    Said,
+    /// The client is gone.
+    Gone,
+}
+
+/// What happens next.
+enum Next {
+    Heard(Option<Result<Message, Error>>),
+    Answered(Option<Result<String, tokio::task::JoinError>>),
+    Woken(Wake),
+    Silent,
+}
+
+impl Connection {
+    /// Of a caller who has come in; the listener is for all of its accounts.
+    pub fn new(http: HttpState, caller: Caller, base_url: String, listener: Listener) -> Connection {
+        Connection {
+            shared: Arc::new(Shared { http, caller, base_url }),
+            listener,
+            is_pushing: false,
+            running: JoinSet::new(),
+            _online: Online::web_socket(),
+        }
+    }
+
+    /// Serves until one side ends it.
+    pub async fn run(mut self, mut socket: Socket) {
+        let end = self.serve(&mut socket).await;
+        if let End::Say(CloseCode::Away, _) = end {
+            self.drain(&mut socket).await;
+        }
+        // Nobody waits any more for what is still running; what it changes it changes.
+        self.running.detach_all();
+        let good_bye = async {
+            match end {
+                End::Say(code, reason) => {
+                    let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+                    if socket.close(Some(frame)).await.is_ok() {
+                        while let Some(Ok(_)) = socket.next().await {}
+                    }
+                }
+                // The answer is ready and has to be written.
+                End::Said => drop(socket.flush().await),
+                End::Gone => {}
+            }
+        };
+        let _ = timeout(CLOSE_TIME, good_bye).await;
+    }
+
+    async fn serve(&mut self, socket: &mut Socket) -> End {
+        let mut heard_at = Instant::now();
+        let mut is_asked = false;
+        loop {
+            // Whoever sends more than is run at once waits, and so does what it sends.
+            let has_place = self.running.len() < MAX_CONCURRENT_REQUESTS;
+            let silent_at = heard_at + if is_asked { 2 * PING_EVERY } else { PING_EVERY };
+            let next = tokio::select! {
+                heard = socket.next(), if has_place => Next::Heard(heard),
+                answer = self.running.join_next(), if !self.running.is_empty() => Next::Answered(answer),
+                wake = self.listener.wake() => Next::Woken(wake),
+                () = sleep_until(silent_at), if has_place => Next::Silent,
+            };
+            let done = match next {
+                Next::Heard(heard) => {
+                    (heard_at, is_asked) = (Instant::now(), false);
+                    self.hear(socket, heard).await
+                }
+                Next::Answered(Some(Ok(answer))) => write(socket, answer).await,
+                // A panic is a fault of ours, and logged.
+                Next::Answered(_) => Err(End::Say(CloseCode::Error, "the server failed")),
+                Next::Woken(Wake::Accounts(accounts)) if self.is_pushing => {
+                    self.push(socket, &accounts).await
+                }
+                Next::Woken(Wake::Accounts(_)) => Ok(()),
+                Next::Woken(Wake::LoginChanged) => {
+                    Err(End::Say(CloseCode::Policy, "the login has changed: sign in again"))
+                }
+                Next::Woken(Wake::Closing) => Err(End::Say(CloseCode::Away, "the server goes down")),
+                Next::Silent if is_asked => {
+                    Online::drop_of("silent");
+                    Err(End::Gone)
+                }
+                Next::Silent => {
+                    is_asked = true;
+                    send(socket, Message::Ping(Bytes::new())).await
+                }
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    async fn hear(&mut self, socket: &mut Socket, heard: Option<Result<Message, Error>>) -> Result<(), End> {
+        match heard {
+            Some(Ok(Message::Text(text))) => match Incoming::parse(text.as_str()) {
+                Ok(Incoming::Request { id, request }) => {
+                    metrics::counter!("postrider_websocket_requests_total").increment(1);
+                    self.running.spawn(answer(self.shared.clone(), id, request));
+                    Ok(())
+                }
+                Ok(Incoming::PushEnable { types, push_state }) => {
+                    self.is_pushing = true;
+                    self.listener.hear_of(types);
+                    let accounts = self.listener.accounts();
+                    match push_state {
+                        Some(told) => {
+                            self.listener.assume_told(told);
+                            self.push(socket, &accounts).await
+                        }
+                        // The client wants to hear of what comes after.
+                        None => self.news(&accounts).await.map(drop),
+                    }
+                }
+                Ok(Incoming::PushDisable) => {
+                    self.is_pushing = false;
+                    Ok(())
+                }
+                Err(Refused { id, error }) => {
+                    write(socket, message::request_error(id.as_deref(), &error)).await
+                }
+            },
+            Some(Ok(Message::Binary(_))) => {
+                Err(End::Say(CloseCode::Unsupported, "messages are text (RFC 8887, 4.2)"))
+            }
+            // The answer to a ping is sent when the next message is read.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) => Err(End::Said),
+            None => Err(End::Gone),
+            Some(Err(error)) => Err(match error {
+                Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+                    End::Say(CloseCode::Size, "a message may have 10000000 octets (maxSizeRequest)")
+                }
+                Error::Utf8(_) => End::Say(CloseCode::Invalid, "a message is UTF-8"),
+                Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
+                Error::Protocol(_) => End::Say(CloseCode::Protocol, "not as RFC 6455 says"),
+                _ => End::Gone,
+            }),
+        }
+    }
+
+    async fn push(&mut self, socket: &mut Socket, accounts: &[AccountId]) -> Result<(), End> {
+        let news = self.news(accounts).await?;
+        if news.is_empty() {
+            return Ok(());
+        }
+        write(socket, message::push(&news, self.listener.told())).await?;
+        self.listener.is_written();
+        Ok(())
+    }
+
+    async fn news(&mut self, accounts: &[AccountId]) -> Result<Told, End> {
+        self.listener.news(accounts).await.map_err(|error| {
+            tracing::warn!(%error, "states could not be read; a WebSocket ends");
+            End::Say(CloseCode::Again, "the server is busy: come back in a few seconds")
+        })
+    }
+
+    /// Answers what was asked before the server went down.
+    async fn drain(&mut self, socket: &mut Socket) {
+        let answers = async {
+            while let Some(Ok(answer)) = self.running.join_next().await {
+                if write(socket, answer).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(DRAIN_TIME, answers).await;
+    }
+}
+
+/// Runs a request; the message that answers it.
+async fn answer(shared: Arc<Shared>, id: Option<String>, request: Request) -> String {
+    let Shared { http, caller, base_url } = &*shared;
+    let place = match http.concurrency.enter(Kind::Request, caller.login_id).await {
+        Ok(place) => place,
+        Err(error) => return message::request_error(id.as_deref(), &error),
+    };
+    let state = session::state(&http.jmap, base_url, caller);
+    let answer = request.run(&http.jmap, caller, &state).await;
+    drop(place);
+    message::response(id.as_deref(), &answer)
+}
+
+/// Writes a text message, in pieces that the client has to take in time.
+async fn write(socket: &mut Socket, text: String) -> Result<(), End> {
+    let mut rest = Bytes::from(text);
+    let mut kind = Data::Text;
+    loop {
+        let piece = rest.split_to(rest.len().min(FRAME));
+        let frame = Frame::message(piece, OpCode::Data(kind), rest.is_empty());
+        send(socket, Message::Frame(frame)).await?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        kind = Data::Continue;
+    }
+}
+
+async fn send(socket: &mut Socket, message: Message) -> Result<(), End> {
+    match timeout(WRITE_TIME, socket.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone),
+        Err(_) => {
+            Online::drop_of("slow");
+            Err(End::Gone)
+        }
+    }
+}
