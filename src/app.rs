@@ -15,6 +15,7 @@ use crate::store::error::StoreError;
 use crate::store::server_key;
 use crate::store::{Store, copy};
 use crate::types::clock::Clock;
+use crate::vapid::Vapid;
 
 /// Octets that the cache of immutable metadata may take.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -40,6 +41,8 @@ pub struct App {
     pub sign_in: SignIn,
     /// Signs tickets; the same in all processes of a server.
     pub ticket_key: [u8; 32],
+    /// Signs web pushes.
+    pub vapid: Vapid,
 }
 
 /// A part that could not be opened.
@@ -93,6 +96,7 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     let sign_in_key = server_key::get(&store, "sign-in").await.map_err(OpenError::Store)?;
     let ticket_key = server_key::get(&store, "ticket").await.map_err(OpenError::Store)?;
     // All processes of an installation have this number, and no other installation does.
+    let vapid = Vapid::open(&store, &config.hostname).await.map_err(OpenError::Store)?;
     let number = blake3::keyed_hash(&ticket_key, b"installation").to_hex();
     let settings = config.clone();
     let index = tokio::task::spawn_blocking(move || {
@@ -102,7 +106,7 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     .unwrap_or_else(|error| Err(IndexError::Open(error.to_string())))
     .map_err(OpenError::Index)?;
     let sign_in = SignIn::new(store.clone(), cache.clone(), sign_in_key);
-    Ok(App { config, clock, bus, cache, store, blobs, index, sign_in, ticket_key })
+    Ok(App { config, clock, bus, cache, store, blobs, index, sign_in, ticket_key, vapid })
 }
 
 fn make_parent(path: &Path) -> Result<(), OpenError> {

@@ -1,7 +1,7 @@
 //! Postrider: a JMAP-first mail backend. One binary, from a laptop to a cluster.
 //!
 //! ```text
-//! SMTP in -> receive -> [incoming] -> ingest -> store + blob -> bus -> push -> EventSource
+//! SMTP in -> receive -> [incoming] -> ingest -> store + blob -> bus -> push -> EventSource, WebSocket
 //! HTTP    -> http -> jmap ------------------------^   |   \-> [index] -> index
 //!                                                     v
 //!                                                [outgoing] -> deliver -> SMTP out      [..] = queue rows
@@ -30,3 +30,5 @@ pub mod smtp; // the SMTP protocol: commands, replies, data, client
 pub mod store; // the only owner of SQL
 pub mod sweep; // housekeeping: what is kept for a time only
 pub mod types; // values: ids, states, keywords, addresses, dates
+pub mod vapid; // the key by which push services know this server
+pub mod web_push; // takes the push queue to the devices of users

@@ -36,7 +36,7 @@ pub async fn run(store: Store, blobs: Blobs, keep_changes: Duration, stop: Cance
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(begun) => break,
-                _ = marks.tick() => forget_marks(&store).await,
+                _ = marks.tick() => forget(&store).await,
             }
         }
         wait = EVERY;
@@ -60,7 +60,10 @@ async fn round(store: &Store, blobs: &Blobs, keep_changes: Duration) {
     }
 }
 
-async fn forget_marks(store: &Store) {
+async fn forget(store: &Store) {
+    if let Err(error) = cluster::sweep::push_subscriptions_trim(store).await {
+        tracing::warn!(%error, "push subscriptions whose time is over are still there; they go a little later");
+    }
     let before_ms = store.clock().now_ms() - MARKS_KEPT_MS;
     if let Err(error) = cluster::sweep::commit_marks_trim(store, before_ms).await {
         tracing::warn!(%error, "the numbers of old transactions are still there; they go a little later");

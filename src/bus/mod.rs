@@ -36,6 +36,8 @@ pub enum Queue {
     Outgoing,
     /// Emails to be indexed.
     Index,
+    /// Devices to be told of changes.
+    Push,
 }
 
 /// What can be listened for.

@@ -54,6 +54,8 @@ pub enum Rate {
     FailuresOfLogin,
     /// Recipients of an account's submissions.
     Recipients,
+    /// PushSubscriptions made by a login.
+    PushSubscriptions,
     /// Uses of a ticket.
     TicketUses,
 }

@@ -173,6 +173,7 @@ impl Redis {
             Rate::FailuresOfAddress => "fa",
             Rate::FailuresOfLogin => "fl",
             Rate::TicketUses => "tu",
+            Rate::PushSubscriptions => "ps",
             Rate::Recipients => "to",
         };
         let hash = hex(&counter.key_hash);

@@ -33,6 +33,7 @@ use crate::receive;
 use crate::receive::intake::Intake;
 use crate::sweep;
 use crate::types::clock::Clock;
+use crate::web_push::WebPush;
 
 /// For what is in hand when the server stops; it has to be gone within ten seconds.
 const STOP_TIME: Duration = Duration::from_secs(9);
@@ -127,7 +128,13 @@ impl Server {
         if roles.has(Role::Push) {
             stages.spawn(hub.clone().run());
         }
-        let router = http::router(HttpState::new(app.clone(), hub, metrics.clone()), roles);
+        let state = HttpState::new(app.clone(), hub, metrics.clone());
+        if roles.has(Role::Push) {
+            let web_push = WebPush::new(state.jmap.clone(), app.vapid.clone(), dns.clone());
+            let web_push = web_push.map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
+            stages.spawn(web_push.run(stop.clone()));
+        }
+        let router = http::router(state, roles);
         if let Some((listener, tls)) = https {
             let proxies = config.trusted_proxies.clone();
             let serving = http::server::serve(listener, Some(tls), router.clone(), proxies, stop.clone());

@@ -124,6 +124,11 @@ pub const KEYS: &[Key] = &[
         "Addresses or networks whose forwarded headers are believed: `127.0.0.1, 10.0.0.0/8`",
     ),
     key(
+        "push_networks",
+        "",
+        "Addresses or networks beside the public internet to which web pushes may go: `10.1.2.3, fd00::/8`",
+    ),
+    key(
         "allow_plaintext_auth",
         "false",
         "Whether SMTP passwords may be sent without TLS from other machines",

@@ -57,6 +57,7 @@ pub struct Config {
     pub retry_first: Duration,
     pub retry_for: Duration,
     pub trusted_proxies: Vec<Network>,
+    pub push_networks: Vec<Network>,
     pub allow_plaintext_auth: bool,
     /// Octets.
     pub max_message_size: u64,
@@ -167,6 +168,7 @@ impl Reader<'_> {
             retry_first: self.key("retry_first", value::duration)?,
             retry_for: self.key("retry_for", value::duration)?,
             trusted_proxies: self.key("trusted_proxies", value::networks)?,
+            push_networks: self.key("push_networks", value::networks)?,
             allow_plaintext_auth: self.key("allow_plaintext_auth", value::yes_or_no)?,
             max_message_size: self.key("max_message_size", value::size)?,
             max_upload_size: self.key("max_upload_size", value::size)?,

@@ -14,7 +14,8 @@ use crate::http::ticket::Purpose;
 use crate::jmap::call::{AccountAccess, Caller};
 use crate::store::directory::login::Login;
 use crate::store::directory::sign_in::SignInError;
-use crate::store::directory::{access, login};
+use crate::store::directory::{access, login, token};
+use crate::types::id::Id;
 
 /// Longest Authorization header that is looked at.
 const MAX_HEADER: usize = 4_096;
@@ -26,13 +27,16 @@ impl FromRequestParts<HttpState> for SignedIn {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<SignedIn, HttpError> {
-        let login = sign_in(parts, state).await?;
-        let caller = caller_of(state, &login).await?;
+        let (login, token) = sign_in(parts, state).await?;
+        let caller = caller_of(state, &login, token).await?;
         Ok(SignedIn(caller, login))
     }
 }
 
-async fn sign_in(parts: &Parts, state: &HttpState) -> Result<Login, HttpError> {
+/// A token and when it expires; both 0 for a password, which does not.
+type TokenUsed = (Id, i64);
+
+async fn sign_in(parts: &Parts, state: &HttpState) -> Result<(Login, TokenUsed), HttpError> {
     let unauthorized = || HttpError::Unauthorized { offers_basic: offers_basic(&parts.headers) };
     let origin = parts.extensions.get::<Origin>().ok_or(HttpError::Internal)?;
     let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(unauthorized)?;
@@ -40,9 +44,11 @@ async fn sign_in(parts: &Parts, state: &HttpState) -> Result<Login, HttpError> {
     let (scheme, credentials) = value.split_once(' ').ok_or_else(unauthorized)?;
     let signed_in = if scheme.eq_ignore_ascii_case("basic") {
         let (name, password) = read_basic(credentials).ok_or_else(unauthorized)?;
-        state.app.sign_in.with_password(&name, &password, origin.client).await
+        let login = state.app.sign_in.with_password(&name, &password, origin.client).await;
+        login.map(|login| (login, (Id(0), 0)))
     } else if scheme.eq_ignore_ascii_case("bearer") {
-        state.app.sign_in.with_token(credentials.trim(), origin.client).await
+        let found = state.app.sign_in.with_token(credentials.trim(), origin.client).await;
+        found.map(|found| (found.login, (found.id, found.expires_at)))
     } else {
         return Err(unauthorized());
     };
@@ -73,11 +79,15 @@ fn offers_basic(headers: &HeaderMap) -> bool {
     mode.is_none_or(|mode| mode == "navigate")
 }
 
-async fn caller_of(state: &HttpState, login: &Login) -> Result<Caller, HttpError> {
+async fn caller_of(
+    state: &HttpState,
+    login: &Login,
+    (token_id, expires_at): TokenUsed,
+) -> Result<Caller, HttpError> {
     let mut snapshot = state.app.store.read().await?;
     let accounts = access::accounts_of_login(&mut snapshot, login.id).await?;
     let accounts = accounts.into_iter().map(|account| AccountAccess::of(login.id, account)).collect();
-    Ok(Caller { login_id: login.id, username: login.name.clone(), accounts })
+    Ok(Caller { login_id: login.id, token_id, expires_at, username: login.name.clone(), accounts })
 }
 
 #[derive(Deserialize)]
@@ -100,11 +110,15 @@ pub async fn by_header_or_ticket(
         return SignedIn::from_request_parts(parts, state).await.map(|signed_in| signed_in.0);
     };
     let refused = || HttpError::Unauthorized { offers_basic: false };
-    let (login_id, version) = state.tickets.read(&given, purpose).ok_or_else(refused)?;
+    let holder = state.tickets.read(&given, purpose).ok_or_else(refused)?;
     let mut snapshot = state.app.store.read().await?;
-    let login = login::by_id(&mut snapshot, login_id).await?;
+    let login = login::by_id(&mut snapshot, holder.login).await?;
+    let expires_at = match holder.token {
+        Id(0) => Some(0),
+        token => token::expiry(&mut snapshot, holder.login, token, state.app.clock.now_ms()).await?,
+    };
     drop(snapshot);
     // A ticket is void with the credential that it was made under.
-    let login = login.filter(|login| login.version == version).ok_or_else(refused)?;
-    caller_of(state, &login).await
+    let login = login.filter(|login| login.version == holder.version).ok_or_else(refused)?;
+    caller_of(state, &login, (holder.token, expires_at.ok_or_else(refused)?)).await
 }

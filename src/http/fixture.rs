@@ -18,6 +18,7 @@ use crate::store::directory::domain::{self, NewDomain};
 use crate::store::directory::login::Login;
 use crate::types::address::Address;
 use crate::types::clock::Clock;
+use crate::types::id::Id;
 
 /// A server over a folder of its own.
 pub struct Fixture {
@@ -49,7 +50,13 @@ impl Fixture {
             is_read_only: false,
             is_personal: true,
         }];
-        let caller = Caller { login_id: created.login, username: name, accounts };
+        let caller = Caller {
+            login_id: created.login,
+            token_id: Id(0),
+            expires_at: 0,
+            username: name,
+            accounts,
+        };
         let hub = Hub::new(app.store.clone(), CancellationToken::new());
         Fixture { state: HttpState::new(app, hub, None), caller, _folder: folder }
     }

@@ -70,9 +70,12 @@ pub async fn metrics(State(http): State<HttpState>) -> Result<Response, HttpErro
 
 async fn measure_queues(http: &HttpState) -> Result<(), HttpError> {
     let mut snapshot = http.app.store.read().await?;
-    for (queue, name) in
-        [(Queue::Incoming, "incoming"), (Queue::Outgoing, "outgoing"), (Queue::Index, "index")]
-    {
+    for (queue, name) in [
+        (Queue::Incoming, "incoming"),
+        (Queue::Outgoing, "outgoing"),
+        (Queue::Index, "index"),
+        (Queue::Push, "push"),
+    ] {
         let depth = cluster::queue_depth(&mut snapshot, queue).await?;
         let now_ms = http.app.clock.now_ms();
         let age_ms = depth.oldest_created_at.map_or(0, |oldest| (now_ms - oldest).max(0));

@@ -43,6 +43,8 @@ impl HttpState {
             hostname: app.config.hostname.as_str().into(),
             max_upload: usize::try_from(app.config.max_upload_size).unwrap_or(usize::MAX),
             recipients_per_hour: app.config.recipients_per_hour,
+            push_key: app.vapid.public_key().into(),
+            push_networks: app.config.push_networks.as_slice().into(),
         };
         let tickets = Tickets::new(app.ticket_key, app.clock.clone(), app.cache.clone());
         HttpState {

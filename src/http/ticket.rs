@@ -20,8 +20,8 @@ use crate::types::clock::Clock;
 use crate::types::date::utc_date;
 use crate::types::id::Id;
 
-/// Login, version, end, and a random number.
-const FIELDS_LEN: usize = 32;
+/// Login, version, token, end, and a random number.
+const FIELDS_LEN: usize = 40;
 const MAC_LEN: usize = 32;
 /// Octets of a request for a ticket.
 const MAX_REQUEST: usize = 4_096;
@@ -52,6 +52,17 @@ impl Purpose {
     }
 }
 
+/// Under which credential a ticket was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// The login.
+    pub login: Id,
+    /// Its version, which changes with its credentials.
+    pub version: i64,
+    /// The token, 0 for the password.
+    pub token: Id,
+}
+
 /// Makes and reads tickets. They are signed, not stored, with a key that all processes of a server
 /// have: the one that serves push reads what the one that serves the API has made.
 #[derive(Clone)]
@@ -69,7 +80,7 @@ impl Tickets {
     }
 
     /// A ticket, and when it ends in milliseconds since 1970.
-    pub fn make(&self, login: Id, version: i64, purpose: &Purpose) -> (String, i64) {
+    pub fn make(&self, holder: Holder, purpose: &Purpose) -> (String, i64) {
         let lifetime = match purpose {
             Purpose::EventSource => EVENT_SOURCE_MS,
             Purpose::WebSocket => WEB_SOCKET_MS,
@@ -78,7 +89,7 @@ impl Tickets {
         let ends = self.clock.now_ms() + lifetime;
         let mut bytes = Vec::with_capacity(FIELDS_LEN + MAC_LEN);
         // The last number makes two tickets of one moment differ, so that each has its own use.
-        for number in [login.0, version, ends, rand::random()] {
+        for number in [holder.login.0, holder.version, holder.token.0, ends, rand::random()] {
             bytes.extend(number.to_be_bytes());
         }
         let mac = self.mac(&bytes, purpose);
@@ -86,9 +97,9 @@ impl Tickets {
         (URL_SAFE_NO_PAD.encode(bytes), ends)
     }
 
-    /// The login and its version of a ticket that is good for this purpose.
-    pub fn read(&self, ticket: &str, purpose: &Purpose) -> Option<(Id, i64)> {
-        if ticket.len() > 128 {
+    /// Who holds a ticket that is good for this purpose.
+    pub fn read(&self, ticket: &str, purpose: &Purpose) -> Option<Holder> {
+        if ticket.len() > 160 {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(ticket).ok()?;
@@ -99,8 +110,8 @@ impl Tickets {
             return None;
         }
         let number = |at: usize| fields.get(at..at + 8)?.try_into().ok().map(i64::from_be_bytes);
-        let (login, version, ends) = (number(0)?, number(8)?, number(16)?);
-        (ends > self.clock.now_ms()).then_some((Id(login), version))
+        let holder = Holder { login: Id(number(0)?), version: number(8)?, token: Id(number(16)?) };
+        (number(24)? > self.clock.now_ms()).then_some(holder)
     }
 
     /// Uses up a ticket that is good for one use; whether this was the first.
@@ -151,7 +162,8 @@ pub async fn post(
             return Err(HttpError::BadRequest(text));
         }
     };
-    let (ticket, ends) = state.tickets.make(login.id, login.version, &purpose);
+    let holder = Holder { login: login.id, version: login.version, token: caller.token_id };
+    let (ticket, ends) = state.tickets.make(holder, &purpose);
     Ok(Json(json!({ "ticket": ticket, "expiresAt": utc_date(ends) })))
 }
 
@@ -159,6 +171,8 @@ pub async fn post(
 mod tests {
     use super::*;
     use crate::config::engine::CacheUrl;
+
+    const HOLDER: Holder = Holder { login: Id(7), version: 3, token: Id(9) };
 
     fn tickets(key: u8, clock: &Clock) -> Tickets {
         Tickets::new([key; 32], clock.clone(), Cache::open(&CacheUrl::Memory, 1_000_000, clock.clone()))
@@ -172,15 +186,15 @@ mod tests {
         let lifetimes = [EVENT_SOURCE_MS, WEB_SOCKET_MS, DOWNLOAD_MS];
         for (purpose, lifetime) in all.iter().zip(lifetimes) {
             let ours = tickets(1, &clock);
-            let (ticket, ends) = ours.make(Id(7), 3, purpose);
+            let (ticket, ends) = ours.make(HOLDER, purpose);
             assert_eq!(ends, clock.now_ms() + lifetime);
             for other in &all {
-                let wanted = (other == purpose).then_some((Id(7), 3));
+                let wanted = (other == purpose).then_some(HOLDER);
                 assert_eq!(ours.read(&ticket, other), wanted, "{purpose:?} {other:?}");
             }
             assert_eq!(tickets(2, &clock).read(&ticket, purpose), None);
             clock.advance_ms(lifetime - 1);
-            assert_eq!(ours.read(&ticket, purpose), Some((Id(7), 3)));
+            assert_eq!(ours.read(&ticket, purpose), Some(HOLDER));
             clock.advance_ms(1);
             assert_eq!(ours.read(&ticket, purpose), None);
         }
@@ -193,7 +207,7 @@ mod tests {
     async fn each_ticket_has_one_use() {
         let clock = Clock::fixed(1_000_000);
         let tickets = tickets(1, &clock);
-        let [one, two] = [(); 2].map(|()| tickets.make(Id(7), 3, &Purpose::WebSocket).0);
+        let [one, two] = [(); 2].map(|()| tickets.make(HOLDER, &Purpose::WebSocket).0);
         assert_ne!(one, two);
         assert!(tickets.use_up(&one).await);
         assert!(!tickets.use_up(&one).await);

@@ -14,6 +14,7 @@ use crate::store::directory::access::AccessibleAccount;
 use crate::store::mailbox::Viewer;
 use crate::types::blob_id::BlobId;
 use crate::types::id::{AccountId, Id};
+use crate::types::network::Network;
 
 /// The parts of the server that methods work on. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +33,10 @@ pub struct Jmap {
     pub max_upload: usize,
     /// Recipients that an account may send to in an hour.
     pub recipients_per_hour: u64,
+    /// The public key of our pushes, in base64url (RFC 9749).
+    pub push_key: std::sync::Arc<str>,
+    /// Networks beside the public internet to which pushes may go.
+    pub push_networks: std::sync::Arc<[Network]>,
 }
 
 /// An account that a login may use.
@@ -67,6 +72,10 @@ impl AccountAccess {
 pub struct Caller {
     /// The login.
     pub login_id: Id,
+    /// The token by which it has come in; 0 for the password.
+    pub token_id: Id,
+    /// When that ends, in milliseconds since 1970; 0 for never.
+    pub expires_at: i64,
     /// Its name, an address.
     pub username: String,
     /// Its accounts, its own first.

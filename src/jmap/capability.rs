@@ -17,11 +17,15 @@ pub enum Capability {
     Blob,
     /// RFC 8887.
     WebSocket,
+    /// RFC 9749.
+    WebPushVapid,
+    /// draft-ietf-jmap-emailpush.
+    EmailPush,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Capability; 7] = [
+    pub const ALL: [Capability; 9] = [
         Capability::Core,
         Capability::Mail,
         Capability::Submission,
@@ -29,6 +33,8 @@ impl Capability {
         Capability::Quota,
         Capability::Blob,
         Capability::WebSocket,
+        Capability::WebPushVapid,
+        Capability::EmailPush,
     ];
 
     /// Its registered name.
@@ -41,6 +47,8 @@ impl Capability {
             Capability::Quota => "urn:ietf:params:jmap:quota",
             Capability::Blob => "urn:ietf:params:jmap:blob",
             Capability::WebSocket => "urn:ietf:params:jmap:websocket",
+            Capability::WebPushVapid => "urn:ietf:params:jmap:webpush-vapid",
+            Capability::EmailPush => "urn:ietf:params:jmap:emailpush",
         }
     }
 
@@ -56,7 +64,7 @@ impl Capability {
 /// used client library names everything it knows in every request, whatever the session says, and
 /// refusing would lock its users out for methods that they never call. So these names are understood
 /// and give nothing: their methods stay unknown. Names that stand nowhere are refused.
-const NOT_OFFERED: [&str; 12] = [
+const NOT_OFFERED: [&str; 11] = [
     "urn:ietf:params:jmap:mdn",
     "urn:ietf:params:jmap:smimeverify",
     "urn:ietf:params:jmap:sieve",
@@ -68,7 +76,6 @@ const NOT_OFFERED: [&str; 12] = [
     "urn:ietf:params:jmap:principals:owner",
     "urn:ietf:params:jmap:principals:availability",
     "urn:ietf:params:jmap:tasks",
-    "urn:ietf:params:jmap:webpush-vapid",
 ];
 
 /// Whether a name is that of a capability which other servers have.

@@ -64,6 +64,8 @@ pub enum MethodError {
     AccountNotFound,
     /// The source account of a copy, likewise.
     FromAccountNotFound,
+    /// What is asked for is told to nobody.
+    Forbidden(String),
     /// The caller may only read this account.
     AccountReadOnly,
     /// `ifInState` is not the state.
@@ -98,6 +100,7 @@ impl MethodError {
             InvalidResultReference(text) => ("invalidResultReference", Some(text.as_str())),
             AccountNotFound => ("accountNotFound", None),
             FromAccountNotFound => ("fromAccountNotFound", None),
+            Forbidden(text) => ("forbidden", Some(text.as_str())),
             AccountReadOnly => ("accountReadOnly", None),
             StateMismatch => ("stateMismatch", None),
             CannotCalculateChanges => ("cannotCalculateChanges", None),

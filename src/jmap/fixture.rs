@@ -45,6 +45,8 @@ impl Fixture {
             hostname: Arc::from("mx.example.test"),
             max_upload: 1 << 20,
             recipients_per_hour: 100,
+            push_key: Arc::from("key"),
+            push_networks: Arc::from([]),
         };
         Fixture { directory, jmap }
     }
@@ -60,7 +62,7 @@ impl Fixture {
         let mut snapshot = self.jmap.store.read().await.unwrap();
         let accounts = accounts_of_login(&mut snapshot, login_id).await.unwrap();
         let accounts = accounts.into_iter().map(|account| AccountAccess::of(login_id, account)).collect();
-        let caller = Caller { login_id, username: address.to_owned(), accounts };
+        let caller = Caller { login_id, token_id: Id(0), expires_at: 0, username: address.to_owned(), accounts };
         User { fixture: self, caller }
     }
 }

@@ -54,6 +54,16 @@ pub const MAX_MAILBOXES_PER_EMAIL: usize = 1_000;
 pub const MAX_KEYWORDS_PER_EMAIL: usize = 200;
 /// Octets of all attachments of a new Email.
 pub const MAX_SIZE_ATTACHMENTS_PER_EMAIL: usize = 50_000_000;
+/// PushSubscriptions of a login.
+pub const MAX_PUSH_SUBSCRIPTIONS: usize = 100;
+/// PushSubscriptions that a login may make in an hour: each sends something to a stranger's URL.
+pub const PUSH_SUBSCRIPTIONS_PER_HOUR: u64 = 60;
+/// Octets of a PushSubscription's deviceClientId.
+pub const MAX_DEVICE_CLIENT_ID: usize = 255;
+/// Octets of a PushSubscription's emailPush.
+pub const MAX_EMAIL_PUSH: usize = 16_384;
+/// How long a PushSubscription lasts at the most, in milliseconds; RFC 8620, 7.2 wants seven days.
+pub const MAX_PUSH_SUBSCRIPTION_MS: i64 = 14 * 86_400_000;
 /// Identities of an account.
 pub const MAX_IDENTITIES: usize = 1_000;
 /// Octets of an Identity's name.

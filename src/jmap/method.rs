@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::capability::Capability;
-use crate::jmap::{blob, email, identity, mailbox, quota, snippet, submission, thread, vacation};
+use crate::jmap::{blob, email, identity, mailbox, push_subscription, quota, snippet, submission, thread, vacation};
 
 type Running<'a> = Pin<Box<dyn Future<Output = MethodResult> + Send + 'a>>;
 
@@ -38,6 +38,9 @@ static METHODS: &[Method] = methods! {
     "Blob/upload" Blob blob::upload::upload;
     "Blob/get" Blob blob::get::get;
     "Blob/lookup" Blob blob::lookup::lookup;
+
+    "PushSubscription/get" Core push_subscription::get;
+    "PushSubscription/set" Core push_subscription::set;
 
     "Mailbox/get" Mail mailbox::get;
     "Mailbox/changes" Mail mailbox::changes;

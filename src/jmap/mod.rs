@@ -16,6 +16,7 @@ pub mod identity;
 pub mod limits;
 pub mod mailbox;
 pub mod method;
+pub mod push_subscription;
 pub mod quota;
 mod reference;
 pub mod request;

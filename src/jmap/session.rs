@@ -1,5 +1,5 @@
 //! What the session object says of the server and of accounts (RFC 8620, 2; RFC 8621, 1.3;
-//! RFC 8887, 3; RFC 9425, 2; RFC 9404, 3), and the state that tells when it has changed.
+//! RFC 8887, 3; RFC 9749; RFC 9425, 2; RFC 9404, 3), and the state that tells when it has changed.
 
 use serde_json::{Map, Value, json};
 
@@ -44,6 +44,7 @@ pub fn server_capabilities(jmap: &Jmap, base_url: &str) -> Map<String, Value> {
                 let host = base_url.strip_prefix("http").unwrap_or(base_url);
                 json!({ "url": format!("ws{host}/jmap/ws"), "supportsPush": true })
             }
+            Capability::WebPushVapid => json!({ "applicationServerKey": &*jmap.push_key }),
             _ => json!({}),
         };
         out.insert(capability.urn().to_owned(), value);
@@ -57,7 +58,7 @@ pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String,
     for capability in Capability::ALL {
         let value = match capability {
             // Of the server, not of accounts.
-            Capability::Core | Capability::WebSocket => continue,
+            Capability::Core | Capability::WebSocket | Capability::WebPushVapid => continue,
             Capability::Mail => json!({
                 "maxMailboxesPerEmail": limits::MAX_MAILBOXES_PER_EMAIL,
                 "maxMailboxDepth": limits::MAX_MAILBOX_DEPTH,
@@ -73,7 +74,7 @@ pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String,
                 "supportedTypeNames": lookup::TYPE_NAMES,
                 "supportedDigestAlgorithms": Digest::ALL.map(Digest::name),
             }),
-            Capability::VacationResponse | Capability::Quota => json!({}),
+            Capability::VacationResponse | Capability::Quota | Capability::EmailPush => json!({}),
         };
         out.insert(capability.urn().to_owned(), value);
     }

@@ -20,9 +20,9 @@ struct Migration {
 
 /// The version of the schema that this program writes. A schema whose `oldest_program` is larger
 /// than this was made by a program that this one must not share a database with.
-const PROGRAM: i64 = 2;
+const PROGRAM: i64 = 3;
 
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration {
         version: 1,
         oldest_program: 1,
@@ -35,6 +35,13 @@ const MIGRATIONS: [Migration; 2] = [
         oldest_program: 2,
         sqlite: include_str!("../../migrations/sqlite/0002_directory.sql"),
         postgres: include_str!("../../migrations/postgres/0002_directory.sql"),
+    },
+    // An older program orders no pushes: devices hear of its changes with the next one.
+    Migration {
+        version: 3,
+        oldest_program: 2,
+        sqlite: include_str!("../../migrations/sqlite/0003_web_push.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_web_push.sql"),
     },
 ];
 
@@ -71,7 +78,36 @@ pub enum ColumnKind {
 
 /// The tables that hold what a server knows, as the migrations make them.
 pub fn tables() -> Vec<Table> {
-    MIGRATIONS.iter().flat_map(|migration| statements(migration.sqlite)).filter_map(table_of).collect()
+    let mut tables: Vec<Table> = Vec::new();
+    for statement in MIGRATIONS.iter().flat_map(|migration| statements(migration.sqlite)) {
+        if let Some(table) = table_of(statement) {
+            tables.push(table);
+        } else if let Some((name, column)) = added_column(statement)
+            && let Some(table) = tables.iter_mut().find(|table| table.name == name)
+        {
+            table.columns.push(column);
+        }
+    }
+    tables
+}
+
+fn added_column(statement: &'static str) -> Option<(&'static str, TableColumn)> {
+    let begin = statement.find("alter table ")?;
+    let (table, column) = statement[begin + "alter table ".len()..].split_once(" add column ")?;
+    Some((table, column_of(column)?))
+}
+
+/// A column, of its line in a statement.
+fn column_of(line: &'static str) -> Option<TableColumn> {
+    let mut words = line.split(' ');
+    let name = words.next()?;
+    let kind = match words.next()? {
+        "integer" => ColumnKind::Integer,
+        "text" => ColumnKind::Text,
+        "blob" => ColumnKind::Blob,
+        _ => return None,
+    };
+    Some(TableColumn { name, kind })
 }
 
 fn table_of(statement: &'static str) -> Option<Table> {
@@ -86,18 +122,11 @@ fn table_of(statement: &'static str) -> Option<Table> {
             table.key = names.filter_map(|name| place_of(&table, name)).collect();
             continue;
         }
-        let mut words = line.split(' ');
-        let (Some(name), Some(kind)) = (words.next(), words.next()) else { continue };
-        let kind = match kind {
-            "integer" => ColumnKind::Integer,
-            "text" => ColumnKind::Text,
-            "blob" => ColumnKind::Blob,
-            _ => continue,
-        };
+        let Some(column) = column_of(line) else { continue };
         if line.contains("primary key") {
             table.key = vec![table.columns.len()];
         }
-        table.columns.push(TableColumn { name, kind });
+        table.columns.push(column);
     }
     Some(table)
 }

@@ -28,6 +28,7 @@ mod plan;
 mod postgres;
 #[cfg(test)]
 mod postgres_tests;
+pub mod push_subscription;
 pub mod queue;
 pub mod server_key;
 pub mod snapshot;

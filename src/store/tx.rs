@@ -13,9 +13,10 @@ use crate::store::change::{Change, ChangeKind};
 use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
 use crate::store::lanes::Lanes;
+use crate::store::queue;
 use crate::types::clock::Clock;
 use crate::types::id::{AccountId, Id, IdMaker};
-use crate::types::object_type::ObjectType;
+use crate::types::object_type::{ObjectType, bits_of};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -74,6 +75,8 @@ pub struct Tx {
     account: Option<AccountId>,
     modseq: i64,
     lane: i64,
+    /// The types of which devices are to be told.
+    push_types: i64,
     changes: BTreeMap<(ObjectType, Id), Change>,
     events: Vec<Event>,
     /// Open `attempt`s, one in the other.
@@ -107,6 +110,7 @@ impl Tx {
             account: None,
             modseq: 0,
             lane: 0,
+            push_types: 0,
             changes: BTreeMap::new(),
             events: Vec::new(),
             attempts: 0,
@@ -124,6 +128,7 @@ impl Tx {
         self.account = None;
         self.modseq = 0;
         self.lane = 0;
+        self.push_types = 0;
         self.now_ms = self.parts.clock.now_ms();
         match scope {
             Scope::Account(account) => self.take_account(account).await,
@@ -142,7 +147,8 @@ impl Tx {
         };
         let text = match scope {
             Scope::Account(account) => format!(
-                "{}; update account set modseq = modseq + 1 where id = {} returning modseq, lane, log_day",
+                "{}; update account set modseq = modseq + 1 where id = {} returning modseq, lane, log_day, \
+                 push_types",
                 marked(account.get()),
                 account.get()
             ),
@@ -153,8 +159,10 @@ impl Tx {
         let rows = postgres.simple(&text).await?;
         match (scope, rows.as_slice()) {
             (Scope::Account(account), [row, ..]) => match row.as_slice() {
-                [modseq, lane, log_day] => self.account_is_taken(account, *modseq, *lane, *log_day).await,
-                _ => Err(StoreError::corrupt_value("account", &"three numbers are wanted")),
+                [modseq, lane, log_day, push_types] => {
+                    self.account_is_taken(account, [*modseq, *lane, *log_day, *push_types]).await
+                }
+                _ => Err(StoreError::corrupt_value("account", &"four numbers are wanted")),
             },
             (Scope::Account(_), []) => Err(StoreError::NoSuchAccount),
             _ => Ok(()),
@@ -166,24 +174,23 @@ impl Tx {
     pub(super) async fn take_account(&mut self, account: AccountId) -> Result<(), StoreError> {
         self.account = Some(account);
         let taken =
-            sql("update account set modseq = modseq + 1 where id = $1 returning modseq, lane, log_day")
+            sql("update account set modseq = modseq + 1 where id = $1 returning modseq, lane, log_day, push_types")
                 .bind(account)
-                .first(self, |row| Ok((row.get(0)?, row.get(1)?, row.get::<i64>(2)?)))
+                .first(self, |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))
                 .await?;
-        let Some((modseq, lane, log_day)) = taken else {
+        let Some(taken) = taken else {
             return Err(StoreError::NoSuchAccount);
         };
-        self.account_is_taken(account, modseq, lane, log_day).await
+        self.account_is_taken(account, taken).await
     }
 
     async fn account_is_taken(
         &mut self,
         account: AccountId,
-        modseq: i64,
-        lane: i64,
-        log_day: i64,
+        [modseq, lane, log_day, push_types]: [i64; 4],
     ) -> Result<(), StoreError> {
         self.account = Some(account);
+        self.push_types = push_types;
         self.modseq = modseq;
         self.lane = lane;
         let today = self.now_ms / DAY_MS;
@@ -237,6 +244,10 @@ impl Tx {
              on conflict (account_id, type) do update set modseq = excluded.modseq")
         .run_each(self, heads)
         .await?;
+        let to_push = bits_of(&types) & self.push_types;
+        if to_push != 0 {
+            queue::push::enqueue(self, to_push).await?;
+        }
         self.events.push(Event::Changed {
             account,
             modseq: self.modseq,

@@ -30,6 +30,11 @@ pub struct Id(pub i64);
 pub struct AccountId(pub Id);
 
 impl Id {
+    /// When it was made, in milliseconds since 1970.
+    pub fn made_at_ms(self) -> i64 {
+        (self.0 >> COUNTER_BITS) + EPOCH_MS
+    }
+
     /// Writes the id in its shown form at the end of `out`.
     pub fn push_to(self, out: &mut String) {
         for place in (0..SHOWN_LEN).rev() {

@@ -12,6 +12,7 @@ pub mod id;
 pub mod keyword;
 pub mod network;
 pub mod object_type;
+pub mod push_url;
 pub mod secret;
 pub mod size;
 pub mod state;

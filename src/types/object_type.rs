@@ -21,7 +21,17 @@ pub enum ObjectType {
     Quota,
 }
 
+/// A bit for each of these types, as sets of them are kept in the store.
+pub fn bits_of(types: &[ObjectType]) -> i64 {
+    types.iter().fold(0, |bits, object_type| bits | object_type.bit())
+}
+
 impl ObjectType {
+    /// The bit that stands for it in a set.
+    pub fn bit(self) -> i64 {
+        1 << self.number()
+    }
+
     /// All types.
     pub const ALL: [ObjectType; 8] = [
         ObjectType::Mailbox,

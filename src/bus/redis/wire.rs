@@ -49,6 +49,7 @@ fn queue_name(queue: Queue) -> &'static str {
         Queue::Incoming => "incoming",
         Queue::Outgoing => "outgoing",
         Queue::Index => "index",
+        Queue::Push => "push",
     }
 }
 
@@ -82,7 +83,7 @@ pub fn decode<'t>(prefix: &str, channel: &str, text: &'t str) -> Option<(&'t str
             Heard::Event(Event::Changed { account, modseq, types: types.collect(), at })
         }
         ("q", name, lane) => {
-            let known = [Queue::Incoming, Queue::Outgoing, Queue::Index];
+            let known = [Queue::Incoming, Queue::Outgoing, Queue::Index, Queue::Push];
             let queue = known.into_iter().find(|queue| queue_name(*queue) == name)?;
             Heard::Event(Event::Queued { queue, lane: lane.parse().ok()? })
         }

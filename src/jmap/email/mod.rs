@@ -9,6 +9,7 @@ pub mod get;
 pub mod import;
 pub mod parse;
 pub mod properties;
+pub mod push;
 pub mod query;
 pub mod set;
 pub mod text_search;

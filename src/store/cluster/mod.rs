@@ -182,6 +182,7 @@ pub async fn lanes_with_work(conn: &mut Conn, queue: Queue, now_ms: i64) -> Resu
             Queue::Incoming => everywhere_sql("select distinct lane from incoming where due <= $1"),
             Queue::Outgoing => everywhere_sql("select distinct lane from outgoing where due <= $1"),
             Queue::Index => everywhere_sql("select distinct lane from index_queue where due <= $1"),
+            Queue::Push => everywhere_sql("select distinct lane from push_queue where due <= $1"),
         };
         return query.bind(now_ms).column(conn).await;
     }
@@ -198,6 +199,10 @@ pub async fn lanes_with_work(conn: &mut Conn, queue: Queue, now_ms: i64) -> Resu
              select (select min(n.lane) from index_queue n where n.lane > known.lane) from known \
              where known.lane is not null) select known.lane from known where known.lane is not null \
              and exists (select 1 from index_queue q where q.lane = known.lane and q.due <= $1)"),
+        Queue::Push => sql("with recursive known (lane) as (select min(lane) from push_queue union all \
+             select (select min(n.lane) from push_queue n where n.lane > known.lane) from known \
+             where known.lane is not null) select known.lane from known where known.lane is not null \
+             and exists (select 1 from push_queue q where q.lane = known.lane and q.due <= $1)"),
     };
     query.bind(now_ms).column(conn).await
 }
@@ -227,6 +232,10 @@ pub async fn queue_depth(conn: &mut Conn, queue: Queue) -> Result<Depth, StoreEr
         Queue::Index => everywhere_sql(
             "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
              min(case when is_held = 0 then created_at end) from index_queue",
+        ),
+        Queue::Push => everywhere_sql(
+            "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
+             min(case when is_held = 0 then created_at end) from push_queue",
         ),
     };
     let depth = query

@@ -124,6 +124,16 @@ pub async fn commit_marks_trim(store: &Store, before_ms: i64) -> Result<(), Stor
     store.write_plain(Urgency::Background, unit).await
 }
 
+/// Erases the push subscriptions whose time is over, with their URLs and keys.
+pub async fn push_subscriptions_trim(store: &Store) -> Result<(), StoreError> {
+    let unit = async move |tx: &mut Tx| {
+        let now_ms = tx.now_ms();
+        let text = "delete from push_subscription where expires_at <= $1";
+        everywhere_sql(text).bind(now_ms).run(tx).await.map(drop)
+    };
+    store.write_plain(Urgency::Background, unit).await
+}
+
 /// Some accounts with uploads whose time is over.
 pub async fn accounts_with_expired_uploads(
     conn: &mut Conn,

@@ -5,6 +5,7 @@ use crate::store::Store;
 use crate::store::db::{Conn, sql};
 use crate::store::directory::{DirectoryError, login};
 use crate::store::error::StoreError;
+use crate::store::push_subscription;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::id::{AccountId, Id};
@@ -117,7 +118,8 @@ pub async fn grant(
             tx.publish_after_commit(Event::LoginChanged { login });
             Ok(Ok(()))
         })
-        .await?
+        .await??;
+    Ok(push_subscription::hear_of(store, login, account).await?)
 }
 
 /// Takes the access of a login to an account of others away.

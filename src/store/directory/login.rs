@@ -8,6 +8,7 @@ use crate::store::Store;
 use crate::store::db::{Conn, sql};
 use crate::store::directory::DirectoryError;
 use crate::store::error::StoreError;
+use crate::store::push_subscription::{self, Credential};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::id::{AccountId, Id};
@@ -92,6 +93,7 @@ pub async fn set_password(store: &Store, login: Id, password_hash: String) -> Re
             if touched == 0 {
                 return Ok(Err(DirectoryError::NoSuchLogin));
             }
+            push_subscription::delete_of(tx, Credential { login, token: Id(0) }).await?;
             tx.publish_after_commit(Event::LoginChanged { login });
             Ok(Ok(()))
         })
@@ -114,6 +116,7 @@ async fn delete_one(tx: &mut Tx, login: Id) -> Result<(), StoreError> {
         sql("delete from token_secret where secret_hash = $1").bind(secret).run(tx).await?;
     }
     sql("delete from token where login_id = $1").bind(login).run(tx).await?;
+    sql("delete from push_subscription where login_id = $1").bind(login).run(tx).await?;
     let accounts =
         sql("select account_id from access where login_id = $1").bind(login).column::<AccountId>(tx).await?;
     for account in accounts {

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use crate::cache::{Cache, Rate, Verified};
 use crate::store::Store;
 use crate::store::directory::login::{self, Login};
-use crate::store::directory::{password, token};
+use crate::store::directory::password;
+use crate::store::directory::token::{self, FoundToken};
 use crate::store::error::StoreError;
 use crate::types::address::Address;
 
@@ -113,7 +114,7 @@ impl SignIn {
     }
 
     /// Signs in with an API token.
-    pub async fn with_token(&self, secret: &str, from: IpAddr) -> Result<Login, SignInError> {
+    pub async fn with_token(&self, secret: &str, from: IpAddr) -> Result<FoundToken, SignInError> {
         let now_ms = self.store.clock().now_ms();
         let mut snapshot = self.store.read().await?;
         let found = token::find(&mut snapshot, secret, now_ms).await?;
@@ -121,11 +122,12 @@ impl SignIn {
         match found {
             Some(found) => {
                 token::note_use(&self.store, &found).await?;
-                Ok(found.login)
+                Ok(found)
             }
             None => {
                 self.check_failures("", from).await?;
-                self.refuse("", from).await
+                self.failures("", from, 1).await;
+                Err(SignInError::Refused)
             }
         }
     }

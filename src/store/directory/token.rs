@@ -9,6 +9,7 @@ use crate::store::db::{Conn, sql};
 use crate::store::directory::DirectoryError;
 use crate::store::directory::login::{self, Login};
 use crate::store::error::StoreError;
+use crate::store::push_subscription::{self, Credential};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::id::Id;
@@ -139,6 +140,16 @@ pub async fn owner(conn: &mut Conn, token: Id) -> Result<Option<Id>, StoreError>
     sql("select login_id from token where id = $1").bind(token).everywhere().value(conn).await
 }
 
+/// When a token of a login expires, in milliseconds since 1970, 0 for never; `None` when it has, or is none.
+pub async fn expiry(conn: &mut Conn, login: Id, token: Id, now_ms: i64) -> Result<Option<i64>, StoreError> {
+    sql("select expires_at from token where login_id = $1 and id = $2 and (expires_at = 0 or expires_at > $3)")
+        .bind(login)
+        .bind(token)
+        .bind(now_ms)
+        .value(conn)
+        .await
+}
+
 /// Revokes a token of a login. From the commit on it counts nowhere.
 pub async fn revoke(store: &Store, login: Id, token: Id) -> Result<(), DirectoryError> {
     store
@@ -150,6 +161,7 @@ pub async fn revoke(store: &Store, login: Id, token: Id) -> Result<(), Directory
                 .await?;
             let Some(secret) = secret else { return Ok(Err(DirectoryError::NoSuchToken)) };
             sql("delete from token_secret where secret_hash = $1").bind(secret).run(tx).await?;
+            push_subscription::delete_of(tx, Credential { login, token }).await?;
             // Voids the tickets that were made with it.
             sql("update login set version = version + 1 where id = $1").bind(login).run(tx).await?;
             tx.publish_after_commit(Event::LoginChanged { login });

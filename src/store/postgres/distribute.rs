@@ -15,7 +15,7 @@ use crate::store::postgres::statement::PostgresConn;
 const REFERENCE: [&str; 3] = ["domain", "schema_version", "server_key"];
 
 /// Tables by their distribution column; those of one list are co-located. Parents come first.
-const OF_ACCOUNTS: [(&str, &str); 24] = [
+const OF_ACCOUNTS: [(&str, &str); 26] = [
     ("account", "id"),
     ("mailbox", "account_id"),
     ("mailbox_subscription", "account_id"),
@@ -40,9 +40,16 @@ const OF_ACCOUNTS: [(&str, &str); 24] = [
     ("login", "id"),
     ("access", "login_id"),
     ("token", "login_id"),
+    ("push_subscription", "login_id"),
+    ("push_interest", "account_id"),
 ];
-const OF_LANES: [(&str, &str); 4] =
-    [("incoming", "lane"), ("incoming_body", "lane"), ("outgoing", "lane"), ("index_queue", "lane")];
+const OF_LANES: [(&str, &str); 5] = [
+    ("incoming", "lane"),
+    ("incoming_body", "lane"),
+    ("outgoing", "lane"),
+    ("index_queue", "lane"),
+    ("push_queue", "lane"),
+];
 const OF_TEXTS: [(&str, &str); 2] = [("address", "address"), ("login_name", "name")];
 const OF_HASHES: [(&str, &str); 2] = [("blob", "hash"), ("token_secret", "secret_hash")];
 
@@ -125,6 +132,7 @@ async fn move_to_lanes(engine: &PostgresEngine, postgres: &mut PostgresConn) -> 
         for text in [
             format!("update index_queue set lane = {lane} where account_id = {account}"),
             format!("update outgoing set lane = {lane} where account_id = {account}"),
+            format!("update push_queue set lane = {lane} where account_id = {account}"),
             format!("update account set lane = {lane} where id = {account}"),
         ] {
             postgres.control(&text).await?;
@@ -151,6 +159,7 @@ mod tests {
         let schema = concat!(
             include_str!("../../../migrations/postgres/0001_initial.sql"),
             include_str!("../../../migrations/postgres/0002_directory.sql"),
+            include_str!("../../../migrations/postgres/0003_web_push.sql"),
         );
         let mut made: Vec<&str> = schema
             .lines()

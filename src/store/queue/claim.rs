@@ -50,6 +50,7 @@ pub(super) async fn has_work(store: &Store, queue: Queue, lane: i64) -> Result<b
         Queue::Incoming => sql("select id from incoming where lane = $1 and due <= $2 limit 1"),
         Queue::Outgoing => sql("select id from outgoing where lane = $1 and due <= $2 limit 1"),
         Queue::Index => sql("select id from index_queue where lane = $1 and due <= $2 limit 1"),
+        Queue::Push => sql("select id from push_queue where lane = $1 and due <= $2 limit 1"),
     };
     let found = query.bind(lane).bind(now_ms).value::<Id>(&mut snapshot).await?;
     Ok(found.is_some())
@@ -73,6 +74,8 @@ pub(super) async fn take(
              is_leased = 1 where lane = $1 and id = any($2)"),
         Queue::Index => sql("update index_queue set due = $3, attempts = attempts + 1, tries = tries + 1, \
              is_leased = 1 where lane = $1 and id = any($2)"),
+        Queue::Push => sql("update push_queue set due = $3, attempts = attempts + 1, tries = tries + 1, \
+             is_leased = 1 where lane = $1 and id = any($2)"),
     };
     let until = tx.now_ms() + lease_ms;
     query.bind(lane).bind(ids).bind(until).run(tx).await?;
@@ -91,6 +94,8 @@ pub async fn held(conn: &mut Tx, queue: Queue, claims: &[Claim]) -> Result<Vec<C
         Queue::Outgoing => sql("select id, attempts from outgoing where lane = $1 and id = any($2) \
                                 and is_leased = 1 for update"),
         Queue::Index => sql("select id, attempts from index_queue where lane = $1 and id = any($2) \
+                             and is_leased = 1 for update"),
+        Queue::Push => sql("select id, attempts from push_queue where lane = $1 and id = any($2) \
                              and is_leased = 1 for update"),
     };
     let rows: std::collections::HashSet<(i64, Id, i64)> = query
@@ -124,6 +129,8 @@ pub async fn renew(
                      where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
                 Queue::Index => sql("update index_queue set due = $4 \
                      where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
+                Queue::Push => sql("update push_queue set due = $4 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
             };
             if query.run_each(tx, rows).await? == claims.len() as u64 {
                 return Ok(claims);
@@ -154,6 +161,9 @@ pub async fn done(tx: &mut Tx, queue: Queue, claims: &[Claim]) -> Result<u64, St
         Queue::Index => {
             sql("delete from index_queue where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
         }
+        Queue::Push => {
+            sql("delete from push_queue where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
+        }
     };
     query.run_each(tx, keys).await
 }
@@ -173,6 +183,8 @@ pub async fn retry(
              where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
         Queue::Index => sql("update index_queue set due = $4, last_error = $5, is_leased = 0 \
              where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
+        Queue::Push => sql("update push_queue set due = $4, last_error = $5, is_leased = 0 \
+             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
     };
     Ok(query.bind_all(claim.key_and(due)).bind(error_text(error)).run(tx).await? == 1)
 }
@@ -185,6 +197,8 @@ pub async fn hold(tx: &mut Tx, queue: Queue, claim: Claim, reason: &str) -> Resu
         Queue::Outgoing => sql("update outgoing set due = $4, last_error = $5, is_leased = 0, is_held = 1 \
              where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
         Queue::Index => sql("update index_queue set due = $4, last_error = $5, is_leased = 0, is_held = 1 \
+             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
+        Queue::Push => sql("update push_queue set due = $4, last_error = $5, is_leased = 0, is_held = 1 \
              where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
     };
     Ok(query.bind_all(claim.key_and(NEVER)).bind(error_text(reason)).run(tx).await? == 1)
@@ -203,6 +217,8 @@ pub async fn give_back(store: &Store, queue: Queue, claims: Vec<Claim>) -> Resul
                 Queue::Outgoing => sql("update outgoing set due = $4, tries = tries - 1, is_leased = 0 \
                      where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
                 Queue::Index => sql("update index_queue set due = $4, tries = tries - 1, is_leased = 0 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
+                Queue::Push => sql("update push_queue set due = $4, tries = tries - 1, is_leased = 0 \
                      where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
             };
             query.run_each(tx, rows).await?;
@@ -227,6 +243,8 @@ pub async fn postpone(store: &Store, queue: Queue, claims: Vec<(Claim, i64)>) ->
                      where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
                 Queue::Index => sql("update index_queue set due = $4, tries = tries - 1, is_leased = 0 \
                      where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
+                Queue::Push => sql("update push_queue set due = $4, tries = tries - 1, is_leased = 0 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
             };
             query.run_each(tx, rows).await?;
             Ok(())
@@ -245,6 +263,8 @@ pub async fn release(store: &Store, queue: Queue, lane: i64, id: Id) -> Result<b
                 Queue::Outgoing => sql("update outgoing set due = $3, tries = 0, is_held = 0 \
                      where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)"),
                 Queue::Index => sql("update index_queue set due = $3, tries = 0, is_held = 0 \
+                     where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)"),
+                Queue::Push => sql("update push_queue set due = $3, tries = 0, is_held = 0 \
                      where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)"),
             };
             let now_ms = tx.now_ms();

@@ -1,4 +1,5 @@
-//! The queues between the stages: mail to be filed, mail to be sent, Emails to be indexed.
+//! The queues between the stages: mail to be filed, mail to be sent, Emails to be indexed, devices to be
+//! told.
 //!
 //! A row is written in the transaction that causes it, in a lane; workers claim due rows of a lane
 //! with a lease, do them idempotently and remove them. `claim` has what is the same for all queues.
@@ -8,6 +9,7 @@ pub mod delivered;
 pub mod incoming;
 pub mod index;
 pub mod outgoing;
+pub mod push;
 #[cfg(test)]
 mod tests;
 pub mod watch;
