@@ -32,8 +32,7 @@ impl Vapid {
         let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
         let made = made.map_err(|error| corrupt(&error))?;
         let key = server_key::get_or(store, "vapid", || Bytes::copy_from_slice(made.as_ref())).await?;
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &SystemRandom::new());
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &SystemRandom::new());
         let pair = pair.map_err(|error| corrupt(&error.to_string()))?;
         Ok(Vapid { pair: Arc::new(pair), contact: format!("mailto:postmaster@{hostname}").into() })
     }
@@ -46,8 +45,7 @@ impl Vapid {
     /// The Authorization of a push to a service, which is named by its origin (`https://host`).
     pub fn authorization(&self, origin: &str, now_ms: i64) -> Option<String> {
         let header = json!({"typ": "JWT", "alg": "ES256"});
-        let claims =
-            json!({"aud": origin, "exp": now_ms / 1_000 + LIFETIME_SECONDS, "sub": &*self.contact});
+        let claims = json!({"aud": origin, "exp": now_ms / 1_000 + LIFETIME_SECONDS, "sub": &*self.contact});
         let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(header), encode(claims));
         let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).ok()?;

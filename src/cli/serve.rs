@@ -131,7 +131,8 @@ impl Server {
         let state = HttpState::new(app.clone(), hub, metrics.clone());
         if roles.has(Role::Push) {
             let web_push = WebPush::new(state.jmap.clone(), app.vapid.clone(), dns.clone());
-            let web_push = web_push.map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
+            let web_push =
+                web_push.map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
             stages.spawn(web_push.run(stop.clone()));
         }
         let router = http::router(state, roles);

@@ -50,13 +50,8 @@ impl Fixture {
             is_read_only: false,
             is_personal: true,
         }];
-        let caller = Caller {
-            login_id: created.login,
-            token_id: Id(0),
-            expires_at: 0,
-            username: name,
-            accounts,
-        };
+        let caller =
+            Caller { login_id: created.login, token_id: Id(0), expires_at: 0, username: name, accounts };
         let hub = Hub::new(app.store.clone(), CancellationToken::new());
         Fixture { state: HttpState::new(app, hub, None), caller, _folder: folder }
     }

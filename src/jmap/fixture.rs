@@ -62,7 +62,8 @@ impl Fixture {
         let mut snapshot = self.jmap.store.read().await.unwrap();
         let accounts = accounts_of_login(&mut snapshot, login_id).await.unwrap();
         let accounts = accounts.into_iter().map(|account| AccountAccess::of(login_id, account)).collect();
-        let caller = Caller { login_id, token_id: Id(0), expires_at: 0, username: address.to_owned(), accounts };
+        let caller =
+            Caller { login_id, token_id: Id(0), expires_at: 0, username: address.to_owned(), accounts };
         User { fixture: self, caller }
     }
 }

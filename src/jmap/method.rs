@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 use crate::jmap::arguments::Arguments;
 use crate::jmap::call::{Body, Call, MethodResult};
 use crate::jmap::capability::Capability;
-use crate::jmap::{blob, email, identity, mailbox, push_subscription, quota, snippet, submission, thread, vacation};
+use crate::jmap::{
+    blob, email, identity, mailbox, push_subscription, quota, snippet, submission, thread, vacation,
+};
 
 type Running<'a> = Pin<Box<dyn Future<Output = MethodResult> + Send + 'a>>;
 

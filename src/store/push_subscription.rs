@@ -94,11 +94,7 @@ fn read(row: &Row<'_>) -> Result<PushSubscription, StoreError> {
 }
 
 /// The subscriptions that a credential has made, those that have expired left out.
-pub async fn list(
-    conn: &mut Conn,
-    of: Credential,
-    now_ms: i64,
-) -> Result<Vec<PushSubscription>, StoreError> {
+pub async fn list(conn: &mut Conn, of: Credential, now_ms: i64) -> Result<Vec<PushSubscription>, StoreError> {
     sql(format!(
         "select {COLUMNS} from push_subscription where login_id = $1 and token_id = $2 and expires_at > $3 \
          order by id"
@@ -131,7 +127,11 @@ pub async fn reached(
 }
 
 /// Lets the subscriptions of a login hear of an account that it may reach from now on.
-pub(in crate::store) async fn hear_of(store: &Store, login: Id, account: AccountId) -> Result<(), StoreError> {
+pub(in crate::store) async fn hear_of(
+    store: &Store,
+    login: Id,
+    account: AccountId,
+) -> Result<(), StoreError> {
     let mut snapshot = store.read().await?;
     let all = sql(format!("select {COLUMNS} from push_subscription where login_id = $1 and is_verified = 1"))
         .bind(login)
@@ -157,9 +157,11 @@ pub async fn insert(store: &Store, of: Credential, new: PushSubscription) -> Res
         .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
             let keys = new.keys.clone().unwrap_or(Keys { p256dh: Bytes::new(), auth: Bytes::new() });
             // The funnel may run this twice (see `write_plain`): the second time it is there.
-            sql("insert into push_subscription (login_id, id, token_id, device_client_id, url, p256dh, auth, \
+            sql(
+                "insert into push_subscription (login_id, id, token_id, device_client_id, url, p256dh, auth, \
                  verification_code, is_verified, expires_at, types, email_push, created_at) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, $11, $12) on conflict do nothing")
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, $11, $12) on conflict do nothing",
+            )
             .bind(of.login)
             .bind(new.id)
             .bind(of.token)

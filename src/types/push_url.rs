@@ -84,7 +84,10 @@ mod tests {
     #[test]
     fn what_pushes_may_go_to() {
         let url: PushUrl = "https://push.test:8443/a/b?c=d".parse().unwrap();
-        assert_eq!((url.host(), url.address(), url.origin().as_str()), ("push.test", None, "https://push.test:8443"));
+        assert_eq!(
+            (url.host(), url.address(), url.origin().as_str()),
+            ("push.test", None, "https://push.test:8443")
+        );
         let url: PushUrl = "https://[2001:db8::1]/".parse().unwrap();
         assert_eq!(url.address(), "2001:db8::1".parse().ok());
         assert_eq!(url.origin(), "https://[2001:db8::1]");
@@ -97,9 +100,19 @@ mod tests {
     fn what_is_none() {
         let long = format!("https://x.test/{}", "x".repeat(MAX_LEN));
         for text in [
-            "", "http://push.test/", "HTTPS://push.test/", "https://", "https:///x", "push.test/x",
-            "https://user:password@push.test/", "https://x y/", "https://2130706433/", "https://0x7f.1/",
-            "https://127.1/", "https://push.test.0/", &long,
+            "",
+            "http://push.test/",
+            "HTTPS://push.test/",
+            "https://",
+            "https:///x",
+            "push.test/x",
+            "https://user:password@push.test/",
+            "https://x y/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://127.1/",
+            "https://push.test.0/",
+            &long,
         ] {
             assert!(text.parse::<PushUrl>().is_err(), "{text}");
         }

@@ -100,10 +100,8 @@ mod tests {
         let secret = SecretKey::from_slice(&[7; 32]).unwrap();
         let auth = [9_u8; 16];
         let point = secret.public_key().to_encoded_point(false);
-        let keys = Keys {
-            p256dh: Bytes::copy_from_slice(point.as_bytes()),
-            auth: Bytes::copy_from_slice(&auth),
-        };
+        let keys =
+            Keys { p256dh: Bytes::copy_from_slice(point.as_bytes()), auth: Bytes::copy_from_slice(&auth) };
         Device { secret, auth: Auth::from(auth), keys }
     }
 

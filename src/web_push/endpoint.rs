@@ -92,7 +92,9 @@ impl Endpoint {
     pub async fn post(&self, url: &PushUrl, push: Push) -> Posted {
         // A connector asks nobody about a host that is an address.
         if url.address().is_some_and(|address| !may_reach(address, &self.allowed)) {
-            return Posted::Refused("its address is in a network where pushes do not go (push_networks)".to_owned());
+            return Posted::Refused(
+                "its address is in a network where pushes do not go (push_networks)".to_owned(),
+            );
         }
         let mut request = Request::builder()
             .method(Method::POST)

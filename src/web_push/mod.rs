@@ -94,7 +94,13 @@ impl WebPush {
     /// Over the parts that methods work on.
     pub fn new(jmap: Jmap, vapid: Vapid, dns: Dns) -> Result<WebPush, rustls::Error> {
         let endpoint = Endpoint::new(dns, jmap.push_networks.clone())?;
-        Ok(WebPush { jmap, vapid, endpoint, places: Arc::new(Semaphore::new(AT_ONCE)), hosts: Arc::default() })
+        Ok(WebPush {
+            jmap,
+            vapid,
+            endpoint,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            hosts: Arc::default(),
+        })
     }
 
     fn store(&self) -> &Store {
@@ -214,7 +220,8 @@ impl WebPush {
         let now_ms = self.store().clock().now_ms();
         let mut snapshot = self.store().read().await?;
         let found =
-            push_subscription::reached(&mut snapshot, row.login, row.subscription, row.account, now_ms).await?;
+            push_subscription::reached(&mut snapshot, row.login, row.subscription, row.account, now_ms)
+                .await?;
         drop(snapshot);
         let Some(subscription) = found else { return Ok(Fate::Drop) };
         let url: PushUrl = match subscription.url.parse() {
@@ -288,13 +295,8 @@ impl WebPush {
         drop(snapshot);
         let Some(since) = since else { return Ok(Err(Fate::Drop)) };
         let accounts = accounts.into_iter().map(|account| AccountAccess::of(row.login, account)).collect();
-        let caller = Caller {
-            login_id: row.login,
-            token_id: Id(0),
-            expires_at: 0,
-            username: String::new(),
-            accounts,
-        };
+        let caller =
+            Caller { login_id: row.login, token_id: Id(0), expires_at: 0, username: String::new(), accounts };
         let found = match new_mail(&self.jmap, &caller, row.account, config, since).await {
             Ok(found) => found,
             // A mailbox of the filter is gone, or the like: the client has to set another.

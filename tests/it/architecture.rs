@@ -21,13 +21,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("blob", &["types", "config", "mail", "https", "store"]),
     // The workers of index, ingest and deliver are woken by the bus.
     ("index", &["types", "config", "mail", "bus", "https", "blob", "store"]),
-    ("app", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store", "index"]),
+    ("vapid", &["types", "store"]),
+    ("app", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store", "index", "vapid"]),
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
     ("receive", &["types", "config", "mail", "smtp", "dns", "listen", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("sweep", &["types", "config", "blob", "store"]),
     ("push", &["types", "config", "bus", "cache", "store"]),
+    (
+        "web_push",
+        &[
+            "types", "config", "dns", "https", "bus", "cache", "blob", "index", "store", "vapid", "jmap",
+            "push",
+        ],
+    ),
     // Of the bus, http tells in /readyz whether it works.
     ("http", &["types", "config", "listen", "bus", "cache", "jmap", "push", "blob", "store", "app"]),
 ];

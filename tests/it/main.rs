@@ -59,4 +59,5 @@ mod thread;
 mod tickets;
 mod tls;
 mod vacation;
+mod web_push;
 mod websocket;

@@ -61,8 +61,7 @@ impl EmailPushConfig {
                 }
                 ("urgency", urgency) => {
                     let known = URGENCIES.into_iter().find(|known| urgency == known);
-                    read.urgency =
-                        known.ok_or("urgency: one of very-low, low, normal and high is wanted")?;
+                    read.urgency = known.ok_or("urgency: one of very-low, low, normal and high is wanted")?;
                 }
                 (name, _) => return Err(format!("{name}: an EmailPushConfig has no such property")),
             }
@@ -98,13 +97,8 @@ pub async fn new_mail(
     since: i64,
 ) -> Result<NewMail, MethodError> {
     let mut created_ids = HashMap::new();
-    let mut call = Call {
-        jmap,
-        caller,
-        using: &Capability::ALL,
-        created_ids: &mut created_ids,
-        implicit: Vec::new(),
-    };
+    let mut call =
+        Call { jmap, caller, using: &Capability::ALL, created_ids: &mut created_ids, implicit: Vec::new() };
     let config = EmailPushConfig::read(&call, config).map_err(MethodError::InvalidArguments)?;
     let mut snapshot = jmap.store.read().await?;
     let state = state_of(&mut snapshot, account, ObjectType::Email).await?;

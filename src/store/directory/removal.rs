@@ -113,7 +113,11 @@ async fn finish(tx: &mut Tx) -> Result<bool, StoreError> {
     sql("delete from change_day where account_id = $1").bind(account).run(tx).await?;
     sql("delete from push_interest where account_id = $1").bind(account).run(tx).await?;
     let lane = tx.lane();
-    sql("delete from push_queue where lane = $1 and account_id = $2").bind(lane).bind(account).run(tx).await?;
+    sql("delete from push_queue where lane = $1 and account_id = $2")
+        .bind(lane)
+        .bind(account)
+        .run(tx)
+        .await?;
     index::enqueue_account_removal(tx).await?;
     sql("delete from account where id = $1").bind(account).run(tx).await?;
     Ok(true)

@@ -113,25 +113,26 @@ pub async fn claim(
     }
     store
         .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
-            let rows = sql("select id, attempts, tries, account_id, login_id, subscription_id, types, modseq, \
+            let rows =
+                sql("select id, attempts, tries, account_id, login_id, subscription_id, types, modseq, \
                             created_at from push_queue where lane = $1 and due <= $2 \
                             order by due, id limit $3 for update skip locked")
-            .bind(lane)
-            .bind(tx.now_ms())
-            .bind(limit as i64)
-            .all(tx, |row| {
-                Ok(PushRow {
-                    claim: Claim { lane, id: row.get(0)?, attempts: row.get::<i64>(1)? + 1 },
-                    tries: row.get::<i64>(2)? + 1,
-                    account: row.get(3)?,
-                    login: row.get(4)?,
-                    subscription: row.get(5)?,
-                    types: row.get(6)?,
-                    modseq: row.get(7)?,
-                    created_at: row.get(8)?,
+                .bind(lane)
+                .bind(tx.now_ms())
+                .bind(limit as i64)
+                .all(tx, |row| {
+                    Ok(PushRow {
+                        claim: Claim { lane, id: row.get(0)?, attempts: row.get::<i64>(1)? + 1 },
+                        tries: row.get::<i64>(2)? + 1,
+                        account: row.get(3)?,
+                        login: row.get(4)?,
+                        subscription: row.get(5)?,
+                        types: row.get(6)?,
+                        modseq: row.get(7)?,
+                        created_at: row.get(8)?,
+                    })
                 })
-            })
-            .await?;
+                .await?;
             let ids: Vec<Id> = rows.iter().map(|row| row.claim.id).collect();
             claim::take(tx, Queue::Push, lane, &ids, lease_ms).await?;
             Ok(rows)

@@ -10,6 +10,7 @@ pub mod jmap;
 pub mod message;
 pub mod ports;
 pub mod postgres;
+pub mod push_service;
 pub mod relay;
 pub mod s3;
 pub mod server;
