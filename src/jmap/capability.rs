@@ -21,11 +21,13 @@ pub enum Capability {
     WebPushVapid,
     /// draft-ietf-jmap-emailpush.
     EmailPush,
+    /// Ours: lists that a WebSocket keeps up to date (docs/clients.md).
+    LiveQuery,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Capability; 9] = [
+    pub const ALL: [Capability; 10] = [
         Capability::Core,
         Capability::Mail,
         Capability::Submission,
@@ -35,9 +37,10 @@ impl Capability {
         Capability::WebSocket,
         Capability::WebPushVapid,
         Capability::EmailPush,
+        Capability::LiveQuery,
     ];
 
-    /// Its registered name.
+    /// Its registered name; ours is a URL of ours (RFC 8620, 2).
     pub fn urn(self) -> &'static str {
         match self {
             Capability::Core => "urn:ietf:params:jmap:core",
@@ -49,6 +52,7 @@ impl Capability {
             Capability::WebSocket => "urn:ietf:params:jmap:websocket",
             Capability::WebPushVapid => "urn:ietf:params:jmap:webpush-vapid",
             Capability::EmailPush => "urn:ietf:params:jmap:emailpush",
+            Capability::LiveQuery => "https://github.com/postrider/postrider/live-query",
         }
     }
 

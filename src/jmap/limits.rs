@@ -54,6 +54,10 @@ pub const MAX_MAILBOXES_PER_EMAIL: usize = 1_000;
 pub const MAX_KEYWORDS_PER_EMAIL: usize = 200;
 /// Octets of all attachments of a new Email.
 pub const MAX_SIZE_ATTACHMENTS_PER_EMAIL: usize = 50_000_000;
+/// Live queries of one connection.
+pub const MAX_LIVE_QUERIES: usize = 8;
+/// Emails of a live query.
+pub const MAX_LIVE_LIMIT: u64 = 200;
 /// PushSubscriptions of a login.
 pub const MAX_PUSH_SUBSCRIPTIONS: usize = 100;
 /// PushSubscriptions that a login may make in an hour: each sends something to a stranger's URL.

@@ -44,6 +44,10 @@ pub fn server_capabilities(jmap: &Jmap, base_url: &str) -> Map<String, Value> {
                 let host = base_url.strip_prefix("http").unwrap_or(base_url);
                 json!({ "url": format!("ws{host}/jmap/ws"), "supportsPush": true })
             }
+            Capability::LiveQuery => json!({
+                "maxQueries": limits::MAX_LIVE_QUERIES,
+                "maxLimit": limits::MAX_LIVE_LIMIT,
+            }),
             Capability::WebPushVapid => json!({ "applicationServerKey": &*jmap.push_key }),
             _ => json!({}),
         };
@@ -58,7 +62,9 @@ pub fn account_capabilities(jmap: &Jmap, account: &AccountAccess) -> Map<String,
     for capability in Capability::ALL {
         let value = match capability {
             // Of the server, not of accounts.
-            Capability::Core | Capability::WebSocket | Capability::WebPushVapid => continue,
+            Capability::Core | Capability::WebSocket | Capability::WebPushVapid | Capability::LiveQuery => {
+                continue;
+            }
             Capability::Mail => json!({
                 "maxMailboxesPerEmail": limits::MAX_MAILBOXES_PER_EMAIL,
                 "maxMailboxDepth": limits::MAX_MAILBOX_DEPTH,

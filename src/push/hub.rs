@@ -323,6 +323,16 @@ impl Listener {
         Ok(news)
     }
 
+    /// The state of a type of an account now, told or not.
+    pub async fn state_of(
+        &self,
+        account: AccountId,
+        object_type: ObjectType,
+    ) -> Result<Option<State>, StoreError> {
+        let (states, _) = self.hub.states(account).await?;
+        Ok(states.into_iter().find(|(of, _)| *of == object_type).map(|(_, state)| state))
+    }
+
     /// What it tells has been written: for the figures.
     pub fn is_written(&self) {
         metrics::counter!("postrider_push_events_total").increment(1);

@@ -77,7 +77,12 @@ fn shared_accounts_are_told_apart() {
             account["accountCapabilities"].as_object().expect("accountCapabilities").keys().collect();
         let mut of_server: Vec<&String> =
             session["capabilities"].as_object().expect("capabilities").keys().collect();
-        let of_no_account = [CORE, "urn:ietf:params:jmap:websocket", "urn:ietf:params:jmap:webpush-vapid"];
+        let of_no_account = [
+            CORE,
+            "urn:ietf:params:jmap:websocket",
+            "urn:ietf:params:jmap:webpush-vapid",
+            "https://github.com/postrider/postrider/live-query",
+        ];
         of_server.retain(|name| !of_no_account.contains(&name.as_str()));
         capabilities.sort();
         of_server.sort();

@@ -37,6 +37,7 @@ mod import;
 mod index;
 mod invariants;
 mod isolation;
+mod live_query;
 mod load;
 mod mailbox;
 mod mailbox_rules;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -17,14 +18,17 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use crate::http::limits::Kind;
 use crate::http::state::HttpState;
+use crate::http::websocket::live::{self, LiveQueries, Wanted};
 use crate::http::websocket::message::{self, Incoming, Refused};
 use crate::jmap::call::Caller;
+use crate::jmap::error::RequestError;
 use crate::jmap::limits::MAX_CONCURRENT_REQUESTS;
 use crate::jmap::request::Request;
 use crate::jmap::session;
 use crate::push::hub::{Listener, Told, Wake};
 use crate::push::online::Online;
 use crate::types::id::AccountId;
+use crate::types::object_type::ObjectType;
 
 /// A client is asked whether it is there when nothing was heard of it for so long, and let go when it
 /// does not answer within as long again.
@@ -46,7 +50,8 @@ pub struct Connection {
     shared: Arc<Shared>,
     listener: Listener,
     is_pushing: bool,
-    running: JoinSet<String>,
+    live: LiveQueries,
+    running: JoinSet<Done>,
     _online: Online,
 }
 
@@ -67,10 +72,19 @@ enum End {
     Gone,
 }
 
+/// What has run.
+enum Done {
+    /// A request; the message that answers it.
+    Answer(String),
+    /// The reading of a live query.
+    List { id: String, wanted: Box<Wanted>, list: Result<Vec<Value>, live::Refused> },
+}
+
 /// What happens next.
 enum Next {
+    LiveDue,
     Heard(Option<Result<Message, Error>>),
-    Answered(Option<Result<String, tokio::task::JoinError>>),
+    Done(Option<Result<Done, tokio::task::JoinError>>),
     Woken(Wake),
     Silent,
 }
@@ -82,6 +96,7 @@ impl Connection {
             shared: Arc::new(Shared { http, caller, base_url }),
             listener,
             is_pushing: false,
+            live: LiveQueries::default(),
             running: JoinSet::new(),
             _online: Online::web_socket(),
         }
@@ -118,10 +133,12 @@ impl Connection {
             // Whoever sends more than is run at once waits, and so does what it sends.
             let has_place = self.running.len() < MAX_CONCURRENT_REQUESTS;
             let silent_at = heard_at + if is_asked { 2 * PING_EVERY } else { PING_EVERY };
+            let live_at = self.live.due_at();
             let next = tokio::select! {
                 heard = socket.next(), if has_place => Next::Heard(heard),
-                answer = self.running.join_next(), if !self.running.is_empty() => Next::Answered(answer),
+                done = self.running.join_next(), if !self.running.is_empty() => Next::Done(done),
                 wake = self.listener.wake() => Next::Woken(wake),
+                () = sleep_until(live_at.unwrap_or(silent_at)), if live_at.is_some() => Next::LiveDue,
                 () = sleep_until(silent_at), if has_place => Next::Silent,
             };
             let done = match next {
@@ -129,13 +146,22 @@ impl Connection {
                     (heard_at, is_asked) = (Instant::now(), false);
                     self.hear(socket, heard).await
                 }
-                Next::Answered(Some(Ok(answer))) => write(socket, answer).await,
-                // A panic is a fault of ours, and logged.
-                Next::Answered(_) => Err(End::Say(CloseCode::Error, "the server failed")),
-                Next::Woken(Wake::Accounts(accounts)) if self.is_pushing => {
-                    self.push(socket, &accounts).await
+                Next::Done(Some(Ok(Done::Answer(answer)))) => write(socket, answer).await,
+                Next::Done(Some(Ok(Done::List { id, wanted, list }))) => {
+                    match self.live.read(&id, &wanted, list) {
+                        Some(message) => write(socket, message).await,
+                        None => Ok(()),
+                    }
                 }
-                Next::Woken(Wake::Accounts(_)) => Ok(()),
+                // A panic is a fault of ours, and logged.
+                Next::Done(_) => Err(End::Say(CloseCode::Error, "the server failed")),
+                Next::LiveDue => {
+                    for (id, wanted) in self.live.take_due() {
+                        self.running.spawn(read_list(self.shared.clone(), id, wanted));
+                    }
+                    Ok(())
+                }
+                Next::Woken(Wake::Accounts(accounts)) => self.changed(socket, &accounts).await,
                 Next::Woken(Wake::LoginChanged) => {
                     Err(End::Say(CloseCode::Policy, "the login has changed: sign in again"))
                 }
@@ -180,6 +206,14 @@ impl Connection {
                     self.is_pushing = false;
                     Ok(())
                 }
+                Ok(Incoming::LiveQuery { id, wanted }) => match self.add_live(&id, wanted) {
+                    Ok(()) => Ok(()),
+                    Err(refused) => write(socket, live::error(&id, &refused)).await,
+                },
+                Ok(Incoming::LiveQueryCancel { id }) => {
+                    self.live.remove(&id);
+                    Ok(())
+                }
                 Err(Refused { id, error }) => {
                     write(socket, message::request_error(id.as_deref(), &error)).await
                 }
@@ -203,6 +237,25 @@ impl Connection {
         }
     }
 
+    fn add_live(&mut self, id: &str, wanted: Result<Wanted, live::Refused>) -> Result<(), live::Refused> {
+        let wanted = wanted?;
+        if self.shared.caller.account(wanted.account).is_none() {
+            return Err(live::Refused::account_not_found());
+        }
+        self.live.add(id.to_owned(), wanted)
+    }
+
+    async fn changed(&mut self, socket: &mut Socket, accounts: &[AccountId]) -> Result<(), End> {
+        if !self.live.is_empty() {
+            for account in accounts {
+                // Without an answer the list is read, which says what is wrong.
+                let state = self.listener.state_of(*account, ObjectType::Email).await.unwrap_or_default();
+                self.live.changed(*account, state);
+            }
+        }
+        if self.is_pushing { self.push(socket, accounts).await } else { Ok(()) }
+    }
+
     async fn push(&mut self, socket: &mut Socket, accounts: &[AccountId]) -> Result<(), End> {
         let news = self.news(accounts).await?;
         if news.is_empty() {
@@ -223,8 +276,10 @@ impl Connection {
     /// Answers what was asked before the server went down.
     async fn drain(&mut self, socket: &mut Socket) {
         let answers = async {
-            while let Some(Ok(answer)) = self.running.join_next().await {
-                if write(socket, answer).await.is_err() {
+            while let Some(Ok(done)) = self.running.join_next().await {
+                if let Done::Answer(answer) = done
+                    && write(socket, answer).await.is_err()
+                {
                     return;
                 }
             }
@@ -234,16 +289,31 @@ impl Connection {
 }
 
 /// Runs a request; the message that answers it.
-async fn answer(shared: Arc<Shared>, id: Option<String>, request: Request) -> String {
-    let Shared { http, caller, base_url } = &*shared;
-    let place = match http.concurrency.enter(Kind::Request, caller.login_id).await {
-        Ok(place) => place,
-        Err(error) => return message::request_error(id.as_deref(), &error),
+async fn answer(shared: Arc<Shared>, id: Option<String>, request: Request) -> Done {
+    Done::Answer(match run(&shared, request).await {
+        Ok(answer) => message::response(id.as_deref(), &answer),
+        Err(error) => message::request_error(id.as_deref(), &error),
+    })
+}
+
+/// Reads the list of a live query.
+async fn read_list(shared: Arc<Shared>, id: String, wanted: Wanted) -> Done {
+    let list = match Request::from_value(wanted.request()) {
+        Ok(request) => match run(&shared, request).await {
+            Ok(answer) => Wanted::list_of(&answer),
+            // The requests of the login go first.
+            Err(_) => Err(live::Refused::busy()),
+        },
+        Err(_) => Err(live::Refused::busy()),
     };
+    Done::List { id, wanted: Box::new(wanted), list }
+}
+
+async fn run(shared: &Shared, request: Request) -> Result<String, RequestError> {
+    let Shared { http, caller, base_url } = shared;
+    let _place = http.concurrency.enter(Kind::Request, caller.login_id).await?;
     let state = session::state(&http.jmap, base_url, caller);
-    let answer = request.run(&http.jmap, caller, &state).await;
-    drop(place);
-    message::response(id.as_deref(), &answer)
+    Ok(request.run(&http.jmap, caller, &state).await)
 }
 
 /// Writes a text message, in pieces that the client has to take in time.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
+use crate::http::websocket::live::{self, Wanted};
 use crate::jmap::error::RequestError;
 use crate::jmap::i_json;
 use crate::jmap::request::Request;
@@ -32,6 +33,10 @@ pub enum Incoming {
     },
     /// RFC 8887, 4.3.5.3.
     PushDisable,
+    /// Ours: a list to be shown, or why it cannot be.
+    LiveQuery { id: String, wanted: Result<Wanted, live::Refused> },
+    /// Ours: a list to be shown no more.
+    LiveQueryCancel { id: String },
 }
 
 /// Why a message is none.
@@ -75,7 +80,14 @@ impl Incoming {
                 Ok(Incoming::PushEnable { types, push_state })
             }
             Some("WebSocketPushDisable") => Ok(Incoming::PushDisable),
-            _ => not("@type must be Request, WebSocketPushEnable or WebSocketPushDisable."),
+            Some(kind @ ("LiveQuery" | "LiveQueryCancel")) => match id {
+                None => not("A live query has an id: a String of at most 1024 octets."),
+                Some(id) if kind == "LiveQuery" => {
+                    Ok(Incoming::LiveQuery { id, wanted: Wanted::read(&value) })
+                }
+                Some(id) => Ok(Incoming::LiveQueryCancel { id }),
+            },
+            _ => not("@type must be Request, WebSocketPushEnable, WebSocketPushDisable or LiveQuery."),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! life is in `connection.rs`, and what is said on it in `message.rs`.
 
 mod connection;
+mod live;
 mod message;
 
 use axum::body::Body;
