@@ -282,8 +282,8 @@ impl Live {
                 updated.push(email);
             }
         }
-        let is_news = !(removed.is_empty() && added.is_empty() && updated.is_empty()) || !self.is_told;
-        let message = is_news.then(|| {
+        let is_same = removed.is_empty() && added.is_empty() && updated.is_empty();
+        let message = (!is_same || !self.is_told).then(|| {
             let mut message = Map::new();
             message.insert("removed".to_owned(), json!(removed));
             message.insert("added".to_owned(), Value::Array(added));
