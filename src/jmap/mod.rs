@@ -17,6 +17,8 @@ pub mod limits;
 pub mod mailbox;
 pub mod method;
 pub mod push_subscription;
+#[cfg(test)]
+mod push_subscription_tests;
 pub mod quota;
 mod reference;
 pub mod request;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{Bus, Event, Queue};
+use crate::bus::{Bus, Event, Queue, Topic};
 use crate::push::hub::{Hub, Listener, Wake};
 use crate::store::Store;
 use crate::store::directory::fixture::Fixture;
@@ -130,4 +130,54 @@ async fn after_events_were_missed_every_login_comes_in_again() {
         let woken = timeout(Duration::from_secs(5), listener.wake()).await;
         assert_eq!(woken, Ok(Wake::LoginChanged));
     }
+}
+
+#[tokio::test]
+async fn states_are_read_anew_when_events_may_have_been_missed() {
+    let bench = Bench::new().await;
+    let mut listener = bench.listen();
+    change(&bench.fixture.store, bench.account).await;
+    listener.news(&[bench.account]).await.unwrap();
+    // A commit that nobody tells of: the states that are known are old.
+    let modseq = change(&bench.unheard(), bench.account).await;
+    assert!(listener.news(&[bench.account]).await.unwrap().is_empty(), "no event, no question");
+    bench.fixture.store.bus().publish(Event::Missed(Some(Topic::Account(bench.account))));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let news = listener.news(&[bench.account]).await.unwrap();
+    assert_eq!(news[&bench.account][&ObjectType::Email].modseq, modseq);
+}
+
+#[tokio::test]
+async fn what_nobody_listens_to_is_not_kept_up() {
+    let bench = Bench::new().await;
+    let mut first = bench.listen();
+    first.news(&[bench.account]).await.unwrap();
+    drop(first);
+    // Whatever happens until somebody listens again is nobody's to tell.
+    let modseq = change(&bench.unheard(), bench.account).await;
+    let mut second = bench.listen();
+    let news = second.news(&[bench.account]).await.unwrap();
+    assert_eq!(news[&bench.account][&ObjectType::Email].modseq, modseq);
+}
+
+#[tokio::test]
+async fn changes_that_follow_each_other_closely_are_told_together() {
+    let bench = Bench::new().await;
+    let mut listener = bench.listen();
+    let mut wakes = 0;
+    let begun = tokio::time::Instant::now();
+    let changing = async {
+        for _ in 0..100 {
+            change(&bench.fixture.store, bench.account).await;
+        }
+    };
+    let waking = async {
+        loop {
+            listener.wake().await;
+            wakes += 1;
+        }
+    };
+    tokio::select! { () = changing => {}, () = waking => {} }
+    let most = 2 + begun.elapsed().as_millis() / 5;
+    assert!(wakes <= most, "{wakes} wakes in {:?}", begun.elapsed());
 }

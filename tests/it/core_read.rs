@@ -250,7 +250,9 @@ fn changes_come_in_pages_that_add_up() {
 #[test]
 fn core_has_no_methods_that_it_does_not_tell_of() {
     let client = Server::shared().account();
-    for method in ["PushSubscription/get", "PushSubscription/set", "Thread/set", "Quota/set", "Blob/set"] {
+    for method in
+        ["PushSubscription/changes", "PushSubscription/query", "Thread/set", "Quota/set", "Blob/set"]
+    {
         assert_eq!(error(&client, method, json!({})), "unknownMethod", "{method}");
     }
 }

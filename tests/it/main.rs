@@ -5,6 +5,7 @@
 
 mod architecture;
 mod blobs;
+mod clients_guide;
 mod cluster;
 mod commands;
 mod conformance;

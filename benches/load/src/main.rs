@@ -7,6 +7,7 @@
 mod fill;
 mod http;
 mod processor;
+mod push;
 mod scenario;
 mod smtp;
 
@@ -37,6 +38,40 @@ enum Command {
     },
     /// Run the scenarios
     Run(RunArgs),
+    /// Connect clients for push: what each costs, and how soon they are told. The accounts are u0@DOMAIN,
+    /// u1@DOMAIN and so on, with one password
+    Push(PushArgs),
+}
+
+#[derive(clap::Args)]
+struct PushArgs {
+    /// Where clients are connected
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    push: SocketAddr,
+    /// Where changes are made, by second connections; else by the same ones
+    #[arg(long)]
+    api: Option<SocketAddr>,
+    /// The domain of the accounts
+    #[arg(long, default_value = "example.test")]
+    domain: String,
+    /// Their password
+    #[arg(long)]
+    password: String,
+    /// The server where clients are connected, for its memory
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Idle connections of each kind; 0 for none
+    #[arg(long, default_value_t = 0)]
+    idle: usize,
+    /// Clients of as many accounts that are told of changes; 0 for none
+    #[arg(long, default_value_t = 0)]
+    accounts: usize,
+    /// Changes in a second
+    #[arg(long, default_value_t = 1_000)]
+    rate: u64,
+    /// How long changes are made, in seconds
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
 }
 
 #[derive(clap::Args)]
@@ -76,6 +111,27 @@ struct RunArgs {
 fn main() {
     match Arguments::parse().command {
         Command::Mbox { count, path } => fill::write_mbox(count, &path),
+        Command::Push(args) => {
+            let target = push::Target {
+                push: args.push,
+                api: args.api,
+                domain: args.domain,
+                password: args.password,
+                pid: args.pid,
+                rate: args.rate,
+                time: Duration::from_secs(args.seconds.max(1)),
+            };
+            if args.idle > 0 {
+                println!(
+                    "| idle | connections | opened in | before | after | each |\n|---|---|---|---|---|---|"
+                );
+                push::idle(&target, "websocket", args.idle);
+                push::idle(&target, "eventsource", args.idle);
+            }
+            if args.accounts > 0 {
+                push::latency(&target, args.accounts);
+            }
+        }
         Command::Run(args) => scenario::run_all(&scenario::Target {
             http: args.http,
             smtp: args.smtp,

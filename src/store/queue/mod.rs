@@ -11,6 +11,8 @@ pub mod index;
 pub mod outgoing;
 pub mod push;
 #[cfg(test)]
+mod push_tests;
+#[cfg(test)]
 mod tests;
 pub mod watch;
 #[cfg(test)]
