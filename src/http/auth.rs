@@ -1,5 +1,7 @@
 //! Who calls: Basic, Bearer, or a ticket in the URL (RFC 8620, 1.7 and 8.2).
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri, header};
@@ -15,6 +17,7 @@ use crate::jmap::call::{AccountAccess, Caller};
 use crate::store::directory::login::Login;
 use crate::store::directory::sign_in::SignInError;
 use crate::store::directory::{access, login, token};
+use crate::types::clock::Clock;
 use crate::types::id::Id;
 
 /// Longest Authorization header that is looked at.
@@ -93,6 +96,15 @@ async fn caller_of(
 #[derive(Deserialize)]
 struct TicketParameter {
     ticket: Option<String>,
+}
+
+/// Waits until the token of a caller expires: for ever for a password, or a token that does not.
+pub async fn expiry_of(caller_expires_at: i64, clock: Clock) {
+    if caller_expires_at == 0 {
+        return std::future::pending().await;
+    }
+    let left = u64::try_from(caller_expires_at - clock.now_ms()).unwrap_or_default();
+    tokio::time::sleep(Duration::from_millis(left)).await;
 }
 
 /// The ticket in a URL.

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Deserialize;
 
-use crate::http::auth::by_header_or_ticket;
+use crate::http::auth::{by_header_or_ticket, expiry_of};
 use crate::http::error::HttpError;
 use crate::http::state::HttpState;
 use crate::http::ticket::Purpose;
@@ -59,9 +59,12 @@ pub async fn get(
         None => drop(listener.news(&accounts).await?),
     }
     let held = (place, Online::event_source());
-    let events = stream(listener, accounts, Options { close_after_state, ping_seconds }).inspect(move |_| {
-        let _ = &held;
+    // It ends with the token, and gives its place back when it is dropped.
+    let ended = Box::pin(async move {
+        let _held = held;
+        expiry_of(caller.expires_at, http.app.clock.clone()).await;
     });
+    let events = stream(listener, accounts, Options { close_after_state, ping_seconds }).take_until(ended);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),

@@ -100,10 +100,12 @@ async fn connection(
     // Answers are whole when they are written; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => speak(TokioIo::new(stream), peer, place, router, closing).await,
+        // Apart, so that a connection without TLS is no larger than it must be: there are many of them.
+        None => Box::pin(speak(TokioIo::new(stream), peer, place, router, closing)).await,
         Some(acceptor) => {
-            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
-                speak(TokioIo::new(stream), peer, place, router, closing).await;
+            let accepted = Box::pin(tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream))).await;
+            if let Ok(Ok(stream)) = accepted {
+                Box::pin(speak(TokioIo::new(stream), peer, place, router, closing)).await;
             }
         }
     }

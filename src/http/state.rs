@@ -1,5 +1,6 @@
 //! What every handler has at hand.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -11,9 +12,20 @@ use crate::http::ticket::Tickets;
 use crate::jmap::call::Jmap;
 use crate::push::hub::Hub;
 
-/// The parts that handlers use. Cheap to clone.
+/// The parts that handlers use. Cheap to clone, and small to keep: each connection has one.
 #[derive(Clone)]
-pub struct HttpState {
+pub struct HttpState(Arc<Parts>);
+
+impl Deref for HttpState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// See `HttpState`.
+pub struct Parts {
     /// The server's parts.
     pub app: App,
     /// What methods work on.
@@ -23,11 +35,11 @@ pub struct HttpState {
     /// Tickets for browsers.
     pub tickets: Tickets,
     /// Requests under way, by login.
-    pub concurrency: Arc<Concurrency>,
+    pub concurrency: Concurrency,
     /// Clients connected for push, by login.
     pub push_places: PushPlaces,
     /// Of the endpoints that anybody may ask.
-    pub last_answers: Arc<LastAnswers>,
+    pub last_answers: LastAnswers,
     /// Renders the metrics; absent where they are not collected.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -47,15 +59,15 @@ impl HttpState {
             push_networks: app.config.push_networks.as_slice().into(),
         };
         let tickets = Tickets::new(app.ticket_key, app.clock.clone(), app.cache.clone());
-        HttpState {
+        HttpState(Arc::new(Parts {
             app,
             jmap,
             hub,
             tickets,
-            concurrency: Arc::default(),
+            concurrency: Concurrency::default(),
             push_places: PushPlaces::default(),
-            last_answers: Arc::default(),
+            last_answers: LastAnswers::default(),
             metrics,
-        }
+        }))
     }
 }

@@ -111,7 +111,7 @@ pub fn stream(
                     return Some((Ok(Bytes::from(text)), Some((listener, accounts, Pending::News))));
                 }
                 Some(Wake::Accounts(changed)) => {
-                    let news = match listener.news(&changed).await {
+                    let news = match Box::pin(listener.news(&changed)).await {
                         Ok(news) => news,
                         Err(error) => {
                             tracing::warn!(%error, "states could not be read; a stream ends");

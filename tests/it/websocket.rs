@@ -279,6 +279,22 @@ fn a_connection_ends_with_its_credential() {
 }
 
 #[test]
+fn a_connection_ends_when_its_token_expires() {
+    let server = Server::shared();
+    let client = server.account();
+    let token = server.cli_json(&["token", "add", &client.address, "--expires", "3s"]);
+    let bearer = format!("Bearer {}", token["token"].as_str().expect("token"));
+    let open = || Socket::try_open(server, "/jmap/ws", &[("Authorization", &bearer)]);
+    let mut socket = open().unwrap_or_else(|status| panic!("refused with {status}"));
+    let mut phone = server.sign_in(&client.address);
+    phone.authorization.clone_from(&bearer);
+    let events = phone.events("*", "no", 0);
+    assert_eq!(socket.hear(), Err(1008));
+    assert!(events.ended_within(Duration::from_secs(10)), "the stream goes on");
+    assert_eq!(open().map(drop), Err(401));
+}
+
+#[test]
 fn what_was_asked_is_answered_before_a_server_goes_down() {
     let server = Server::start();
     let client = server.account();

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
+use crate::http::auth::expiry_of;
 use crate::http::limits::Kind;
 use crate::http::state::HttpState;
 use crate::http::websocket::live::{self, LiveQueries, Wanted};
@@ -83,6 +84,7 @@ enum Done {
 /// What happens next.
 enum Next {
     LiveDue,
+    Expired,
     Heard(Option<Result<Message, Error>>),
     Done(Option<Result<Done, tokio::task::JoinError>>),
     Woken(Wake),
@@ -103,10 +105,14 @@ impl Connection {
     }
 
     /// Serves until one side ends it.
-    pub async fn run(mut self, mut socket: Socket) {
-        let end = self.serve(&mut socket).await;
+    pub async fn run(&mut self, socket: &mut Socket) {
+        let end = self.serve(socket).await;
+        Box::pin(self.finish(socket, end)).await;
+    }
+
+    async fn finish(&mut self, socket: &mut Socket, end: End) {
         if let End::Say(CloseCode::Away, _) = end {
-            self.drain(&mut socket).await;
+            self.drain(socket).await;
         }
         // Nobody waits any more for what is still running; what it changes it changes.
         self.running.detach_all();
@@ -129,6 +135,8 @@ impl Connection {
     async fn serve(&mut self, socket: &mut Socket) -> End {
         let mut heard_at = Instant::now();
         let mut is_asked = false;
+        let Shared { http, caller, .. } = &*self.shared;
+        let mut expiry = Box::pin(expiry_of(caller.expires_at, http.app.clock.clone()));
         loop {
             // Whoever sends more than is run at once waits, and so does what it sends.
             let has_place = self.running.len() < MAX_CONCURRENT_REQUESTS;
@@ -138,30 +146,33 @@ impl Connection {
                 heard = socket.next(), if has_place => Next::Heard(heard),
                 done = self.running.join_next(), if !self.running.is_empty() => Next::Done(done),
                 wake = self.listener.wake() => Next::Woken(wake),
+                () = &mut expiry => Next::Expired,
                 () = sleep_until(live_at.unwrap_or(silent_at)), if live_at.is_some() => Next::LiveDue,
                 () = sleep_until(silent_at), if has_place => Next::Silent,
             };
             let done = match next {
                 Next::Heard(heard) => {
                     (heard_at, is_asked) = (Instant::now(), false);
-                    self.hear(socket, heard).await
+                    // What is done now and then is boxed, so that who is idle has no room for it.
+                    Box::pin(self.hear(socket, heard)).await
                 }
-                Next::Done(Some(Ok(Done::Answer(answer)))) => write(socket, answer).await,
+                Next::Done(Some(Ok(Done::Answer(answer)))) => Box::pin(write(socket, answer)).await,
                 Next::Done(Some(Ok(Done::List { id, wanted, list }))) => {
                     match self.live.read(&id, &wanted, list) {
-                        Some(message) => write(socket, message).await,
+                        Some(message) => Box::pin(write(socket, message)).await,
                         None => Ok(()),
                     }
                 }
                 // A panic is a fault of ours, and logged.
                 Next::Done(_) => Err(End::Say(CloseCode::Error, "the server failed")),
+                Next::Expired => Err(End::Say(CloseCode::Policy, "the token has expired: sign in again")),
                 Next::LiveDue => {
                     for (id, wanted) in self.live.take_due() {
                         self.running.spawn(read_list(self.shared.clone(), id, wanted));
                     }
                     Ok(())
                 }
-                Next::Woken(Wake::Accounts(accounts)) => self.changed(socket, &accounts).await,
+                Next::Woken(Wake::Accounts(accounts)) => Box::pin(self.changed(socket, &accounts)).await,
                 Next::Woken(Wake::LoginChanged) => {
                     Err(End::Say(CloseCode::Policy, "the login has changed: sign in again"))
                 }
@@ -172,7 +183,7 @@ impl Connection {
                 }
                 Next::Silent => {
                     is_asked = true;
-                    send(socket, Message::Ping(Bytes::new())).await
+                    Box::pin(send(socket, Message::Ping(Bytes::new()))).await
                 }
             };
             if let Err(end) = done {

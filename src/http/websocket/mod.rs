@@ -53,19 +53,20 @@ pub async fn get(State(http): State<HttpState>, request: Request) -> Result<Resp
     let listener = http.hub.listen(caller.login_id, &accounts, Vec::new());
     // A credential that went between the check and the listening was told to nobody: look again.
     by_header_or_ticket(&mut parts, &http, &Purpose::WebSocket).await?;
-    let connection = Connection::new(http, caller, origin.base_url, listener);
+    let mut connection = Box::new(Connection::new(http, caller, origin.base_url, listener));
     tokio::spawn(async move {
         let _held = held;
         // The connection ends before the upgrade when the client leaves.
         let Ok(upgraded) = on_upgrade.await else { return };
+        // What lives as long as the connection is on the heap once, and not in each future around it.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(Some(MAX_SIZE_REQUEST))
             .max_frame_size(Some(MAX_SIZE_REQUEST));
         let io = TokioIo::new(upgraded);
-        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        connection.run(socket).await;
+        let mut socket = Box::new(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await);
+        connection.run(&mut socket).await;
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();

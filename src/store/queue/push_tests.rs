@@ -21,7 +21,7 @@ impl Bench {
     async fn new() -> Bench {
         let fixture = Fixture::new().await;
         let account = fixture.account("alice@example.test").await.account;
-        let lane = account::lane(&mut *fixture.store.read().await.unwrap(), account).await.unwrap().unwrap();
+        let lane = account::lane(&mut fixture.store.read().await.unwrap(), account).await.unwrap().unwrap();
         Bench { fixture, account, lane }
     }
 
@@ -92,7 +92,7 @@ async fn what_changes_while_it_is_told_is_told_after_it() {
     assert_ne!(second.types & ObjectType::Mailbox.bit(), 0);
     bench.told(second, None).await;
     let until =
-        told_until(&mut *bench.fixture.store.read().await.unwrap(), bench.account, Id(7)).await.unwrap();
+        told_until(&mut bench.fixture.store.read().await.unwrap(), bench.account, Id(7)).await.unwrap();
     assert_eq!(until, Some(first.modseq), "nobody looked for mail the second time");
     // Nothing is left, and the next one waits for the end of the rest.
     clock.advance_ms(1_000);
