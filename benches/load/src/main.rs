@@ -60,9 +60,13 @@ struct PushArgs {
     /// The server where clients are connected, for its memory
     #[arg(long)]
     pid: Option<u32>,
-    /// Idle connections of each kind; 0 for none
+    /// Idle connections; 0 for none. Memory that was used once is not given back: start the server anew
+    /// for each kind
     #[arg(long, default_value_t = 0)]
     idle: usize,
+    /// Of which kind they are: websocket or eventsource
+    #[arg(long, default_value = "websocket")]
+    kind: String,
     /// Clients of as many accounts that are told of changes; 0 for none
     #[arg(long, default_value_t = 0)]
     accounts: usize,
@@ -125,8 +129,7 @@ fn main() {
                 println!(
                     "| idle | connections | opened in | before | after | each |\n|---|---|---|---|---|---|"
                 );
-                push::idle(&target, "websocket", args.idle);
-                push::idle(&target, "eventsource", args.idle);
+                push::idle(&target, &args.kind, args.idle);
             }
             if args.accounts > 0 {
                 push::latency(&target, args.accounts);
