@@ -1,6 +1,5 @@
 //! Clients that are connected for push: what each costs the server, and how soon they hear of a change.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -138,8 +137,8 @@ async fn say(stream: &mut OwnedWriteHalf, message: &Value) {
     stream.write_all(&frame).await.expect("sent");
 }
 
-/// The next text message; a ping is passed over.
-async fn hear(stream: &mut OwnedReadHalf) -> Option<Value> {
+/// The next text message; a ping is answered.
+async fn hear(stream: &mut OwnedReadHalf, writer: &Mutex<OwnedWriteHalf>) -> Option<Value> {
     let mut text = Vec::new();
     loop {
         let mut head = [0; 2];
@@ -154,7 +153,12 @@ async fn hear(stream: &mut OwnedReadHalf) -> Option<Value> {
         stream.read_exact(&mut text[before..]).await.ok()?;
         match head[0] & 0x0f {
             8 => return None,
-            9 | 10 => text.truncate(before),
+            9 => {
+                text.truncate(before);
+                // A pong without content, masked.
+                writer.lock().await.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await.ok()?;
+            }
+            10 => text.truncate(before),
             _ if head[0] & 0x80 != 0 => return serde_json::from_slice(&text).ok(),
             _ => {}
         }
@@ -163,11 +167,19 @@ async fn hear(stream: &mut OwnedReadHalf) -> Option<Value> {
 
 struct Client {
     /// By which changes are made.
-    writer: Mutex<OwnedWriteHalf>,
+    writer: Arc<Mutex<OwnedWriteHalf>>,
     account: String,
     mailbox: String,
     /// When the change that is under way was asked for, in microseconds since the start; 0 for none.
     asked: AtomicU64,
+}
+
+/// What is measured.
+#[derive(Clone)]
+struct Measured {
+    start: Instant,
+    answered: Arc<Times>,
+    told: Arc<Times>,
 }
 
 /// Times in microseconds.
@@ -193,32 +205,11 @@ impl Times {
 pub fn latency(target: &Target, accounts: usize) {
     runtime().block_on(async {
         let start = Instant::now();
-        let clients = connect(target, accounts).await;
-        println!("{} clients are connected after {:.1} s", clients.len(), start.elapsed().as_secs_f64());
-        let (answered, told) = (Arc::new(Times::default()), Arc::new(Times::default()));
+        let measured = Measured { start, answered: Arc::default(), told: Arc::default() };
+        let all = connect(target, accounts, &measured).await;
+        println!("{} clients are connected after {:.1} s", all.len(), start.elapsed().as_secs_f64());
+        let Measured { answered, told, .. } = measured;
         let late = Arc::new(AtomicUsize::new(0));
-        let mut all: Vec<Arc<Client>> = Vec::new();
-        for (client, readers) in clients {
-            let client = Arc::new(client);
-            for mut reader in readers {
-                let (client, answered, told) = (client.clone(), answered.clone(), told.clone());
-                tokio::spawn(async move {
-                    while let Some(message) = hear(&mut reader).await {
-                        let asked = client.asked.load(Ordering::SeqCst);
-                        let now = start.elapsed().as_micros() as u64;
-                        if message["@type"] == "StateChange" {
-                            if asked > 0 {
-                                told.add(now - asked);
-                                client.asked.store(0, Ordering::SeqCst);
-                            }
-                        } else if asked > 0 {
-                            answered.add(now - asked);
-                        }
-                    }
-                });
-            }
-            all.push(client);
-        }
         let mut tick = tokio::time::interval(Duration::from_millis(5));
         let end = Instant::now() + target.time;
         let each = (target.rate / 200).max(1) as usize;
@@ -256,43 +247,18 @@ pub fn latency(target: &Target, accounts: usize) {
 }
 
 /// A client for each account: with one connection for both, or with one at each server.
-async fn connect(target: &Target, accounts: usize) -> Vec<(Client, Vec<OwnedReadHalf>)> {
+async fn connect(target: &Target, accounts: usize, measured: &Measured) -> Vec<Arc<Client>> {
     let places = Arc::new(Semaphore::new(OPENING));
     let mut tasks = Vec::new();
     for number in 0..accounts {
         let place = places.clone().acquire_owned().await.expect("open");
         let login = format!("u{number}@{}", target.domain);
         let (push, api, password) = (target.push, target.api, target.password.clone());
+        let measured = measured.clone();
         tasks.push(tokio::spawn(async move {
-            let (mut reader, mut writer) =
-                open(push, "websocket", &login, &password, number).await?.into_split();
-            let ask = |method: &str, arguments: Value| {
-                let using = ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"];
-                json!({ "@type": "Request", "using": using, "methodCalls": [[method, arguments, "0"]] })
-            };
-            // The one account of the login is told by the first state that is pushed.
-            let all: HashMap<String, Value> = HashMap::from([("@type".into(), json!("WebSocketPushEnable"))]);
-            let mut enable = json!(all);
-            enable["dataTypes"] = json!(["Mailbox"]);
-            enable["pushState"] = json!("");
-            say(&mut writer, &enable).await;
-            let first = hear(&mut reader).await?;
-            let account = first["changed"].as_object()?.keys().next()?.clone();
-            say(&mut writer, &ask("Mailbox/get", json!({ "accountId": account, "properties": ["role"] })))
-                .await;
-            let got = hear(&mut reader).await?;
-            let list = got["methodResponses"][0][1]["list"].as_array()?;
-            let mailbox = list.iter().find(|mailbox| mailbox["role"] == "inbox")?["id"].as_str()?.to_owned();
-            let mut readers = vec![reader];
-            if let Some(api) = api {
-                let (other, at_api) = open(api, "websocket", &login, &password, number).await?.into_split();
-                readers.push(other);
-                // The first connection stays open for as long as its half is kept.
-                std::mem::forget(std::mem::replace(&mut writer, at_api));
-            }
+            let client = connect_one(push, api, &login, &password, number, &measured).await;
             drop(place);
-            let client = Client { writer: Mutex::new(writer), account, mailbox, asked: AtomicU64::new(0) };
-            Some((client, readers))
+            client
         }));
     }
     let mut clients = Vec::new();
@@ -300,4 +266,57 @@ async fn connect(target: &Target, accounts: usize) -> Vec<(Client, Vec<OwnedRead
         clients.extend(task.await.expect("connected"));
     }
     clients
+}
+
+async fn connect_one(
+    push: SocketAddr,
+    api: Option<SocketAddr>,
+    login: &str,
+    password: &str,
+    number: usize,
+    measured: &Measured,
+) -> Option<Arc<Client>> {
+    let split = |stream: TcpStream| {
+        let (reader, writer) = stream.into_split();
+        (reader, Arc::new(Mutex::new(writer)))
+    };
+    let (mut reader, writer) = split(open(push, "websocket", login, password, number).await?);
+    // The one account of the login is told by the first state that is pushed.
+    let enable = json!({ "@type": "WebSocketPushEnable", "dataTypes": ["Mailbox"], "pushState": "" });
+    say(&mut *writer.lock().await, &enable).await;
+    let first = hear(&mut reader, &writer).await?;
+    let account = first["changed"].as_object()?.keys().next()?.clone();
+    let get = json!([["Mailbox/get", { "accountId": account, "properties": ["role"] }, "0"]]);
+    let using = ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"];
+    let request = json!({ "@type": "Request", "using": using, "methodCalls": get });
+    say(&mut *writer.lock().await, &request).await;
+    let got = hear(&mut reader, &writer).await?;
+    let list = got["methodResponses"][0][1]["list"].as_array()?;
+    let mailbox = list.iter().find(|mailbox| mailbox["role"] == "inbox")?["id"].as_str()?.to_owned();
+    let mut connections = vec![(reader, writer.clone())];
+    let mut changes_by = writer;
+    if let Some(api) = api {
+        let (reader, writer) = split(open(api, "websocket", login, password, number).await?);
+        changes_by = writer.clone();
+        connections.push((reader, writer));
+    }
+    let client = Arc::new(Client { writer: changes_by, account, mailbox, asked: AtomicU64::new(0) });
+    for (mut reader, writer) in connections {
+        let (client, measured) = (client.clone(), measured.clone());
+        tokio::spawn(async move {
+            while let Some(message) = hear(&mut reader, &writer).await {
+                let asked = client.asked.load(Ordering::SeqCst);
+                let now = measured.start.elapsed().as_micros() as u64;
+                match message["@type"].as_str() {
+                    Some("StateChange") if asked > 0 => {
+                        measured.told.add(now - asked);
+                        client.asked.store(0, Ordering::SeqCst);
+                    }
+                    Some("Response") if asked > 0 => measured.answered.add(now - asked),
+                    _ => {}
+                }
+            }
+        });
+    }
+    Some(client)
 }
