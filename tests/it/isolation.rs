@@ -17,8 +17,8 @@ use crate::support::server::Server;
 
 const USING: [&str; 6] = [CORE, MAIL, SUBMISSION, VACATION, QUOTA, BLOB];
 
-/// Methods that work on no account.
-const WITHOUT_ACCOUNT: [&str; 1] = ["Core/echo"];
+/// Methods that work on no account. Push subscriptions are a login's; they have a test of their own.
+const WITHOUT_ACCOUNT: [&str; 3] = ["Core/echo", "PushSubscription/get", "PushSubscription/set"];
 
 /// Somebody's objects, or ids that nobody has.
 struct Ids {
@@ -388,4 +388,35 @@ fn wrong_passwords_and_unknown_logins_look_alike() {
     assert_eq!((known.0, &known.1, &known.2), (unknown.0, &unknown.1, &unknown.2));
     let ratio = known.3.as_secs_f64() / unknown.3.as_secs_f64().max(0.001);
     assert!((0.1..10.0).contains(&ratio), "{:?} against {:?}", known.3, unknown.3);
+}
+
+#[test]
+fn push_subscriptions_of_others_can_be_neither_seen_nor_changed() {
+    let server = Server::shared();
+    let (victim, thief) = (server.account(), server.account());
+    let ask = |client: &Client, method: &str, arguments: Value| {
+        client.calls_using(&USING, json!([[method, arguments, "c"]])).remove(0).arguments
+    };
+    let subscription = json!({ "deviceClientId": "d", "url": "https://push.invalid/x" });
+    let made = ask(&victim, "PushSubscription/set", json!({ "create": { "s": subscription } }));
+    let theirs = made["created"]["s"]["id"].as_str().expect("an id").to_owned();
+    let all = ask(&thief, "PushSubscription/get", json!({}));
+    assert_eq!(all, json!({ "list": [], "notFound": [] }));
+    let nobodys = theirs.chars().rev().collect::<String>();
+    for id in [&theirs, &nobodys] {
+        let got = ask(&thief, "PushSubscription/get", json!({ "ids": [id] }));
+        assert_eq!(got, json!({ "list": [], "notFound": [id] }));
+        let set = json!({ "update": { id: { "types": [] } }, "destroy": [id] });
+        let answer = ask(&thief, "PushSubscription/set", set);
+        assert_eq!(answer["notUpdated"][id], json!({ "type": "notFound" }), "{answer}");
+        assert_eq!(answer["notDestroyed"][id], json!({ "type": "notFound" }), "{answer}");
+    }
+    // Nor can one ask to be told of another's mail.
+    let mut greedy = subscription;
+    greedy["emailPush"] = json!({ &victim.account: { "properties": ["subject"] } });
+    let answer = ask(&thief, "PushSubscription/set", json!({ "create": { "s": greedy } }));
+    assert_eq!(answer["notCreated"]["s"]["properties"], json!(["emailPush"]), "{answer}");
+    let still = ask(&victim, "PushSubscription/get", json!({}));
+    assert_eq!(still["list"][0]["id"], theirs.as_str());
+    assert_eq!(still["list"][0]["types"], Value::Null);
 }
