@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::dns::Dns;
 use crate::support::http::{Request, Response};
 use crate::support::jmap::Client;
 use crate::support::ports::free_port;
-use crate::support::{PATIENCE, smtp, stack};
+use crate::support::{PATIENCE, eventually, smtp, stack};
 
 /// The domain that every server has from the start.
 pub const DOMAIN: &str = "example.test";
@@ -213,7 +213,15 @@ impl Server {
         let number = self.next_account.fetch_add(1, Ordering::Relaxed);
         let address = format!("{prefix}{number}@{DOMAIN}");
         self.cli(&["account", "add", &address, "--password", PASSWORD]);
-        self.sign_in(&address)
+        let client = self.sign_in(&address);
+        if stack::is_meilisearch() {
+            // An index that is new answers nothing until some process has marked it as filled.
+            let query = json!({ "filter": { "text": "anything" } });
+            eventually("searches are answered", || {
+                (client.answer("Email/query", query.clone()).name != "error").then_some(())
+            });
+        }
+        client
     }
 
     /// A client of an account that exists.
