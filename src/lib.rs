@@ -9,6 +9,7 @@
 //!
 //! ARCHITECTURE.md walks one message through this picture.
 
+pub mod admin; // administrative acts, whoever asks for them: a command or the REST API
 pub mod app; // every part of a running server, built once
 pub mod blob; // messages and uploads as immutable objects named by their hash
 pub mod bus; // events between the parts of a server: states, woken workers

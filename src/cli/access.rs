@@ -2,10 +2,10 @@
 
 use clap::Subcommand;
 
+use crate::admin::request::{AdminRequest, AdminResponse};
 use crate::cli::argument;
 use crate::cli::connection::Admin;
 use crate::cli::output::{Failure, print_rows};
-use crate::cli::request::{AdminRequest, AdminResponse};
 
 /// What is done with access rights.
 #[derive(Subcommand, Debug)]

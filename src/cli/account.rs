@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use serde_json::json;
 
+use crate::admin::request::{AdminRequest, AdminResponse, Quota};
 use crate::cli::argument::{self, PasswordArgs};
 use crate::cli::connection::Admin;
 use crate::cli::output::{Failure, print, print_json, print_rows};
-use crate::cli::request::{AdminRequest, AdminResponse, Quota};
 use crate::types::size::show_size;
 
 /// What is done with accounts.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::admin::request::Quota;
 use crate::cli::output::Failure;
-use crate::cli::request::Quota;
 use crate::types::address::{Address, normalize_domain};
 use crate::types::duration::parse_duration;
 use crate::types::secret::Secret;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::Office;
+use crate::admin::request::{AdminError, AdminRequest, AdminResponse};
 use crate::app;
-use crate::cli::admin::Office;
 use crate::cli::lock::{DataLock, LockError};
 use crate::cli::output::{Failure, print};
-use crate::cli::request::{AdminError, AdminRequest, AdminResponse};
 use crate::cli::socket::AdminClient;
 use crate::config::Config;
 use crate::config::engine::DatabaseUrl;

@@ -2,10 +2,10 @@
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use crate::admin::request::{AdminRequest, AdminResponse, DomainAdded};
 use crate::cli::argument;
 use crate::cli::connection::Admin;
 use crate::cli::output::{Failure, print, print_json, print_rows};
-use crate::cli::request::{AdminRequest, AdminResponse, DomainAdded};
 
 /// What is done with domains.
 #[derive(Subcommand, Debug)]
@@ -163,7 +163,7 @@ fn quoted_strings(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::request::DnsRecord;
+    use crate::admin::request::DnsRecord;
 
     #[test]
     fn long_texts_are_several_strings() {

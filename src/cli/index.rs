@@ -6,10 +6,10 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::admin::request::{AdminRequest, AdminResponse};
 use crate::cli::argument;
 use crate::cli::connection::Admin;
 use crate::cli::output::{Failure, print, print_json};
-use crate::cli::request::{AdminRequest, AdminResponse};
 use crate::config::Config;
 use crate::config::engine::DatabaseUrl;
 

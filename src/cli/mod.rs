@@ -1,12 +1,11 @@
 //! The commands: arguments -> configuration -> what is to be done -> output.
 //!
 //! Each command has a file with its arguments and its output. What it asks for is a value
-//! ([`request::AdminRequest`]), carried out by [`admin`] in the process that owns the data folder:
-//! the running server, reached through [`socket`], or the command itself.
+//! ([`crate::admin::request::AdminRequest`]), carried out by `admin` in the process that owns the data
+//! folder: the running server, reached through [`socket`], or the command itself.
 
 mod access;
 mod account;
-pub mod admin;
 mod alias;
 mod argument;
 mod certificate;
@@ -22,7 +21,6 @@ mod migrate;
 mod open_files;
 pub mod output;
 mod queue;
-pub mod request;
 mod serve;
 mod shards;
 mod show_config;

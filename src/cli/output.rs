@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli::request::{AdminError, AdminResponse};
+use crate::admin::request::{AdminError, AdminResponse};
 use crate::config::ConfigError;
 
 /// Why a command failed: what is told on stderr, and the exit code.

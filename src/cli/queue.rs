@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 
+use crate::admin::request::{AdminRequest, AdminResponse, QueueItem, QueueName};
 use crate::cli::connection::Admin;
 use crate::cli::output::{Failure, print, print_json, print_rows};
-use crate::cli::request::{AdminRequest, AdminResponse, QueueItem, QueueName};
 use crate::types::size::show_size;
 
 /// What is done with the queues.

@@ -12,8 +12,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Office;
 use crate::app::{self, App};
-use crate::cli::admin::Office;
 use crate::cli::certificate::{Certificate, LOOK_EVERY};
 use crate::cli::lock::{DataLock, LockError};
 use crate::cli::open_files;

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::request::{AdminError, AdminRequest, AdminResponse};
+use crate::admin::request::{AdminError, AdminRequest, AdminResponse};
 
 /// Longest line of a request.
 pub const MAX_REQUEST_LINE: usize = 1 << 20;
@@ -131,7 +131,7 @@ where
                 timeout(TRANSFER, read_messages(&mut stream, &mut request, max_message)).await??;
                 handle(request).await
             }
-            Err(error) => Err(AdminError::new(format!(
+            Err(error) => Err(AdminError::failed(format!(
                 "the server does not know this request ({error}); are both of the same version?"
             ))),
         };
@@ -193,10 +193,10 @@ impl AdminClient {
     /// Asks the server and waits for its answer.
     pub async fn ask(&mut self, request: &AdminRequest) -> Result<AdminResponse, AdminError> {
         let lost =
-            |error: io::Error| AdminError::new(format!("the connection to the server was lost: {error}"));
-        let mut line = serde_json::to_vec(request).map_err(|error| AdminError::new(error.to_string()))?;
+            |error: io::Error| AdminError::failed(format!("the connection to the server was lost: {error}"));
+        let mut line = serde_json::to_vec(request).map_err(|error| AdminError::failed(error.to_string()))?;
         if line.len() > MAX_REQUEST_LINE {
-            return Err(AdminError::new("the request is too long"));
+            return Err(AdminError::failed("the request is too long"));
         }
         line.push(b'\n');
         let stream = self.stream.get_mut();
@@ -208,16 +208,16 @@ impl AdminClient {
         }
         let answer = read_line(&mut self.stream, MAX_ANSWER_LINE).await.map_err(lost)?;
         let answer =
-            answer.ok_or_else(|| AdminError::new("the server closed the connection: is it stopping?"))?;
+            answer.ok_or_else(|| AdminError::failed("the server closed the connection: is it stopping?"))?;
         serde_json::from_slice::<Result<AdminResponse, AdminError>>(&answer)
-            .map_err(|error| AdminError::new(format!("the server's answer is not understood: {error}")))?
+            .map_err(|error| AdminError::failed(format!("the server's answer is not understood: {error}")))?
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::request::{ImportItem, ImportOutcome};
+    use crate::admin::request::{ImportItem, ImportOutcome};
 
     async fn answer(request: AdminRequest) -> Result<AdminResponse, AdminError> {
         match request {
@@ -228,7 +228,7 @@ mod tests {
                     .collect(),
             )),
             AdminRequest::DomainRemove { domain } => Ok(AdminResponse::Done(domain)),
-            _ => Err(AdminError::new("no")),
+            _ => Err(AdminError::failed("no")),
         }
     }
 
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(outcomes, [ImportOutcome::Failed("one\n".into()), ImportOutcome::Failed("two".into())]);
         let remove = AdminRequest::DomainRemove { domain: "b.test".into() };
         assert!(matches!(client.ask(&remove).await, Ok(AdminResponse::Done(domain)) if domain == "b.test"));
-        assert_eq!(client.ask(&AdminRequest::DomainList).await.err(), Some(AdminError::new("no")));
+        assert_eq!(client.ask(&AdminRequest::DomainList).await.err(), Some(AdminError::failed("no")));
         drop(client);
         served.stop.cancel();
         served.server.await.expect("ended");

@@ -15,10 +15,11 @@ use crate::http::state::HttpState;
 use crate::http::ticket::Purpose;
 use crate::jmap::call::{AccountAccess, Caller};
 use crate::store::directory::login::Login;
-use crate::store::directory::sign_in::SignInError;
+use crate::store::directory::sign_in::{Entered, SignInError};
 use crate::store::directory::{access, login, token};
 use crate::types::clock::Clock;
 use crate::types::id::Id;
+use crate::types::scope::{Reach, Rights, Scope};
 
 /// Longest Authorization header that is looked at.
 const MAX_HEADER: usize = 4_096;
@@ -30,16 +31,13 @@ impl FromRequestParts<HttpState> for SignedIn {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<SignedIn, HttpError> {
-        let (login, token) = sign_in(parts, state).await?;
-        let caller = caller_of(state, &login, token).await?;
-        Ok(SignedIn(caller, login))
+        let entered = sign_in(parts, state).await?;
+        let caller = caller_of(state, &entered).await?;
+        Ok(SignedIn(caller, entered.login))
     }
 }
 
-/// A token and when it expires; both 0 for a password, which does not.
-type TokenUsed = (Id, i64);
-
-async fn sign_in(parts: &Parts, state: &HttpState) -> Result<(Login, TokenUsed), HttpError> {
+async fn sign_in(parts: &Parts, state: &HttpState) -> Result<Entered, HttpError> {
     let unauthorized = || HttpError::Unauthorized { offers_basic: offers_basic(&parts.headers) };
     let origin = parts.extensions.get::<Origin>().ok_or(HttpError::Internal)?;
     let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(unauthorized)?;
@@ -47,11 +45,9 @@ async fn sign_in(parts: &Parts, state: &HttpState) -> Result<(Login, TokenUsed),
     let (scheme, credentials) = value.split_once(' ').ok_or_else(unauthorized)?;
     let signed_in = if scheme.eq_ignore_ascii_case("basic") {
         let (name, password) = read_basic(credentials).ok_or_else(unauthorized)?;
-        let login = state.app.sign_in.with_password(&name, &password, origin.client).await;
-        login.map(|login| (login, (Id(0), 0)))
+        state.app.sign_in.with_password(&name, &password, origin.client).await
     } else if scheme.eq_ignore_ascii_case("bearer") {
-        let found = state.app.sign_in.with_token(credentials.trim(), origin.client).await;
-        found.map(|found| (found.login, (found.id, found.expires_at)))
+        state.app.sign_in.with_token(credentials.trim(), origin.client).await
     } else {
         return Err(unauthorized());
     };
@@ -82,15 +78,30 @@ fn offers_basic(headers: &HeaderMap) -> bool {
     mode.is_none_or(|mode| mode == "navigate")
 }
 
-async fn caller_of(
-    state: &HttpState,
-    login: &Login,
-    (token_id, expires_at): TokenUsed,
-) -> Result<Caller, HttpError> {
+impl Caller {
+    /// Refuses who has come in by a key without this scope.
+    pub fn needs(&self, scope: Scope) -> Result<(), HttpError> {
+        if self.scopes.has(scope) { Ok(()) } else { Err(HttpError::MissingScope(scope)) }
+    }
+}
+
+async fn caller_of(state: &HttpState, entered: &Entered) -> Result<Caller, HttpError> {
+    let Entered { login, token_id, expires_at, rights } = entered;
     let mut snapshot = state.app.store.read().await?;
     let accounts = access::accounts_of_login(&mut snapshot, login.id).await?;
-    let accounts = accounts.into_iter().map(|account| AccountAccess::of(login.id, account)).collect();
-    Ok(Caller { login_id: login.id, token_id, expires_at, username: login.name.clone(), accounts })
+    let accounts = accounts
+        .into_iter()
+        .filter(|account| !matches!(rights.reach, Reach::Account(only) if only != account.id))
+        .map(|account| AccountAccess::of(login.id, account, rights.scopes))
+        .collect();
+    Ok(Caller {
+        login_id: login.id,
+        token_id: *token_id,
+        expires_at: *expires_at,
+        username: login.name.clone(),
+        scopes: rights.scopes,
+        accounts,
+    })
 }
 
 #[derive(Deserialize)]
@@ -125,12 +136,13 @@ pub async fn by_header_or_ticket(
     let holder = state.tickets.read(&given, purpose).ok_or_else(refused)?;
     let mut snapshot = state.app.store.read().await?;
     let login = login::by_id(&mut snapshot, holder.login).await?;
-    let expires_at = match holder.token {
-        Id(0) => Some(0),
-        token => token::expiry(&mut snapshot, holder.login, token, state.app.clock.now_ms()).await?,
+    let in_force = match holder.token {
+        Id(0) => Some((0, Rights::default())),
+        token => token::in_force(&mut snapshot, holder.login, token, state.app.clock.now_ms()).await?,
     };
     drop(snapshot);
     // A ticket is void with the credential that it was made under.
     let login = login.filter(|login| login.version == holder.version).ok_or_else(refused)?;
-    caller_of(state, &login, (holder.token, expires_at.ok_or_else(refused)?)).await
+    let (expires_at, rights) = in_force.ok_or_else(refused)?;
+    caller_of(state, &Entered { login, token_id: holder.token, expires_at, rights }).await
 }

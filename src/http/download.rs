@@ -16,6 +16,7 @@ use crate::http::state::HttpState;
 use crate::http::ticket::Purpose;
 use crate::store::blob::Reader;
 use crate::types::blob_id::BlobId;
+use crate::types::scope::Scope;
 
 /// Types that a browser may show in the page: none of them can hold a script.
 const HARMLESS: [&str; 9] = [
@@ -45,6 +46,7 @@ pub async fn get(
     let (mut parts, _) = request.into_parts();
     let purpose = Purpose::Download { account: account_text.clone(), blob: blob_text.clone() };
     let caller = by_header_or_ticket(&mut parts, &http, &purpose).await?;
+    caller.needs(Scope::Read)?;
     let account = account_text.parse().ok().and_then(|id| caller.account(id)).ok_or(HttpError::NotFound)?;
     let blob: BlobId = blob_text.parse().map_err(|_| HttpError::NotFound)?;
     let reader = Reader::login(account.id, caller.login_id);

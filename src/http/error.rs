@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::blob::BlobError;
 use crate::jmap::error::RequestError;
 use crate::store::error::StoreError;
+use crate::types::scope::Scope;
 
 /// Why a request got no answer.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum HttpError {
     NotFound,
     /// The caller may not.
     Forbidden(&'static str),
+    /// The caller's key is not good for it.
+    MissingScope(Scope),
     /// The request is wrong.
     BadRequest(String),
     /// The rest of the request did not come in time.
@@ -80,6 +83,9 @@ impl IntoResponse for HttpError {
             HttpError::TooMany { detail, .. } => (StatusCode::TOO_MANY_REQUESTS, (*detail).to_owned()),
             HttpError::NotFound => (StatusCode::NOT_FOUND, "There is nothing here for you.".to_owned()),
             HttpError::Forbidden(detail) => (StatusCode::FORBIDDEN, (*detail).to_owned()),
+            HttpError::MissingScope(scope) => {
+                (StatusCode::FORBIDDEN, format!("This needs a key with the scope {}.", scope.name()))
+            }
             HttpError::BadRequest(detail) => (StatusCode::BAD_REQUEST, detail.clone()),
             HttpError::TimedOut => {
                 (StatusCode::REQUEST_TIMEOUT, "The rest of the request did not come in time.".to_owned())

@@ -3,18 +3,23 @@
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::http::header;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Deserialize;
 
 use crate::http::auth::{by_header_or_ticket, expiry_of};
 use crate::http::error::HttpError;
+use crate::http::limits::PushPlace;
 use crate::http::state::HttpState;
 use crate::http::ticket::Purpose;
+use crate::jmap::call::Caller;
 use crate::push::event_source::{Options, read_event_id, stream};
+use crate::push::hub::Listener;
 use crate::push::online::Online;
 use crate::types::id::AccountId;
 use crate::types::object_type::ObjectType;
+use crate::types::scope::Scope;
 
 #[derive(Deserialize)]
 pub struct Parameters {
@@ -30,7 +35,6 @@ pub async fn get(
     request: Request,
 ) -> Result<Response, HttpError> {
     let (mut parts, _) = request.into_parts();
-    let caller = by_header_or_ticket(&mut parts, &http, &Purpose::EventSource).await?;
     let types = match parameters.types.as_deref() {
         None | Some("*" | "") => ObjectType::ALL.to_vec(),
         // Types that this server does not have never change.
@@ -47,23 +51,14 @@ pub async fn get(
             text.parse().map_err(|_| HttpError::BadRequest("ping is a number of seconds.".to_owned()))?
         }
     };
-    let place = http.push_places.enter(caller.login_id)?;
-    let accounts: Vec<AccountId> = caller.accounts.iter().map(|account| account.id).collect();
-    let mut listener = http.hub.listen(caller.login_id, &accounts, types);
-    // A credential that went between the check and the listening was told to nobody: look again.
-    by_header_or_ticket(&mut parts, &http, &Purpose::EventSource).await?;
-    let last_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    match last_id.filter(|id| !id.is_empty()) {
-        Some(id) => listener.assume_told(read_event_id(id)),
-        // The client reads the objects itself now; it wants to hear of what comes after.
-        None => drop(listener.news(&accounts).await?),
-    }
+    let (caller, place, listener) = http.openings.in_turn(come_in(&http, &mut parts, types)).await?;
     let held = (place, Online::event_source());
     // It ends with the token, and gives its place back when it is dropped.
     let ended = Box::pin(async move {
         let _held = held;
         expiry_of(caller.expires_at, http.app.clock.clone()).await;
     });
+    let accounts = listener.accounts();
     let events = stream(listener, accounts, Options { close_after_state, ping_seconds }).take_until(ended);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -72,4 +67,29 @@ pub async fn get(
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     Ok((headers, Body::from_stream(events)).into_response())
+}
+
+/// Signs in, takes a place, and listens.
+async fn come_in(
+    http: &HttpState,
+    parts: &mut Parts,
+    types: Vec<ObjectType>,
+) -> Result<(Caller, PushPlace, Listener), HttpError> {
+    let login_news = http.hub.login_news();
+    let caller = by_header_or_ticket(parts, http, &Purpose::EventSource).await?;
+    caller.needs(Scope::Read)?;
+    let place = http.push_places.enter(caller.login_id)?;
+    let accounts: Vec<AccountId> = caller.accounts.iter().map(|account| account.id).collect();
+    let mut listener = http.hub.listen(caller.login_id, &accounts, types);
+    // A credential that went between the check and the listening was not told here: look again.
+    if login_news.is_none() || http.hub.login_news() != login_news {
+        by_header_or_ticket(parts, http, &Purpose::EventSource).await?;
+    }
+    let last_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    match last_id.filter(|id| !id.is_empty()) {
+        Some(id) => listener.assume_told(read_event_id(id)),
+        // The client reads the objects itself now; it wants to hear of what comes after.
+        None => drop(listener.news(&accounts).await?),
+    }
+    Ok((caller, place, listener))
 }

@@ -19,6 +19,7 @@ use crate::store::directory::login::Login;
 use crate::types::address::Address;
 use crate::types::clock::Clock;
 use crate::types::id::Id;
+use crate::types::scope::Scopes;
 
 /// A server over a folder of its own.
 pub struct Fixture {
@@ -48,10 +49,17 @@ impl Fixture {
             login_id: created.login,
             name: name.clone(),
             is_read_only: false,
+            may_send: true,
             is_personal: true,
         }];
-        let caller =
-            Caller { login_id: created.login, token_id: Id(0), expires_at: 0, username: name, accounts };
+        let caller = Caller {
+            login_id: created.login,
+            token_id: Id(0),
+            expires_at: 0,
+            username: name,
+            scopes: Scopes::USER,
+            accounts,
+        };
         let hub = Hub::new(app.store.clone(), CancellationToken::new());
         Fixture { state: HttpState::new(app, hub, None), caller, _folder: folder }
     }

@@ -1,5 +1,6 @@
 //! Requests of one login at a time (`maxConcurrentRequests`, `maxConcurrentUpload`). One too many
-//! waits a little before it is refused: clients send bursts. And clients connected for push.
+//! waits a little before it is refused: clients send bursts. And clients connected for push: how many of
+//! a login, and how many come in at a time.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,6 +21,14 @@ const WAIT: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 10_000;
 /// WebSockets and event streams of one login at a time.
 pub const MAX_PUSH_CONNECTIONS: usize = 100;
+/// WebSockets and event streams that are opened at a time, in a process. When it is started anew all
+/// clients come back at once, and each wants several answers of the database: others wait for those too.
+const OPENED_AT_ONCE: usize = 1;
+/// How long an opening waits for its turn.
+const WAIT_FOR_TURN: Duration = Duration::from_secs(60);
+/// How long a turn lasts at most. Who takes longer goes on beside the next: a password that is checked
+/// takes as long as whoever tries passwords makes it take.
+const LONGEST_TURN: Duration = Duration::from_millis(10);
 
 /// What is counted apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -90,6 +99,34 @@ impl PushPlaces {
     }
 }
 
+/// The turns by which clients come in.
+pub struct Openings(Semaphore);
+
+impl Default for Openings {
+    fn default() -> Openings {
+        Openings(Semaphore::new(OPENED_AT_ONCE))
+    }
+}
+
+impl Openings {
+    /// Lets a client come in when it is its turn, first come, first served.
+    pub async fn in_turn<T>(
+        &self,
+        opening: impl Future<Output = Result<T, HttpError>>,
+    ) -> Result<T, HttpError> {
+        let Ok(Ok(turn)) = tokio::time::timeout(WAIT_FOR_TURN, self.0.acquire()).await else {
+            Online::drop_of("no turn");
+            return Err(HttpError::Unavailable);
+        };
+        let mut opening = std::pin::pin!(opening);
+        tokio::select! {
+            opened = &mut opening => return opened,
+            () = tokio::time::sleep(LONGEST_TURN) => drop(turn),
+        }
+        opening.await
+    }
+}
+
 /// One client that is connected.
 pub struct PushPlace {
     all: PushPlaces,
@@ -110,6 +147,8 @@ impl Drop for PushPlace {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+
     use super::*;
 
     #[test]
@@ -123,6 +162,36 @@ mod tests {
         assert!(places.enter(Id(1)).is_ok());
         drop(held);
         assert!(places.logins.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_herd_comes_in_by_turns_and_who_is_slow_holds_up_nobody() {
+        let openings = Openings::default();
+        let under_way = std::sync::atomic::AtomicUsize::new(0);
+        let most = std::sync::atomic::AtomicUsize::new(0);
+        let open = |takes: Duration| {
+            let (under_way, most) = (&under_way, &most);
+            openings.in_turn(async move {
+                most.fetch_max(under_way.fetch_add(1, SeqCst) + 1, SeqCst);
+                tokio::time::sleep(takes).await;
+                under_way.fetch_sub(1, SeqCst);
+                Ok(())
+            })
+        };
+        let start = tokio::time::Instant::now();
+        let all = futures_util::future::join_all((0..100).map(|_| open(Duration::from_millis(4)))).await;
+        assert!(all.iter().all(Result::is_ok));
+        assert_eq!(most.load(SeqCst), OPENED_AT_ONCE);
+        assert_eq!(start.elapsed(), Duration::from_millis(4) * 100 / OPENED_AT_ONCE as u32);
+
+        // Ten that take a minute each give their turns on.
+        let slow = futures_util::future::join_all((0..10).map(|_| open(Duration::from_secs(60))));
+        let quick = async {
+            let start = tokio::time::Instant::now();
+            open(Duration::ZERO).await.unwrap();
+            assert_eq!(start.elapsed(), LONGEST_TURN * 10 / OPENED_AT_ONCE as u32);
+        };
+        tokio::join!(slow, quick);
     }
 
     #[tokio::test(start_paused = true)]

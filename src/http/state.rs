@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::app::App;
 use crate::http::health::LastAnswers;
-use crate::http::limits::{Concurrency, PushPlaces};
+use crate::http::limits::{Concurrency, Openings, PushPlaces};
 use crate::http::ticket::Tickets;
 use crate::jmap::call::Jmap;
 use crate::push::hub::Hub;
@@ -38,6 +38,8 @@ pub struct Parts {
     pub concurrency: Concurrency,
     /// Clients connected for push, by login.
     pub push_places: PushPlaces,
+    /// The turns by which they come in.
+    pub openings: Openings,
     /// Of the endpoints that anybody may ask.
     pub last_answers: LastAnswers,
     /// Renders the metrics; absent where they are not collected.
@@ -66,6 +68,7 @@ impl HttpState {
             tickets,
             concurrency: Concurrency::default(),
             push_places: PushPlaces::default(),
+            openings: Openings::default(),
             last_answers: LastAnswers::default(),
             metrics,
         }))

@@ -39,7 +39,7 @@ pub async fn post(
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), HttpError> {
     let account = account.parse().ok().and_then(|id| caller.account(id)).ok_or(HttpError::NotFound)?;
-    if account.is_read_only {
+    if !account.may_upload() {
         return Err(HttpError::Forbidden("You may only read this account."));
     }
     let limit = http.jmap.max_upload;

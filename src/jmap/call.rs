@@ -15,6 +15,7 @@ use crate::store::mailbox::Viewer;
 use crate::types::blob_id::BlobId;
 use crate::types::id::{AccountId, Id};
 use crate::types::network::Network;
+use crate::types::scope::{Scope, Scopes};
 
 /// The parts of the server that methods work on. Cheap to clone.
 #[derive(Clone)]
@@ -48,17 +49,31 @@ pub struct AccountAccess {
     pub login_id: Id,
     /// Its primary address.
     pub name: String,
-    /// Whether it may only be read.
+    /// Whether it may only be read, as far as mail and settings go.
     pub is_read_only: bool,
+    /// Whether mail may be sent from it.
+    pub may_send: bool,
     /// Whether it is the login's own.
     pub is_personal: bool,
 }
 
 impl AccountAccess {
-    /// Of a login, as the directory has it.
-    pub fn of(login_id: Id, account: AccessibleAccount) -> AccountAccess {
+    /// Of a login, as the directory has it, for one who comes in with these scopes.
+    pub fn of(login_id: Id, account: AccessibleAccount, scopes: Scopes) -> AccountAccess {
         let AccessibleAccount { id, name, is_read_only, is_personal } = account;
-        AccountAccess { id, login_id, name, is_read_only, is_personal }
+        AccountAccess {
+            id,
+            login_id,
+            name,
+            is_read_only: is_read_only || !scopes.has(Scope::Write),
+            may_send: !is_read_only && scopes.has(Scope::Send),
+            is_personal,
+        }
+    }
+
+    /// Whether something may be uploaded to it: to be stored, or to be sent.
+    pub fn may_upload(&self) -> bool {
+        !self.is_read_only || self.may_send
     }
 
     /// The login as one who looks at the account's mailboxes.
@@ -78,6 +93,8 @@ pub struct Caller {
     pub expires_at: i64,
     /// Its name, an address.
     pub username: String,
+    /// What its credential is good for.
+    pub scopes: Scopes,
     /// Its accounts, its own first.
     pub accounts: Vec<AccountAccess>,
 }
@@ -126,6 +143,18 @@ impl Call<'_> {
     pub fn writable_account(&self, arguments: &mut Arguments) -> Result<AccountAccess, MethodError> {
         let account = self.account(arguments)?;
         if account.is_read_only { Err(MethodError::AccountReadOnly) } else { Ok(account) }
+    }
+
+    /// Takes `accountId`, which must be an account from which the caller may send.
+    pub fn sending_account(&self, arguments: &mut Arguments) -> Result<AccountAccess, MethodError> {
+        let account = self.account(arguments)?;
+        if account.may_send { Ok(account) } else { Err(MethodError::AccountReadOnly) }
+    }
+
+    /// Takes `accountId`, which must be an account to which the caller may upload.
+    pub fn uploading_account(&self, arguments: &mut Arguments) -> Result<AccountAccess, MethodError> {
+        let account = self.account(arguments)?;
+        if account.may_upload() { Ok(account) } else { Err(MethodError::AccountReadOnly) }
     }
 
     /// Takes `fromAccountId`, which must be an account of the caller.

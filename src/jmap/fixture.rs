@@ -20,6 +20,7 @@ use crate::store::mailbox;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobId;
 use crate::types::id::Id;
+use crate::types::scope::Scopes;
 
 /// The parts that methods work on, over folders of their own.
 pub struct Fixture {
@@ -61,9 +62,16 @@ impl Fixture {
     pub async fn login(&self, login_id: Id, address: &str) -> User<'_> {
         let mut snapshot = self.jmap.store.read().await.unwrap();
         let accounts = accounts_of_login(&mut snapshot, login_id).await.unwrap();
-        let accounts = accounts.into_iter().map(|account| AccountAccess::of(login_id, account)).collect();
-        let caller =
-            Caller { login_id, token_id: Id(0), expires_at: 0, username: address.to_owned(), accounts };
+        let accounts =
+            accounts.into_iter().map(|account| AccountAccess::of(login_id, account, Scopes::USER)).collect();
+        let caller = Caller {
+            login_id,
+            token_id: Id(0),
+            expires_at: 0,
+            username: address.to_owned(),
+            scopes: Scopes::USER,
+            accounts,
+        };
         User { fixture: self, caller }
     }
 }

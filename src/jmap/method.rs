@@ -10,6 +10,7 @@ use crate::jmap::capability::Capability;
 use crate::jmap::{
     blob, email, identity, mailbox, push_subscription, quota, snippet, submission, thread, vacation,
 };
+use crate::types::scope::{Scope, Scopes};
 
 type Running<'a> = Pin<Box<dyn Future<Output = MethodResult> + Send + 'a>>;
 
@@ -19,69 +20,77 @@ pub struct Method {
     pub name: &'static str,
     /// The capability that must be in `using`.
     pub capability: Capability,
+    /// One of these scopes is wanted of the caller's credential.
+    pub needs: Scopes,
     /// Runs a call.
     pub run: for<'a> fn(&'a mut Call<'_>, Arguments) -> Running<'a>,
 }
 
 macro_rules! methods {
-    ($($name:literal $capability:ident $run:path;)*) => {
+    ($($name:literal $capability:ident [$($scope:ident)*] $run:path;)*) => {
         &[$(Method {
             name: $name,
             capability: Capability::$capability,
+            needs: Scopes::of(&[$(Scope::$scope),*]),
             run: |call, arguments| Box::pin($run(call, arguments)),
         }),*]
     };
 }
 
 static METHODS: &[Method] = methods! {
-    "Core/echo" Core echo;
+    "Core/echo" Core [Read Write Send Admin] echo;
 
-    "Blob/copy" Core blob::copy::copy;
-    "Blob/upload" Blob blob::upload::upload;
-    "Blob/get" Blob blob::get::get;
-    "Blob/lookup" Blob blob::lookup::lookup;
+    "Blob/copy" Core [Write] blob::copy::copy;
+    "Blob/upload" Blob [Write Send] blob::upload::upload;
+    "Blob/get" Blob [Read] blob::get::get;
+    "Blob/lookup" Blob [Read] blob::lookup::lookup;
 
-    "PushSubscription/get" Core push_subscription::get;
-    "PushSubscription/set" Core push_subscription::set;
+    "PushSubscription/get" Core [Read] push_subscription::get;
+    "PushSubscription/set" Core [Read] push_subscription::set;
 
-    "Mailbox/get" Mail mailbox::get;
-    "Mailbox/changes" Mail mailbox::changes;
-    "Mailbox/query" Mail mailbox::query;
-    "Mailbox/queryChanges" Mail mailbox::query_changes;
-    "Mailbox/set" Mail mailbox::set;
+    "Mailbox/get" Mail [Read] mailbox::get;
+    "Mailbox/changes" Mail [Read] mailbox::changes;
+    "Mailbox/query" Mail [Read] mailbox::query;
+    "Mailbox/queryChanges" Mail [Read] mailbox::query_changes;
+    "Mailbox/set" Mail [Write] mailbox::set;
 
-    "Thread/get" Mail thread::get;
-    "Thread/changes" Mail thread::changes;
+    "Thread/get" Mail [Read] thread::get;
+    "Thread/changes" Mail [Read] thread::changes;
 
-    "Email/get" Mail email::get::get;
-    "Email/changes" Mail email::get::changes;
-    "Email/query" Mail email::query::query;
-    "Email/queryChanges" Mail email::query::query_changes;
-    "Email/set" Mail email::set::set;
-    "Email/copy" Mail email::copy::copy;
-    "Email/import" Mail email::import::import;
-    "Email/parse" Mail email::parse::parse;
+    "Email/get" Mail [Read] email::get::get;
+    "Email/changes" Mail [Read] email::get::changes;
+    "Email/query" Mail [Read] email::query::query;
+    "Email/queryChanges" Mail [Read] email::query::query_changes;
+    "Email/set" Mail [Write] email::set::set;
+    "Email/copy" Mail [Write] email::copy::copy;
+    "Email/import" Mail [Write] email::import::import;
+    "Email/parse" Mail [Read] email::parse::parse;
 
-    "SearchSnippet/get" Mail snippet::get;
+    "SearchSnippet/get" Mail [Read] snippet::get;
 
-    "Identity/get" Submission identity::get;
-    "Identity/changes" Submission identity::changes;
-    "Identity/set" Submission identity::set;
+    "Identity/get" Submission [Read Send] identity::get;
+    "Identity/changes" Submission [Read Send] identity::changes;
+    "Identity/set" Submission [Write] identity::set;
 
-    "EmailSubmission/get" Submission submission::get;
-    "EmailSubmission/changes" Submission submission::changes;
-    "EmailSubmission/query" Submission submission::query::query;
-    "EmailSubmission/queryChanges" Submission submission::query::query_changes;
-    "EmailSubmission/set" Submission submission::set::set;
+    "EmailSubmission/get" Submission [Read Send] submission::get;
+    "EmailSubmission/changes" Submission [Read Send] submission::changes;
+    "EmailSubmission/query" Submission [Read Send] submission::query::query;
+    "EmailSubmission/queryChanges" Submission [Read Send] submission::query::query_changes;
+    "EmailSubmission/set" Submission [Send] submission::set::set;
 
-    "VacationResponse/get" VacationResponse vacation::get;
-    "VacationResponse/set" VacationResponse vacation::set;
+    "VacationResponse/get" VacationResponse [Read] vacation::get;
+    "VacationResponse/set" VacationResponse [Write] vacation::set;
 
-    "Quota/get" Quota quota::get;
-    "Quota/changes" Quota quota::changes;
-    "Quota/query" Quota quota::query;
-    "Quota/queryChanges" Quota quota::query_changes;
+    "Quota/get" Quota [Read] quota::get;
+    "Quota/changes" Quota [Read] quota::changes;
+    "Quota/query" Quota [Read] quota::query;
+    "Quota/queryChanges" Quota [Read] quota::query_changes;
 };
+
+/// All methods.
+pub fn all() -> &'static [Method] {
+    METHODS
+}
 
 /// The method of a name.
 pub fn named(name: &str) -> Option<&'static Method> {

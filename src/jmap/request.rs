@@ -143,6 +143,10 @@ async fn run_call(
     if !call.using.contains(&method.capability) {
         return (method.name, Err(MethodError::UnknownMethod));
     }
+    if !call.caller.scopes.has_any(method.needs) {
+        let text = format!("this key lacks the scope that is needed here: {}", method.needs);
+        return (method.name, Err(MethodError::Forbidden(text)));
+    }
     let arguments = match reference::resolve(arguments, answered, left) {
         Ok(arguments) => Arguments::new(arguments),
         Err(error) => return (method.name, Err(error)),

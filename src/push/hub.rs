@@ -9,6 +9,8 @@
 //! states are read anew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -39,6 +41,8 @@ pub struct Hub {
     listeners: Arc<Mutex<HashMap<AccountId, Listened>>>,
     /// Woken when events may have been missed.
     pub(in crate::push) missed: Arc<Notify>,
+    /// How often a change of a login was told, or may have been missed.
+    login_news: Arc<AtomicU64>,
     pub(in crate::push) closing: CancellationToken,
 }
 
@@ -94,7 +98,7 @@ impl Listened {
 #[derive(Default)]
 struct Marks {
     accounts: Mutex<HashSet<AccountId>>,
-    login_changed: std::sync::atomic::AtomicBool,
+    login_changed: AtomicBool,
     login: Id,
     changed: Notify,
 }
@@ -106,7 +110,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Hub {
     /// Over a store whose bus it listens to once `run` runs.
     pub fn new(store: Store, closing: CancellationToken) -> Hub {
-        Hub { store, listeners: Arc::default(), missed: Arc::default(), closing }
+        Hub { store, listeners: Arc::default(), missed: Arc::default(), login_news: Arc::default(), closing }
     }
 
     /// Passes events on until the server closes.
@@ -126,7 +130,10 @@ impl Hub {
                     }
                     Ok(Event::LoginChanged { login }) => self.mark_login(login),
                     Ok(Event::Missed(Some(Topic::Account(account)))) => self.forget(account),
-                    Ok(Event::Missed(None)) => self.missed.notify_one(),
+                    Ok(Event::Missed(None)) => {
+                        self.login_news.fetch_add(1, SeqCst);
+                        self.missed.notify_one();
+                    }
                     Ok(Event::Queued { .. } | Event::Missed(Some(_))) => {}
                     // A change of some login may be among what was missed: all come in again.
                     Err(RecvError::Lagged(_)) => self.mark_every_login(),
@@ -216,11 +223,20 @@ impl Hub {
         self.mark_logins(|_| true);
     }
 
+    /// Grows with each change of a login that is told. Who looks at a login and then listens has missed
+    /// nothing if it is the same before and after; `None` while events may be missing.
+    pub fn login_news(&self) -> Option<u64> {
+        let is_broken = *self.store.bus().is_broken().borrow();
+        (!is_broken).then(|| self.login_news.load(SeqCst))
+    }
+
     fn mark_logins(&self, is_meant: impl Fn(Id) -> bool) {
+        // First, so that who is not among the listeners yet sees that it has grown.
+        self.login_news.fetch_add(1, SeqCst);
         let listeners = locked(&self.listeners);
         let marks = listeners.values().flat_map(|listened| &listened.marks).filter_map(Weak::upgrade);
         for marks in marks.filter(|marks| is_meant(marks.login)) {
-            marks.login_changed.store(true, std::sync::atomic::Ordering::SeqCst);
+            marks.login_changed.store(true, SeqCst);
             marks.changed.notify_one();
         }
     }
@@ -285,7 +301,7 @@ impl Listener {
     /// be dropped before it is done, and called again.
     pub async fn wake(&mut self) -> Wake {
         loop {
-            if self.marks.login_changed.load(std::sync::atomic::Ordering::SeqCst) {
+            if self.marks.login_changed.load(SeqCst) {
                 return Wake::LoginChanged;
             }
             let is_marked = !locked(&self.marks.accounts).is_empty();

@@ -34,6 +34,7 @@ use crate::types::envelope::{
     DsnReturn, IncomingEnvelope, IncomingRecipient, OutgoingEnvelope, OutgoingRecipient,
 };
 use crate::types::id::{AccountId, Id};
+use crate::types::scope::{Reach, Scope};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -58,8 +59,9 @@ const LANES_TRIED: u32 = 3;
 impl Intake {
     /// Who a client is.
     pub async fn sign_in(&self, peer: IpAddr, credentials: &Credentials) -> SignInAnswer {
-        let login = match self.sign_in.with_password(&credentials.login, &credentials.password, peer).await {
-            Ok(login) => login,
+        let entered = match self.sign_in.with_password(&credentials.login, &credentials.password, peer).await
+        {
+            Ok(entered) => entered,
             Err(SignInError::Refused) => {
                 tracing::info!(%peer, login = credentials.login, "sign-in refused");
                 return SignInAnswer::Refused;
@@ -74,10 +76,21 @@ impl Intake {
                 return SignInAnswer::Unavailable;
             }
         };
-        match self.addresses_of(login.id).await {
+        if !entered.rights.scopes.has(Scope::Send) {
+            tracing::info!(%peer, login = credentials.login, "a key without the scope send was refused");
+            return SignInAnswer::Refused;
+        }
+        let only = match entered.rights.reach {
+            Reach::Account(account) => Some(account),
+            _ => None,
+        };
+        let login = entered.login;
+        match self.addresses_of(login.id, only).await {
             Ok(addresses) => SignInAnswer::SignedIn(SignedIn {
                 login: login.id,
                 version: login.version,
+                expires_at: entered.expires_at,
+                only,
                 name: login.name,
                 addresses,
             }),
@@ -88,11 +101,17 @@ impl Intake {
         }
     }
 
-    async fn addresses_of(&self, login: Id) -> Result<Vec<(Address, AccountId)>, StoreError> {
+    /// The addresses of a login, or of one of its accounts.
+    async fn addresses_of(
+        &self,
+        login: Id,
+        only: Option<AccountId>,
+    ) -> Result<Vec<(Address, AccountId)>, StoreError> {
         let mut snapshot = self.store.read().await?;
         let found = addresses_of_login(&mut snapshot, login).await?;
         let parsed = found
             .into_iter()
+            .filter(|(account, _)| only.is_none_or(|only| only == *account))
             .filter_map(|(account, address)| Some((Address::parse(&address).ok()?, account)));
         Ok(parsed.collect())
     }
@@ -170,10 +189,11 @@ impl Intake {
         who: &SignedIn,
     ) -> Result<Result<AccountId, QueueAnswer>, StoreError> {
         let login = login::by_id(&mut *self.store.read().await?, who.login).await?;
-        if login.is_none_or(|login| login.version != who.version) {
+        let has_expired = who.expires_at > 0 && who.expires_at <= self.store.clock().now_ms();
+        if has_expired || login.is_none_or(|login| login.version != who.version) {
             return Ok(Err(QueueAnswer::SignInAgain));
         }
-        let addresses = self.addresses_of(who.login).await?;
+        let addresses = self.addresses_of(who.login, who.only).await?;
         let is_theirs = match from {
             ReversePath::Mailbox(mailbox) => owner(mailbox.address(), &addresses).is_some(),
             ReversePath::Null => true,

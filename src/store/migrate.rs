@@ -20,9 +20,9 @@ struct Migration {
 
 /// The version of the schema that this program writes. A schema whose `oldest_program` is larger
 /// than this was made by a program that this one must not share a database with.
-const PROGRAM: i64 = 3;
+const PROGRAM: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration {
         version: 1,
         oldest_program: 1,
@@ -42,6 +42,13 @@ const MIGRATIONS: [Migration; 3] = [
         oldest_program: 2,
         sqlite: include_str!("../../migrations/sqlite/0003_web_push.sql"),
         postgres: include_str!("../../migrations/postgres/0003_web_push.sql"),
+    },
+    // An older program would take a key for reading for one that is good for everything.
+    Migration {
+        version: 4,
+        oldest_program: 4,
+        sqlite: include_str!("../../migrations/sqlite/0004_integrators.sql"),
+        postgres: include_str!("../../migrations/postgres/0004_integrators.sql"),
     },
 ];
 

@@ -13,6 +13,7 @@ pub mod keyword;
 pub mod network;
 pub mod object_type;
 pub mod push_url;
+pub mod scope;
 pub mod secret;
 pub mod size;
 pub mod state;

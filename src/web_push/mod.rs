@@ -36,6 +36,7 @@ use crate::store::queue::watch::Watch;
 use crate::types::id::Id;
 use crate::types::object_type::ObjectType;
 use crate::types::push_url::{NotAPushUrl, PushUrl};
+use crate::types::scope::{Scope, Scopes};
 use crate::vapid::Vapid;
 use crate::web_push::encrypt::{MAX_TEXT, encrypt};
 use crate::web_push::endpoint::{Endpoint, Posted, Push};
@@ -294,9 +295,18 @@ impl WebPush {
         let accounts = accounts_of_login(&mut snapshot, row.login).await?;
         drop(snapshot);
         let Some(since) = since else { return Ok(Err(Fate::Drop)) };
-        let accounts = accounts.into_iter().map(|account| AccountAccess::of(row.login, account)).collect();
-        let caller =
-            Caller { login_id: row.login, token_id: Id(0), expires_at: 0, username: String::new(), accounts };
+        let accounts = accounts
+            .into_iter()
+            .map(|account| AccountAccess::of(row.login, account, Scopes::of(&[Scope::Read])))
+            .collect();
+        let caller = Caller {
+            login_id: row.login,
+            token_id: Id(0),
+            expires_at: 0,
+            username: String::new(),
+            scopes: Scopes::of(&[Scope::Read]),
+            accounts,
+        };
         let found = match new_mail(&self.jmap, &caller, row.account, config, since).await {
             Ok(found) => found,
             // A mailbox of the filter is gone, or the like: the client has to set another.

@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vapid", &["types", "store"]),
     ("app", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store", "index", "vapid"]),
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
+    ("admin", &["types", "config", "mail", "bus", "blob", "index", "jmap", "store"]),
     ("receive", &["types", "config", "mail", "smtp", "dns", "listen", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
@@ -37,7 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     // Of the bus, http tells in /readyz whether it works.
-    ("http", &["types", "config", "listen", "bus", "cache", "jmap", "push", "blob", "store", "app"]),
+    ("http", &["types", "config", "listen", "bus", "cache", "jmap", "push", "blob", "store", "app", "admin"]),
 ];
 
 /// Parts that may import everything.

@@ -4,6 +4,7 @@
 //! a row: requests a second and the times that 50 and 99 of 100 requests took. The generator takes
 //! its share of the processor; on one machine compare ratios.
 
+mod calm;
 mod fill;
 mod http;
 mod processor;
@@ -41,6 +42,37 @@ enum Command {
     /// Connect clients for push: what each costs, and how soon they are told. The accounts are u0@DOMAIN,
     /// u1@DOMAIN and so on, with one password
     Push(PushArgs),
+    /// Ask at a steady rate while nothing else happens, while a mail comes for very many, and while very many
+    /// clients come back at once. The accounts are u0@DOMAIN, u1@DOMAIN and so on, with one password
+    Calm(CalmArgs),
+}
+
+#[derive(clap::Args)]
+struct CalmArgs {
+    /// Where the requests go
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    api: SocketAddr,
+    /// Requests in a second
+    #[arg(long, default_value_t = 200)]
+    rate: u64,
+    /// The domain of the accounts
+    #[arg(long, default_value = "example.test")]
+    domain: String,
+    /// Their password
+    #[arg(long)]
+    password: String,
+    /// Where the mail goes
+    #[arg(long, default_value = "127.0.0.1:2525")]
+    smtp: SocketAddr,
+    /// To so many accounts; 0 for no mail
+    #[arg(long, default_value_t = 0)]
+    recipients: usize,
+    /// Where clients are connected
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    push: SocketAddr,
+    /// Clients of as many accounts that come back; 0 for none
+    #[arg(long, default_value_t = 0)]
+    herd: usize,
 }
 
 #[derive(clap::Args)]
@@ -133,6 +165,21 @@ fn main() {
             }
             if args.accounts > 0 {
                 push::latency(&target, args.accounts);
+            }
+        }
+        Command::Calm(args) => {
+            let api = calm::Api {
+                address: args.api,
+                login: format!("u0@{}", args.domain),
+                password: args.password.clone(),
+                rate: args.rate,
+            };
+            calm::idle(&api);
+            if args.recipients > 0 {
+                calm::mail(&api, args.smtp, &args.domain, args.recipients);
+            }
+            if args.herd > 0 {
+                push::herd(&api, args.push, &args.domain, args.herd);
             }
         }
         Command::Run(args) => scenario::run_all(&scenario::Target {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
+
+use crate::calm::{Api, Probe};
 
 /// Clients of one login, which may have a hundred.
 const PER_LOGIN: usize = 95;
@@ -59,23 +61,68 @@ pub fn idle(target: &Target, kind: &str, count: usize) {
 }
 
 async fn open_many(target: &Target, kind: &str, count: usize, per_login: usize) -> Vec<TcpStream> {
-    let places = Arc::new(Semaphore::new(OPENING));
+    side_by_side(OPENING, count, |number| {
+        let login = format!("u{}@{}", number / per_login, target.domain);
+        let (server, password, kind) = (target.push, target.password.clone(), kind.to_owned());
+        async move { open(server, &kind, &login, &password, number).await }
+    })
+    .await
+}
+
+/// What `count` tasks give, so many at a time.
+async fn side_by_side<T: Send + 'static, F: Future<Output = Option<T>> + Send + 'static>(
+    at_once: usize,
+    count: usize,
+    task: impl Fn(usize) -> F,
+) -> Vec<T> {
+    let places = Arc::new(Semaphore::new(at_once));
     let mut tasks = Vec::new();
     for number in 0..count {
         let place = places.clone().acquire_owned().await.expect("open");
-        let login = format!("u{}@{}", number / per_login, target.domain);
-        let (server, password, kind) = (target.push, target.password.clone(), kind.to_owned());
+        let task = task(number);
         tasks.push(tokio::spawn(async move {
-            let opened = open(server, &kind, &login, &password, number).await;
+            let done = task.await;
             drop(place);
-            opened
+            done
         }));
     }
-    let mut held = Vec::new();
+    let mut all = Vec::new();
     for task in tasks {
-        held.extend(task.await.expect("opened"));
+        all.extend(task.await.expect("done"));
     }
-    held
+    all
+}
+
+/// Clients of so many accounts that lose their connections and come back, all at once.
+pub fn herd(api: &Api, push: SocketAddr, domain: &str, accounts: usize) {
+    runtime().block_on(async {
+        let come_in = |at_once: usize| {
+            side_by_side(at_once, accounts, |number| {
+                let login = format!("u{number}@{domain}");
+                let password = api.password.clone();
+                async move {
+                    let mut stream = open(push, "websocket", &login, &password, number).await?;
+                    let (mut reader, writer) = stream.split();
+                    let writer = Mutex::new(writer);
+                    let enable =
+                        json!({ "@type": "WebSocketPushEnable", "dataTypes": null, "pushState": "" });
+                    say(&mut *writer.lock().await, &enable).await;
+                    hear(&mut reader, &writer).await?;
+                    Some(stream)
+                }
+            })
+        };
+        // By few at first, so that passwords are known when they come back.
+        let first = come_in(OPENING).await;
+        println!("({} clients are connected)", first.len());
+        drop(first);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let probe = Probe::start(api);
+        let begun = Instant::now();
+        let back = come_in(accounts).await;
+        let took = begun.elapsed().as_secs_f64();
+        probe.end(&format!("{} clients come back: all are there after {took:.1} s", back.len()));
+    });
 }
 
 /// Opens a connection of a login, from one of several addresses, since each has some thousands of
@@ -122,7 +169,7 @@ fn resident_kb(pid: u32) -> u64 {
 }
 
 /// Sends a text message, masked with zeros (RFC 6455, 5.3).
-async fn say(stream: &mut OwnedWriteHalf, message: &Value) {
+async fn say(stream: &mut (impl AsyncWrite + Unpin), message: &Value) {
     let text = message.to_string();
     let mut frame = vec![0x81];
     match text.len() {
@@ -138,7 +185,10 @@ async fn say(stream: &mut OwnedWriteHalf, message: &Value) {
 }
 
 /// The next text message; a ping is answered.
-async fn hear(stream: &mut OwnedReadHalf, writer: &Mutex<OwnedWriteHalf>) -> Option<Value> {
+async fn hear(
+    stream: &mut (impl AsyncRead + Unpin),
+    writer: &Mutex<impl AsyncWrite + Unpin>,
+) -> Option<Value> {
     let mut text = Vec::new();
     loop {
         let mut head = [0; 2];
@@ -248,24 +298,13 @@ pub fn latency(target: &Target, accounts: usize) {
 
 /// A client for each account: with one connection for both, or with one at each server.
 async fn connect(target: &Target, accounts: usize, measured: &Measured) -> Vec<Arc<Client>> {
-    let places = Arc::new(Semaphore::new(OPENING));
-    let mut tasks = Vec::new();
-    for number in 0..accounts {
-        let place = places.clone().acquire_owned().await.expect("open");
+    side_by_side(OPENING, accounts, |number| {
         let login = format!("u{number}@{}", target.domain);
         let (push, api, password) = (target.push, target.api, target.password.clone());
         let measured = measured.clone();
-        tasks.push(tokio::spawn(async move {
-            let client = connect_one(push, api, &login, &password, number, &measured).await;
-            drop(place);
-            client
-        }));
-    }
-    let mut clients = Vec::new();
-    for task in tasks {
-        clients.extend(task.await.expect("connected"));
-    }
-    clients
+        async move { connect_one(push, api, &login, &password, number, &measured).await }
+    })
+    .await
 }
 
 async fn connect_one(

@@ -170,7 +170,7 @@ fn receive(target: &Target, name: &str, octets: &(dyn Fn(usize) -> usize + Sync)
             let to = &target.to[next % target.to.len()];
             let text = message(next, to, octets(next));
             let begun = Instant::now();
-            sender.send(&format!("sender{number}@load.example"), to, &text);
+            sender.send(&format!("sender{number}@load.example"), &[to], &text);
             times.push(begun.elapsed());
             // Servers limit the messages of one connection.
             if times.len() % 50 == 0 {

@@ -34,12 +34,14 @@ impl Sender {
         self.expect(code);
     }
 
-    /// Hands in one message and waits for its 250.
-    pub fn send(&mut self, from: &str, to: &str, message: &str) {
+    /// Hands in one message for some recipients, and waits for its 250.
+    pub fn send(&mut self, from: &str, to: &[&str], message: &str) {
         // Pipelined (RFC 2920), as real servers do.
-        let head = format!("MAIL FROM:<{from}>\r\nRCPT TO:<{to}>\r\nDATA\r\n");
-        self.command(&head, "250");
-        self.expect("250");
+        let recipients: String = to.iter().map(|to| format!("RCPT TO:<{to}>\r\n")).collect();
+        self.command(&format!("MAIL FROM:<{from}>\r\n{recipients}DATA\r\n"), "250");
+        for _ in to {
+            self.expect("250");
+        }
         self.expect("354");
         self.command(&format!("{message}\r\n.\r\n"), "250");
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use mail_parser::DateTime;
 
+use crate::admin::request::ImportItem;
 use crate::cli::import::message::{ImportedMessage, Known, with_crlf};
-use crate::cli::request::ImportItem;
 
 /// Whose mailbox a message is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

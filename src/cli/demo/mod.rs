@@ -8,11 +8,11 @@ pub mod page;
 
 use std::net::SocketAddr;
 
-use crate::cli::admin::Office;
+use crate::admin::Office;
+use crate::admin::request::{AdminRequest, AdminResponse};
 use crate::cli::demo::mail::{Owner, mail_of};
 use crate::cli::demo::page::{ACCOUNTS, DOMAIN, Running, page};
 use crate::cli::output::{Failure, print};
-use crate::cli::request::{AdminRequest, AdminResponse};
 use crate::cli::serve::Server;
 use crate::config::Config;
 use crate::types::clock::Clock;
@@ -89,7 +89,7 @@ async fn accounts(office: &Office) -> Result<Vec<(String, String)>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::admin::tests::Fixture;
+    use crate::admin::tests::Fixture;
     use crate::store::mailbox;
     use crate::store::testing::OWNER;
 

@@ -22,12 +22,12 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::admin::request::{AdminRequest, AdminResponse, ImportItem, ImportOutcome};
 use crate::cli::argument;
 use crate::cli::connection::Admin;
 use crate::cli::import::message::{Broken, ReadMessage, clean_path};
 use crate::cli::import::source::{Found, Source};
 use crate::cli::output::{Failure, print, print_json};
-use crate::cli::request::{AdminRequest, AdminResponse, ImportItem, ImportOutcome};
 use crate::cli::socket::IMPORT_BATCH;
 use crate::config::Config;
 

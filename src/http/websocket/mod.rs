@@ -7,6 +7,7 @@ mod message;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
@@ -16,12 +17,16 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::http::auth::{by_header_or_ticket, ticket_of};
 use crate::http::error::HttpError;
+use crate::http::limits::PushPlace;
 use crate::http::origin::Origin;
 use crate::http::server::Place;
 use crate::http::state::HttpState;
 use crate::http::ticket::Purpose;
 use crate::http::websocket::connection::Connection;
+use crate::jmap::call::Caller;
 use crate::jmap::limits::MAX_SIZE_REQUEST;
+use crate::push::hub::Listener;
+use crate::types::scope::Scope;
 
 /// The subprotocol (RFC 8887, 4.1).
 const SUBPROTOCOL: &str = "jmap";
@@ -39,20 +44,7 @@ pub async fn get(State(http): State<HttpState>, request: Request) -> Result<Resp
     let on_upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>().ok_or_else(|| {
         HttpError::BadRequest("This connection cannot become a WebSocket; use HTTP/1.1.".to_owned())
     })?;
-    let caller = by_header_or_ticket(&mut parts, &http, &Purpose::WebSocket).await?;
-    match ticket_of(&parts.uri) {
-        Some(ticket) => {
-            if !http.tickets.use_up(&ticket).await {
-                return Err(HttpError::Unauthorized { offers_basic: false });
-            }
-        }
-        None => check_page(&parts.headers, &origin.base_url)?,
-    }
-    let held = (http.push_places.enter(caller.login_id)?, place);
-    let accounts: Vec<_> = caller.accounts.iter().map(|account| account.id).collect();
-    let listener = http.hub.listen(caller.login_id, &accounts, Vec::new());
-    // A credential that went between the check and the listening was told to nobody: look again.
-    by_header_or_ticket(&mut parts, &http, &Purpose::WebSocket).await?;
+    let (caller, held, listener) = http.openings.in_turn(come_in(&http, &mut parts, &origin, place)).await?;
     let mut connection = Box::new(Connection::new(http, caller, origin.base_url, listener));
     tokio::spawn(async move {
         let _held = held;
@@ -76,6 +68,35 @@ pub async fn get(State(http): State<HttpState>, request: Request) -> Result<Resp
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.map_err(|_| HttpError::Internal)?);
     Ok(response)
+}
+
+/// Signs in, takes a place, and listens.
+async fn come_in(
+    http: &HttpState,
+    parts: &mut Parts,
+    origin: &Origin,
+    place: Place,
+) -> Result<(Caller, (PushPlace, Place), Listener), HttpError> {
+    let login_news = http.hub.login_news();
+    let caller = by_header_or_ticket(parts, http, &Purpose::WebSocket).await?;
+    match ticket_of(&parts.uri) {
+        Some(ticket) => {
+            if !http.tickets.use_up(&ticket).await {
+                return Err(HttpError::Unauthorized { offers_basic: false });
+            }
+        }
+        None => check_page(&parts.headers, &origin.base_url)?,
+    }
+    // What is pushed is read.
+    caller.needs(Scope::Read)?;
+    let held = (http.push_places.enter(caller.login_id)?, place);
+    let accounts: Vec<_> = caller.accounts.iter().map(|account| account.id).collect();
+    let listener = http.hub.listen(caller.login_id, &accounts, Vec::new());
+    // A credential that went between the check and the listening was not told here: look again.
+    if login_news.is_none() || http.hub.login_news() != login_news {
+        by_header_or_ticket(parts, http, &Purpose::WebSocket).await?;
+    }
+    Ok((caller, held, listener))
 }
 
 /// The key of a handshake; `None` when the request is none, or one of another version.

@@ -61,7 +61,7 @@ impl Upload {
 
 /// Blob/upload.
 pub async fn upload(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
-    let account = call.writable_account(&mut arguments)?;
+    let account = call.uploading_account(&mut arguments)?;
     let objects = required_objects(&mut arguments, "create")?;
     arguments.finish()?;
     let mut created = Map::new();

@@ -42,13 +42,16 @@ struct Outcome {
 
 /// EmailSubmission/set.
 pub async fn set(call: &mut Call<'_>, mut arguments: Arguments) -> MethodResult {
-    let account = call.writable_account(&mut arguments)?;
+    let account = call.sending_account(&mut arguments)?;
     let request = SetRequest::read(&mut arguments)?;
     let on_success = OnSuccess {
         update: objects(&mut arguments, "onSuccessUpdateEmail")?,
         destroy: arguments.strings("onSuccessDestroyEmail")?.unwrap_or_default(),
     };
     arguments.finish()?;
+    if account.is_read_only && !(on_success.update.is_empty() && on_success.destroy.is_empty()) {
+        return Err(MethodError::AccountReadOnly);
+    }
     if on_success.update.len() + on_success.destroy.len() > MAX_OBJECTS_IN_SET {
         let text = format!("maxObjectsInSet is {MAX_OBJECTS_IN_SET}; send fewer objects");
         return Err(MethodError::RequestTooLarge(text));

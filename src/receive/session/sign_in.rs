@@ -14,6 +14,10 @@ pub struct SignedIn {
     pub login: Id,
     /// What its credentials were; another version voids the sign-in.
     pub version: i64,
+    /// When they end, in milliseconds since 1970; 0 for never.
+    pub expires_at: i64,
+    /// The one account that they are for.
+    pub only: Option<AccountId>,
     /// Its name.
     pub name: String,
     /// The addresses that it may write as, each with its account.

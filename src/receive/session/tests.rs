@@ -79,6 +79,8 @@ fn who_signs_in(login: &str, password: &str) -> SignInAnswer {
     match (login, password) {
         ("alice", "secret") => SignInAnswer::SignedIn(SignedIn {
             version: 1,
+            expires_at: 0,
+            only: None,
             login: Id(7),
             name: "alice".to_owned(),
             addresses: vec![(Address::parse("alice@example.test").expect("address"), AccountId(Id(1)))],

@@ -8,7 +8,7 @@ pub mod sweep;
 use crate::bus::Queue;
 use crate::store::db::{Conn, everywhere_sql, sql};
 use crate::store::directory::account;
-use crate::store::directory::token::Token;
+use crate::store::directory::token::{Token, rights_at};
 use crate::store::error::StoreError;
 use crate::store::value::Row;
 use crate::types::blob_id::BlobHash;
@@ -133,8 +133,8 @@ pub async fn access_list(conn: &mut Conn) -> Result<Vec<AccessEntry>, StoreError
 /// The tokens of all logins, each with the name of its login.
 pub async fn token_list(conn: &mut Conn) -> Result<Vec<(String, Token)>, StoreError> {
     everywhere_sql(
-        "select l.name, t.id, t.name, t.created_at, t.expires_at, t.last_used_at from token t \
-         join login l on l.id = t.login_id order by l.name, t.id",
+        "select l.name, t.id, t.name, t.created_at, t.expires_at, t.last_used_at, t.scopes, t.account_id, \
+         t.domain from token t join login l on l.id = t.login_id order by l.name, t.id",
     )
     .all(conn, |row| {
         let token = Token {
@@ -143,6 +143,7 @@ pub async fn token_list(conn: &mut Conn) -> Result<Vec<(String, Token)>, StoreEr
             created_at: row.get(3)?,
             expires_at: row.get(4)?,
             last_used_at: row.get(5)?,
+            rights: rights_at(row, 6)?,
         };
         Ok((row.get(0)?, token))
     })
@@ -396,7 +397,7 @@ mod tests {
         let alice = fixture.account("alice@example.test").await;
         let bob = fixture.account("bob@example.test").await;
         access::grant(store, alice.login, bob.account, true).await.unwrap();
-        token::add(store, bob.login, "laptop".to_owned(), 0).await.unwrap();
+        token::add(store, bob.login, token::TokenWanted::default()).await.unwrap();
         for alias in ["x@example.test", "y@example.test"] {
             for account in [alice.account, bob.account] {
                 address::alias_add(store, Address::parse(alias).unwrap(), account).await.unwrap();

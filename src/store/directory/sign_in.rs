@@ -16,6 +16,8 @@ use crate::store::directory::password;
 use crate::store::directory::token::{self, FoundToken};
 use crate::store::error::StoreError;
 use crate::types::address::Address;
+use crate::types::id::Id;
+use crate::types::scope::Rights;
 
 /// How long a verified password is remembered.
 const REMEMBERED_MS: i64 = 5 * 60_000;
@@ -52,6 +54,32 @@ impl From<StoreError> for SignInError {
     }
 }
 
+/// Who has signed in, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// The login.
+    pub login: Login,
+    /// The token; 0 for the password.
+    pub token_id: Id,
+    /// When it ends, in milliseconds since 1970; 0 for never.
+    pub expires_at: i64,
+    /// What it is good for.
+    pub rights: Rights,
+}
+
+impl Entered {
+    fn by_password(login: Login) -> Entered {
+        Entered { login, token_id: Id(0), expires_at: 0, rights: Rights::default() }
+    }
+}
+
+impl From<FoundToken> for Entered {
+    fn from(found: FoundToken) -> Entered {
+        let FoundToken { id, login, expires_at, rights, .. } = found;
+        Entered { login, token_id: id, expires_at, rights }
+    }
+}
+
 /// Verifies credentials. Clones share limits and memory.
 #[derive(Clone)]
 pub struct SignIn {
@@ -75,12 +103,20 @@ impl SignIn {
         }
     }
 
-    /// Signs in with an address and a password.
-    pub async fn with_password(&self, name: &str, given: &str, from: IpAddr) -> Result<Login, SignInError> {
+    /// Signs in with an address and a password, or one of the login's tokens in its place: a program that
+    /// knows of passwords only is given one of its own.
+    pub async fn with_password(&self, name: &str, given: &str, from: IpAddr) -> Result<Entered, SignInError> {
         let Ok(address) = Address::parse(name) else {
             return self.refuse("", from).await;
         };
         let name = address.to_string();
+        if token::is_secret(given) {
+            let found = self.token(given).await?.filter(|found| found.login.name == name);
+            return match found {
+                Some(found) => Ok(found.into()),
+                None => self.refuse_token(from).await,
+            };
+        }
         let mut snapshot = self.store.read().await?;
         let found = login::verify_data(&mut snapshot, &name).await?;
         drop(snapshot);
@@ -88,7 +124,7 @@ impl SignIn {
         if let (Some(data), Some(verified)) = (&found, self.cache.verified(&key).await)
             && verified == (Verified { login: data.login.id, version: data.login.version })
         {
-            return Ok(data.login.clone());
+            return Ok(Entered::by_password(data.login.clone()));
         }
         // A new password begins with a clean sheet: who has just got one may use it at once.
         let tried = format!("{name} {}", found.as_ref().map_or(0, |data| data.login.version));
@@ -107,29 +143,35 @@ impl SignIn {
             Some(data) => {
                 let verified = Verified { login: data.login.id, version: data.login.version };
                 self.cache.remember_verified(key, verified, REMEMBERED_MS).await;
-                Ok(data.login)
+                Ok(Entered::by_password(data.login))
             }
             None => self.refuse(&tried, from).await,
         }
     }
 
     /// Signs in with an API token.
-    pub async fn with_token(&self, secret: &str, from: IpAddr) -> Result<FoundToken, SignInError> {
+    pub async fn with_token(&self, secret: &str, from: IpAddr) -> Result<Entered, SignInError> {
+        match self.token(secret).await? {
+            Some(found) => Ok(found.into()),
+            None => self.refuse_token(from).await,
+        }
+    }
+
+    async fn token(&self, secret: &str) -> Result<Option<FoundToken>, StoreError> {
         let now_ms = self.store.clock().now_ms();
         let mut snapshot = self.store.read().await?;
         let found = token::find(&mut snapshot, secret, now_ms).await?;
         drop(snapshot);
-        match found {
-            Some(found) => {
-                token::note_use(&self.store, &found).await?;
-                Ok(found)
-            }
-            None => {
-                self.check_failures("", from).await?;
-                self.failures("", from, 1).await;
-                Err(SignInError::Refused)
-            }
+        if let Some(found) = &found {
+            token::note_use(&self.store, found).await?;
         }
+        Ok(found)
+    }
+
+    /// Nobody guesses a token: failures are counted by address alone.
+    async fn refuse_token(&self, from: IpAddr) -> Result<Entered, SignInError> {
+        self.check_failures("", from).await?;
+        self.refuse("", from).await
     }
 
     async fn check_failures(&self, name: &str, from: IpAddr) -> Result<(), SignInError> {
@@ -140,7 +182,7 @@ impl SignIn {
         Ok(())
     }
 
-    async fn refuse(&self, name: &str, from: IpAddr) -> Result<Login, SignInError> {
+    async fn refuse(&self, name: &str, from: IpAddr) -> Result<Entered, SignInError> {
         self.failures(name, from, 1).await;
         Err(SignInError::Refused)
     }

@@ -1,5 +1,6 @@
-//! API tokens: `pr_` and 32 random bytes in base32, of which the store keeps a hash only. A token
-//! stands for its login until it expires or is revoked.
+//! API keys, which the code and the commands call tokens: `pr_` and 32 random bytes in base32, of which
+//! the store keeps a hash only. A token stands for its login, as far as its rights go, until it expires
+//! or is revoked; wherever a password is asked for, it is taken for one.
 
 use bytes::Bytes;
 
@@ -7,12 +8,15 @@ use crate::bus::Event;
 use crate::store::Store;
 use crate::store::db::{Conn, sql};
 use crate::store::directory::DirectoryError;
+use crate::store::directory::access;
 use crate::store::directory::login::{self, Login};
 use crate::store::error::StoreError;
 use crate::store::push_subscription::{self, Credential};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
+use crate::store::value::Row;
 use crate::types::id::Id;
+use crate::types::scope::{Reach, Rights, Scopes};
 
 const PREFIX: &str = "pr_";
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -34,6 +38,8 @@ pub struct Token {
     pub expires_at: i64,
     /// In milliseconds since 1970, to the hour; 0 when it was never used.
     pub last_used_at: i64,
+    /// What it is good for.
+    pub rights: Rights,
 }
 
 /// A token that somebody has shown.
@@ -47,6 +53,8 @@ pub struct FoundToken {
     pub expires_at: i64,
     /// In milliseconds since 1970, to the hour.
     pub last_used_at: i64,
+    /// What it is good for.
+    pub rights: Rights,
 }
 
 /// A token just made. The secret is shown once and kept nowhere.
@@ -81,13 +89,24 @@ fn hash_of(secret: &str) -> Bytes {
     Bytes::copy_from_slice(blake3::hash(secret.as_bytes()).as_bytes())
 }
 
-/// Makes a token of a login. `expires_at` is in milliseconds since 1970, 0 for never.
-pub async fn add(
-    store: &Store,
-    login: Id,
-    name: String,
-    expires_at: i64,
-) -> Result<NewToken, DirectoryError> {
+/// Whether a text has the form of a token's secret.
+pub fn is_secret(text: &str) -> bool {
+    text.starts_with(PREFIX) && text.len() == PREFIX.len() + SECRET_CHARACTERS
+}
+
+/// What a new token shall be.
+#[derive(Clone, Debug, Default)]
+pub struct TokenWanted {
+    /// What its owner calls it.
+    pub name: String,
+    /// In milliseconds since 1970, 0 for never.
+    pub expires_at: i64,
+    /// What it is good for.
+    pub rights: Rights,
+}
+
+/// Makes a token of a login. One account that it is for must be one that the login may use.
+pub async fn add(store: &Store, login: Id, wanted: TokenWanted) -> Result<NewToken, DirectoryError> {
     let secret = make_secret();
     let secret_hash = hash_of(&secret);
     let id = store
@@ -95,15 +114,25 @@ pub async fn add(
             if login::by_id(tx, login).await?.is_none() {
                 return Ok(Err(DirectoryError::NoSuchLogin));
             }
+            let TokenWanted { name, expires_at, rights } = wanted;
+            let (account, domain) = rights.reach.columns();
+            if let Reach::Account(account) = rights.reach
+                && !access::accounts_of_login(tx, login).await?.iter().any(|found| found.id == account)
+            {
+                return Ok(Err(DirectoryError::NoSuchAccess));
+            }
             let id = tx.new_id();
-            sql("insert into token (id, login_id, secret_hash, name, created_at, expires_at) \
-                 values ($1, $2, $3, $4, $5, $6)")
+            sql("insert into token (id, login_id, secret_hash, name, created_at, expires_at, scopes, \
+                 account_id, domain) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
             .bind(id)
             .bind(login)
             .bind(secret_hash.clone())
             .bind(name)
             .bind(tx.now_ms())
             .bind(expires_at)
+            .bind(rights.scopes.bits())
+            .bind(account)
+            .bind(domain)
             .run(tx)
             .await?;
             sql("insert into token_secret (secret_hash, login_id, token_id) values ($1, $2, $3)")
@@ -121,18 +150,28 @@ pub async fn add(
 
 /// The tokens of a login, expired ones included.
 pub async fn list(conn: &mut Conn, login: Id) -> Result<Vec<Token>, StoreError> {
-    sql("select id, name, created_at, expires_at, last_used_at from token where login_id = $1 order by id")
-        .bind(login)
-        .all(conn, |row| {
-            Ok(Token {
-                id: row.get(0)?,
-                name: row.get(1)?,
-                created_at: row.get(2)?,
-                expires_at: row.get(3)?,
-                last_used_at: row.get(4)?,
-            })
+    sql("select id, name, created_at, expires_at, last_used_at, scopes, account_id, domain from token \
+         where login_id = $1 order by id")
+    .bind(login)
+    .all(conn, |row| {
+        Ok(Token {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            created_at: row.get(2)?,
+            expires_at: row.get(3)?,
+            last_used_at: row.get(4)?,
+            rights: rights_at(row, 5)?,
         })
-        .await
+    })
+    .await
+}
+
+/// Rights, of three columns from one on.
+pub(in crate::store) fn rights_at(row: &Row<'_>, at: usize) -> Result<Rights, StoreError> {
+    Ok(Rights {
+        scopes: Scopes::from_bits(row.get(at)?),
+        reach: Reach::from_columns(row.get(at + 1)?, row.get(at + 2)?),
+    })
 }
 
 /// The login of a token.
@@ -140,14 +179,21 @@ pub async fn owner(conn: &mut Conn, token: Id) -> Result<Option<Id>, StoreError>
     sql("select login_id from token where id = $1").bind(token).everywhere().value(conn).await
 }
 
-/// When a token of a login expires, in milliseconds since 1970, 0 for never; `None` when it has, or is none.
-pub async fn expiry(conn: &mut Conn, login: Id, token: Id, now_ms: i64) -> Result<Option<i64>, StoreError> {
-    sql("select expires_at from token where login_id = $1 and id = $2 and (expires_at = 0 or expires_at > $3)")
-        .bind(login)
-        .bind(token)
-        .bind(now_ms)
-        .value(conn)
-        .await
+/// When a token of a login expires, in milliseconds since 1970, 0 for never, and what it is good for;
+/// `None` when it has expired, or is none.
+pub async fn in_force(
+    conn: &mut Conn,
+    login: Id,
+    token: Id,
+    now_ms: i64,
+) -> Result<Option<(i64, Rights)>, StoreError> {
+    sql("select expires_at, scopes, account_id, domain from token \
+         where login_id = $1 and id = $2 and (expires_at = 0 or expires_at > $3)")
+    .bind(login)
+    .bind(token)
+    .bind(now_ms)
+    .first(conn, |row| Ok((row.get(0)?, rights_at(row, 1)?)))
+    .await
 }
 
 /// Revokes a token of a login. From the commit on it counts nowhere.
@@ -172,7 +218,7 @@ pub async fn revoke(store: &Store, login: Id, token: Id) -> Result<(), Directory
 
 /// The token of a secret, unless it has expired.
 pub async fn find(conn: &mut Conn, secret: &str, now_ms: i64) -> Result<Option<FoundToken>, StoreError> {
-    if !secret.starts_with(PREFIX) || secret.len() != PREFIX.len() + SECRET_CHARACTERS {
+    if !is_secret(secret) {
         return Ok(None);
     }
     let found = sql("select login_id, token_id from token_secret where secret_hash = $1")
@@ -180,7 +226,7 @@ pub async fn find(conn: &mut Conn, secret: &str, now_ms: i64) -> Result<Option<F
         .first(conn, |row| Ok((row.get::<Id>(0)?, row.get::<Id>(1)?)))
         .await?;
     let Some((login, token)) = found else { return Ok(None) };
-    sql("select t.id, l.id, l.name, l.version, t.expires_at, t.last_used_at from token t \
+    sql("select t.id, l.id, l.name, l.version, t.expires_at, t.last_used_at, t.scopes, t.account_id, t.domain from token t \
          join login l on l.id = t.login_id \
          where t.login_id = $1 and t.id = $2 and (t.expires_at = 0 or t.expires_at > $3)")
     .bind(login)
@@ -192,6 +238,7 @@ pub async fn find(conn: &mut Conn, secret: &str, now_ms: i64) -> Result<Option<F
             login: Login { id: row.get(1)?, name: row.get(2)?, version: row.get(3)? },
             expires_at: row.get(4)?,
             last_used_at: row.get(5)?,
+            rights: rights_at(row, 6)?,
         })
     })
     .await
@@ -222,12 +269,48 @@ pub async fn note_use(store: &Store, token: &FoundToken) -> Result<(), StoreErro
 mod tests {
     use super::*;
     use crate::store::directory::fixture::Fixture;
+    use crate::types::scope::Scope;
+
+    fn named(name: &str, expires_at: i64) -> TokenWanted {
+        TokenWanted { name: name.to_owned(), expires_at, rights: Rights::default() }
+    }
+
+    #[tokio::test]
+    async fn a_token_has_the_rights_that_it_was_made_with() {
+        let fixture = Fixture::new().await;
+        let store = &fixture.store;
+        let alice = fixture.account("alice@example.test").await;
+        let bob = fixture.account("bob@example.test").await;
+        let all = [
+            Rights::default(),
+            Rights { scopes: Scopes::of(&[Scope::Read]), reach: Reach::Account(alice.account) },
+            Rights { scopes: Scopes::of(&[Scope::Admin]), reach: Reach::Domain("example.test".to_owned()) },
+            Rights { scopes: Scopes::of(&[Scope::Send, Scope::Admin]), reach: Reach::All },
+        ];
+        let now = store.clock().now_ms();
+        for rights in &all {
+            let wanted = TokenWanted { rights: rights.clone(), ..TokenWanted::default() };
+            let made = add(store, alice.login, wanted).await.unwrap();
+            let mut snapshot = store.read().await.unwrap();
+            let found = find(&mut snapshot, &made.secret, now).await.unwrap().unwrap();
+            assert_eq!(&found.rights, rights);
+            let in_force = in_force(&mut snapshot, alice.login, made.id, now).await.unwrap();
+            assert_eq!(in_force, Some((0, rights.clone())));
+        }
+        let mut snapshot = store.read().await.unwrap();
+        let listed = list(&mut snapshot, alice.login).await.unwrap();
+        assert_eq!(listed.into_iter().map(|token| token.rights).collect::<Vec<_>>(), all);
+        drop(snapshot);
+        let others = Rights { reach: Reach::Account(bob.account), ..Rights::default() };
+        let wanted = TokenWanted { rights: others, ..TokenWanted::default() };
+        assert!(matches!(add(store, alice.login, wanted).await, Err(DirectoryError::NoSuchAccess)));
+    }
 
     #[tokio::test]
     async fn a_token_stands_for_its_login_until_it_is_revoked() {
         let fixture = Fixture::new().await;
         let (store, login) = (&fixture.store, fixture.account("alice@example.test").await.login);
-        let token = add(store, login, "laptop".to_owned(), 0).await.unwrap();
+        let token = add(store, login, named("laptop", 0)).await.unwrap();
         assert!(token.secret.starts_with("pr_"));
         assert_eq!(token.secret.len(), 55);
         let now = store.clock().now_ms();
@@ -257,7 +340,7 @@ mod tests {
         let fixture = Fixture::new().await;
         let login = fixture.account("alice@example.test").await.login;
         let now = fixture.store.clock().now_ms();
-        let token = add(&fixture.store, login, "week".to_owned(), now + 10).await.unwrap();
+        let token = add(&fixture.store, login, named("week", now + 10)).await.unwrap();
         let mut snapshot = fixture.store.read().await.unwrap();
         assert!(find(&mut snapshot, &token.secret, now + 9).await.unwrap().is_some());
         assert!(find(&mut snapshot, &token.secret, now + 10).await.unwrap().is_none());
@@ -267,7 +350,7 @@ mod tests {
     async fn its_last_use_is_noted_once_an_hour() {
         let fixture = Fixture::new().await;
         let (store, login) = (&fixture.store, fixture.account("alice@example.test").await.login);
-        let secret = add(store, login, "laptop".to_owned(), 0).await.unwrap().secret;
+        let secret = add(store, login, named("laptop", 0)).await.unwrap().secret;
         let start = store.clock().now_ms();
         for (after_ms, noted) in [(0, start), (60_000, start), (3_600_000, start + 3_600_000)] {
             fixture.clock.advance_ms(start + after_ms - store.clock().now_ms());

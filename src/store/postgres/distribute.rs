@@ -160,6 +160,7 @@ mod tests {
             include_str!("../../../migrations/postgres/0001_initial.sql"),
             include_str!("../../../migrations/postgres/0002_directory.sql"),
             include_str!("../../../migrations/postgres/0003_web_push.sql"),
+            include_str!("../../../migrations/postgres/0004_integrators.sql"),
         );
         let mut made: Vec<&str> = schema
             .lines()

@@ -1,7 +1,7 @@
 //! Which login may use which account.
 
-use crate::cli::admin::{Office, about, account, account_of, done, login_of};
-use crate::cli::request::{AccessRow, AdminError, AdminResponse};
+use crate::admin::request::{AccessRow, AdminError, AdminResponse};
+use crate::admin::{Office, about, account, account_of, done, login_of};
 use crate::store::directory::access;
 
 pub async fn grant(
@@ -15,7 +15,9 @@ pub async fn grant(
     let account_id = account_of(&mut snapshot, account).await?;
     let reached = access::accounts_of_login(&mut snapshot, login_id).await?;
     if reached.iter().any(|reached| reached.id == account_id && reached.is_personal) {
-        return Err(AdminError::new(format!("{account} is the login's own account: it may do everything")));
+        return Err(AdminError::conflict(format!(
+            "{account} is the login's own account: it may do everything"
+        )));
     }
     drop(snapshot);
     access::grant(&office.store, login_id, account_id, read_only).await.map_err(about(account))?;

@@ -1,7 +1,7 @@
 //! Domains, their DKIM keys and their DNS records.
 
-use crate::cli::admin::{Office, about, account_of, done};
-use crate::cli::request::{AdminError, AdminResponse, DnsRecord, DomainAdded, DomainRow};
+use crate::admin::request::{AdminError, AdminResponse, DnsRecord, DomainAdded, DomainRow};
+use crate::admin::{Office, about, account_of, done};
 use crate::mail::dkim::{KeyKind, generate};
 use crate::mail::dkim_keys;
 use crate::store::directory::account;
@@ -17,7 +17,7 @@ pub async fn add(
     // Named accounts are looked up first, so that a typing error leaves nothing behind.
     let mut snapshot = office.store.read().await?;
     if domain::get(&mut snapshot, &name).await?.is_some() {
-        return Err(AdminError::new(format!(
+        return Err(AdminError::conflict(format!(
             "{name}: the domain is there already; `postrider domain set` changes it"
         )));
     }
@@ -37,8 +37,9 @@ pub async fn add(
             .into_iter()
             .collect::<Result<Vec<_>, _>>()
     });
-    let keys = keys.await.map_err(|error| AdminError::new(format!("DKIM keys cannot be made: {error}")))?;
-    let keys = keys.map_err(|error| AdminError::new(format!("DKIM keys cannot be made: {error}")))?;
+    let keys =
+        keys.await.map_err(|error| AdminError::failed(format!("DKIM keys cannot be made: {error}")))?;
+    let keys = keys.map_err(|error| AdminError::failed(format!("DKIM keys cannot be made: {error}")))?;
     let new = NewDomain { name: name.clone(), dkim_keys: dkim_keys::to_json(&keys) };
     let name = domain::add(&office.store, new).await.map_err(about(&name))?;
     if let Some(account) = postmaster {
@@ -107,8 +108,9 @@ pub async fn set(
     done(format!("{name} is changed; `postrider domain list` shows it"))
 }
 
-fn no_such_domain(name: &str) -> AdminError {
-    AdminError::new(format!("there is no domain {name}; `postrider domain list` shows them"))
+/// The error of a domain that is none of this server.
+pub fn no_such_domain(name: &str) -> AdminError {
+    AdminError::not_found(format!("there is no domain {name}; `postrider domain list` shows them"))
 }
 
 pub async fn remove(office: &Office, name: String) -> Result<AdminResponse, AdminError> {
@@ -131,7 +133,7 @@ fn records(office: &Office, domain: &Domain) -> Result<Vec<DnsRecord>, AdminErro
         record(name.clone(), "TXT", "v=spf1 mx -all".to_owned()),
     ];
     let keys = dkim_keys::from_json(&domain.dkim_keys)
-        .map_err(|error| AdminError::new(format!("{name}: {error}")))?;
+        .map_err(|error| AdminError::failed(format!("{name}: {error}")))?;
     for key in keys {
         records.push(record(format!("{}._domainkey.{name}", key.selector), "TXT", key.txt_record));
     }

@@ -1,7 +1,7 @@
 //! The full-text index: orders to make it anew.
 
-use crate::cli::admin::{Office, account_of};
-use crate::cli::request::{AdminError, AdminResponse, IndexQueued};
+use crate::admin::request::{AdminError, AdminResponse, IndexQueued};
+use crate::admin::{Office, account_of};
 use crate::index::rebuild::queue_page;
 use crate::store::directory;
 use crate::store::error::StoreError;
@@ -15,7 +15,9 @@ pub async fn queue(
 ) -> Result<AdminResponse, AdminError> {
     let account = account_of(&mut *office.store.read().await?, account).await?;
     let after = match after {
-        Some(after) => after.parse().map_err(|_| AdminError::new(format!("{after} is no id of an Email")))?,
+        Some(after) => {
+            after.parse().map_err(|_| AdminError::invalid(format!("{after} is no id of an Email")))?
+        }
         None => Id::default(),
     };
     let queued = queue_page(&office.store, account, after).await?;

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::admin::request::{AdminError, AdminResponse, ImportItem, ImportOutcome};
+use crate::admin::{Office, account_of};
 use crate::blob::prepared::PreparedBlob;
-use crate::cli::admin::{Office, account_of};
-use crate::cli::request::{AdminError, AdminResponse, ImportItem, ImportOutcome};
 use crate::jmap::limits::MAX_MAILBOXES;
 use crate::mail::parse::parse;
 use crate::store::blob::BlobSource;
@@ -74,7 +74,8 @@ pub async fn file(office: &Office, text: &str, items: Vec<ImportItem>) -> Result
             })
             .collect::<Vec<Ready>>()
     });
-    let ready = ready.await.map_err(|error| AdminError::new(format!("a message cannot be read: {error}")))?;
+    let ready =
+        ready.await.map_err(|error| AdminError::failed(format!("a message cannot be read: {error}")))?;
     let ready = Arc::new(ready);
     let mut outcomes = Vec::with_capacity(ready.len());
     for start in (0..ready.len()).step_by(PER_TRANSACTION) {
@@ -167,8 +168,8 @@ async fn mailbox_of_path(tx: &mut Tx, path: &[String]) -> Result<Option<Id>, Sto
 mod tests {
     use bytes::Bytes;
 
-    use crate::cli::admin::tests::Fixture;
-    use crate::cli::request::{AdminRequest, AdminResponse, ImportItem, ImportOutcome, Quota};
+    use crate::admin::request::{AdminRequest, AdminResponse, ImportItem, ImportOutcome, Quota};
+    use crate::admin::tests::Fixture;
     use crate::store::testing::OWNER;
     use crate::store::{email, mailbox};
 

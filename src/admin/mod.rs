@@ -7,10 +7,11 @@ mod domain;
 mod import;
 mod index;
 mod queue;
+pub mod request;
 mod token;
 
+use crate::admin::request::{AdminError, AdminRequest, AdminResponse, Quota, Refusal};
 use crate::blob::{BlobError, Blobs};
-use crate::cli::request::{AdminError, AdminRequest, AdminResponse, Quota};
 use crate::config::Config;
 use crate::store::Store;
 use crate::store::db::Conn;
@@ -75,8 +76,9 @@ impl Office {
             }
             AdminRequest::AccessList => access::list(self).await,
             AdminRequest::AccessRevoke { login, account } => access::revoke(self, &login, &account).await,
-            AdminRequest::TokenAdd { login, name, lifetime_ms } => {
-                token::add(self, &login, name, lifetime_ms).await
+            AdminRequest::TokenAdd { login, name, lifetime_ms, scopes, account, domain } => {
+                let wanted = token::Wanted { name, lifetime_ms, scopes, account, domain };
+                token::add(self, &login, wanted).await
             }
             AdminRequest::TokenList { login } => token::list(self, login.as_deref()).await,
             AdminRequest::TokenRevoke { id } => token::revoke(self, &id).await,
@@ -104,36 +106,56 @@ impl Office {
 
 impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> AdminError {
-        AdminError::new(format!("the store failed: {error}"))
+        let refusal = if error.is_temporary() { Refusal::Unavailable } else { Refusal::Failed };
+        AdminError { refusal, message: format!("the store failed: {error}") }
     }
 }
 
 impl From<DirectoryError> for AdminError {
     fn from(error: DirectoryError) -> AdminError {
-        AdminError::new(error.to_string())
+        let refusal = match &error {
+            DirectoryError::NotADomain | DirectoryError::AddressNeedsQuotes => Refusal::Invalid,
+            DirectoryError::DomainExists
+            | DirectoryError::DomainHasAddresses
+            | DirectoryError::AddressTaken
+            | DirectoryError::OwnAccount => Refusal::Conflict,
+            DirectoryError::NoSuchDomain
+            | DirectoryError::NoSuchAlias
+            | DirectoryError::NoSuchAccount
+            | DirectoryError::NoSuchLogin
+            | DirectoryError::NoSuchToken
+            | DirectoryError::NoSuchAccess => Refusal::NotFound,
+            DirectoryError::Store(error) if error.is_temporary() => Refusal::Unavailable,
+            DirectoryError::Store(_) => Refusal::Failed,
+        };
+        AdminError { refusal, message: error.to_string() }
     }
 }
 
 impl From<BlobError> for AdminError {
     fn from(error: BlobError) -> AdminError {
-        AdminError::new(format!("the folder of messages failed: {error}"))
+        let refusal = if error.is_temporary() { Refusal::Unavailable } else { Refusal::Failed };
+        AdminError { refusal, message: format!("the folder of messages failed: {error}") }
     }
 }
 
 /// An error that says whose it is.
 fn about(what: &str) -> impl Fn(DirectoryError) -> AdminError {
-    move |error| AdminError::new(format!("{what}: {error}"))
+    move |error| {
+        let AdminError { refusal, message } = error.into();
+        AdminError { refusal, message: format!("{what}: {message}") }
+    }
 }
 
 fn parse_address(text: &str) -> Result<Address, AdminError> {
-    Address::parse(text).map_err(|error| AdminError::new(format!("{text}: {error}")))
+    Address::parse(text).map_err(|error| AdminError::invalid(format!("{text}: {error}")))
 }
 
 /// The account of a primary address.
 async fn account_of(conn: &mut Conn, text: &str) -> Result<AccountId, AdminError> {
     let found = address::account_by_primary(conn, &parse_address(text)?).await?;
     found.ok_or_else(|| {
-        AdminError::new(format!("there is no account {text}; `postrider account list` shows them"))
+        AdminError::not_found(format!("there is no account {text}; `postrider account list` shows them"))
     })
 }
 
@@ -141,7 +163,7 @@ async fn account_of(conn: &mut Conn, text: &str) -> Result<AccountId, AdminError
 async fn login_of(conn: &mut Conn, text: &str) -> Result<Login, AdminError> {
     let found = login::by_name(conn, &parse_address(text)?.to_string()).await?;
     found.ok_or_else(|| {
-        AdminError::new(format!("there is no login {text}; `postrider account list` shows them"))
+        AdminError::not_found(format!("there is no login {text}; `postrider account list` shows them"))
     })
 }
 
@@ -150,9 +172,9 @@ fn done(text: String) -> Result<AdminResponse, AdminError> {
 }
 
 #[cfg(test)]
-pub(in crate::cli) mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::cli::request::DomainAdded;
+    use crate::admin::request::DomainAdded;
     use crate::config::settings::Settings;
     use crate::store::testing::store_in;
     use crate::types::clock::Clock;
@@ -276,15 +298,35 @@ pub(in crate::cli) mod tests {
     async fn tokens_are_told_once_and_can_be_revoked() {
         let fixture = Fixture::new().await;
         let login = "alice@example.test".to_owned();
-        let add =
-            AdminRequest::TokenAdd { login: login.clone(), name: "backup".into(), lifetime_ms: Some(1_000) };
-        let AdminResponse::TokenAdded(added) = fixture.ask(add).await else { panic!("no token") };
+        let add = |scopes: &[&str], account: Option<&str>, domain: Option<&str>| AdminRequest::TokenAdd {
+            login: login.clone(),
+            name: "backup".into(),
+            lifetime_ms: Some(1_000),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            account: account.map(str::to_owned),
+            domain: domain.map(str::to_owned),
+        };
+        for (wrong, why) in [
+            (add(&["everything"], None, None), "no scope"),
+            (add(&["admin"], None, None), "--domain"),
+            (add(&[], Some("nobody@example.test"), None), "no account"),
+            (add(&[], Some(&login), Some("*")), "not both"),
+            (add(&["send"], None, Some("elsewhere.test")), "no domain"),
+        ] {
+            let told = fixture.refused(wrong).await;
+            assert!(told.contains(why), "{told}");
+        }
+        let AdminResponse::TokenAdded(added) = fixture.ask(add(&["read"], Some(&login), None)).await else {
+            panic!("no token")
+        };
         let AdminResponse::Tokens(rows) = fixture.ask(AdminRequest::TokenList { login: None }).await else {
             panic!("no list")
         };
         let shown: Vec<_> =
             rows.iter().map(|row| (row.id.as_str(), row.name.as_str(), row.expires_at.as_deref())).collect();
         assert_eq!(shown, [(added.id.as_str(), "backup", Some("2026-01-01T00:00:01Z"))]);
+        let rights: Vec<_> = rows.iter().map(|row| (&row.scopes[..], row.account.as_deref())).collect();
+        assert_eq!(rights, [(&["read".to_owned()][..], Some(login.as_str()))]);
         fixture.ask(AdminRequest::TokenRevoke { id: added.id.clone() }).await;
         assert!(fixture.refused(AdminRequest::TokenRevoke { id: added.id }).await.contains("no token"));
         assert!(

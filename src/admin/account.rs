@@ -1,7 +1,7 @@
 //! Accounts: adding, listing, removing, passwords, quotas.
 
-use crate::cli::admin::{Office, PAGE, about, account_of, done, login_of, parse_address};
-use crate::cli::request::{AccountRow, AdminError, AdminResponse, Quota};
+use crate::admin::request::{AccountRow, AdminError, AdminResponse, Quota};
+use crate::admin::{Office, PAGE, about, account_of, done, login_of, parse_address};
 use crate::store::cluster;
 use crate::store::directory::account::{self, NewAccount};
 use crate::store::directory::{login, password, removal};
@@ -89,6 +89,6 @@ pub async fn set_quota(office: &Office, text: &str, quota: Quota) -> Result<Admi
 async fn hash(password: Secret) -> Result<String, AdminError> {
     let hashed = tokio::task::spawn_blocking(move || password::hash(password.reveal())).await;
     hashed
-        .map_err(|error| AdminError::new(format!("the password cannot be hashed: {error}")))?
-        .map_err(|error| AdminError::new(error.to_string()))
+        .map_err(|error| AdminError::failed(format!("the password cannot be hashed: {error}")))?
+        .map_err(|error| AdminError::failed(error.to_string()))
 }

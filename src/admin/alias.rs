@@ -1,7 +1,7 @@
 //! Aliases.
 
-use crate::cli::admin::{Office, PAGE, about, account_of, done, parse_address};
-use crate::cli::request::{AdminError, AdminResponse, AliasRow};
+use crate::admin::request::{AdminError, AdminResponse, AliasRow};
+use crate::admin::{Office, PAGE, about, account_of, done, parse_address};
 use crate::store::cluster;
 use crate::store::directory::{account, address};
 use crate::types::id::AccountId;
@@ -50,13 +50,15 @@ pub async fn remove(office: &Office, text: &str, named: &[String]) -> Result<Adm
     let mut snapshot = office.store.read().await?;
     let all = address::accounts_of_alias(&mut snapshot, &alias).await?;
     if all.is_empty() {
-        return Err(AdminError::new(format!("there is no alias {text}; `postrider alias list` shows them")));
+        return Err(AdminError::not_found(format!(
+            "there is no alias {text}; `postrider alias list` shows them"
+        )));
     }
     let mut gone = Vec::new();
     for name in named {
         let account = account_of(&mut snapshot, name).await?;
         if !all.contains(&account) {
-            return Err(AdminError::new(format!("mail to {alias} does not go to {name}")));
+            return Err(AdminError::not_found(format!("mail to {alias} does not go to {name}")));
         }
         gone.push(account);
     }

@@ -64,6 +64,12 @@ pub enum AdminRequest {
         name: String,
         /// Milliseconds from now; `None` is for ever.
         lifetime_ms: Option<i64>,
+        /// What it is for: names of scopes. None: read, write and send.
+        scopes: Vec<String>,
+        /// One account that it is for, of those that the login may use.
+        account: Option<String>,
+        /// A domain over which it goes, `*` for all.
+        domain: Option<String>,
     },
     /// The tokens of a login, or of all. Answer: [`AdminResponse::Tokens`].
     TokenList { login: Option<String> },
@@ -248,6 +254,12 @@ pub struct TokenRow {
     pub expires_at: Option<String>,
     /// UTCDate; `null` is never.
     pub last_used_at: Option<String>,
+    /// What it is for: read, write, send, admin.
+    pub scopes: Vec<String>,
+    /// The one account that it is for.
+    pub account: Option<String>,
+    /// The domain over which it goes, `*` for all.
+    pub domain: Option<String>,
 }
 
 /// A line of `queue list`.
@@ -284,17 +296,52 @@ pub struct QueueItem {
     pub headers: String,
 }
 
+/// What kind of thing kept a request from being done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The request is wrong as it stands.
+    Invalid,
+    /// It names something that is not there.
+    NotFound,
+    /// It does not go with what is there.
+    Conflict,
+    /// Something behind is down or busy: the same request may do later.
+    Unavailable,
+    /// Something failed that should not.
+    #[default]
+    Failed,
+}
+
 /// Why a request could not be done, in words for the one who asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AdminError {
+    /// What kind of thing it is.
+    #[serde(default)]
+    pub refusal: Refusal,
     /// What failed, where, and how to mend it.
     pub message: String,
 }
 
 impl AdminError {
-    /// An error with its words.
-    pub fn new(message: impl Into<String>) -> AdminError {
-        AdminError { message: message.into() }
+    /// Something failed that should not.
+    pub fn failed(message: impl Into<String>) -> AdminError {
+        AdminError { refusal: Refusal::Failed, message: message.into() }
+    }
+
+    /// The request is wrong as it stands.
+    pub fn invalid(message: impl Into<String>) -> AdminError {
+        AdminError { refusal: Refusal::Invalid, message: message.into() }
+    }
+
+    /// It names something that is not there.
+    pub fn not_found(message: impl Into<String>) -> AdminError {
+        AdminError { refusal: Refusal::NotFound, message: message.into() }
+    }
+
+    /// It does not go with what is there.
+    pub fn conflict(message: impl Into<String>) -> AdminError {
+        AdminError { refusal: Refusal::Conflict, message: message.into() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The queues of mail: listing, showing, retrying, dropping.
 
+use crate::admin::request::{AdminError, AdminResponse, QueueItem, QueueName, QueueRow};
+use crate::admin::{Office, PAGE, done};
 use crate::bus::Queue;
-use crate::cli::admin::{Office, PAGE, done};
-use crate::cli::request::{AdminError, AdminResponse, QueueItem, QueueName, QueueRow};
 use crate::store::cluster::{self, QueueEntry};
 use crate::store::queue::{claim, incoming, outgoing};
 use crate::types::date::utc_date;
@@ -79,7 +79,8 @@ fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
 /// The queue and entry of an id: that of the entry, or that of its message when it is the only one of
 /// it that is left.
 async fn find(office: &Office, text: &str) -> Result<(QueueName, QueueEntry), AdminError> {
-    let none = || AdminError::new(format!("{text} is in no queue; `postrider queue list` shows what is"));
+    let none =
+        || AdminError::not_found(format!("{text} is in no queue; `postrider queue list` shows what is"));
     let id: Id = text.parse().map_err(|_| none())?;
     let mut snapshot = office.store.read().await?;
     if let Some(entry) = cluster::incoming_entry(&mut snapshot, id).await? {
@@ -96,7 +97,7 @@ async fn find(office: &Office, text: &str) -> Result<(QueueName, QueueEntry), Ad
         (Some((_, last)), false) => {
             let ids = found.iter().map(|(_, entry)| entry.id.to_string());
             let ids: Vec<String> = ids.chain([last.id.to_string()]).collect();
-            Err(AdminError::new(format!("{text} is a message with several entries: {}", ids.join(", "))))
+            Err(AdminError::conflict(format!("{text} is a message with several entries: {}", ids.join(", "))))
         }
     }
 }
@@ -143,7 +144,7 @@ pub async fn retry(office: &Office, text: &str) -> Result<AdminResponse, AdminEr
     if claim::release(&office.store, queue, entry.lane, entry.id).await? {
         return done(format!("{text} is tried now"));
     }
-    Err(AdminError::new(format!("{text} is being tried at this moment, or is done")))
+    Err(AdminError::conflict(format!("{text} is being tried at this moment, or is done")))
 }
 
 pub async fn drop(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
@@ -159,5 +160,5 @@ pub async fn drop(office: &Office, text: &str) -> Result<AdminResponse, AdminErr
     if is_gone {
         return done(format!("{text} is dropped"));
     }
-    Err(AdminError::new(format!("{text} is done already")))
+    Err(AdminError::conflict(format!("{text} is done already")))
 }

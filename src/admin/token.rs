@@ -1,0 +1,97 @@
+//! API tokens.
+
+use crate::admin::domain::no_such_domain;
+use crate::admin::request::{AdminError, AdminResponse, TokenAdded, TokenRow};
+use crate::admin::{Office, about, account, account_of, done, login_of};
+use crate::store::directory::account::names;
+use crate::store::directory::token::TokenWanted;
+use crate::store::directory::{domain, login, token};
+use crate::types::date::utc_date;
+use crate::types::id::Id;
+use crate::types::scope::{Reach, Rights, Scope, Scopes, domain_reach};
+use crate::types::secret::Secret;
+
+/// What a new token shall be, as it was typed.
+pub struct Wanted {
+    pub name: String,
+    pub lifetime_ms: Option<i64>,
+    pub scopes: Vec<String>,
+    pub account: Option<String>,
+    pub domain: Option<String>,
+}
+
+pub async fn add(office: &Office, login: &str, wanted: Wanted) -> Result<AdminResponse, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let login_id = login_of(&mut snapshot, login).await?.id;
+    let scopes = wanted.scopes.iter().map(|name| name.parse::<Scope>()).collect::<Result<Scopes, _>>();
+    let scopes = scopes.map_err(AdminError::invalid)?;
+    let scopes = if scopes.is_empty() { Scopes::USER } else { scopes };
+    let reach = match (wanted.account, wanted.domain) {
+        (Some(_), Some(_)) => {
+            return Err(AdminError::invalid("a token is for one account or for a domain, not both"));
+        }
+        (Some(account), None) => Reach::Account(account_of(&mut snapshot, &account).await?),
+        (None, Some(domain)) => domain_reach(&domain).map_err(AdminError::invalid)?,
+        (None, None) => Reach::Login,
+    };
+    if let Reach::Domain(name) = &reach
+        && domain::get(&mut snapshot, name).await?.is_none()
+    {
+        return Err(no_such_domain(name));
+    }
+    if scopes.has(Scope::Admin) && !matches!(reach, Reach::Domain(_) | Reach::All) {
+        let text = "the scope admin is for a domain, or for all with *: say which (--domain)";
+        return Err(AdminError::invalid(text));
+    }
+    drop(snapshot);
+    let now_ms = office.store.clock().now_ms();
+    let expires_at = wanted.lifetime_ms.map_or(0, |lifetime_ms| now_ms.saturating_add(lifetime_ms.max(1)));
+    let wanted = TokenWanted { name: wanted.name, expires_at, rights: Rights { scopes, reach } };
+    let new = token::add(&office.store, login_id, wanted).await.map_err(about(login))?;
+    Ok(AdminResponse::TokenAdded(TokenAdded { id: new.id.to_string(), token: Secret::new(new.secret) }))
+}
+
+pub async fn list(office: &Office, login: Option<&str>) -> Result<AdminResponse, AdminError> {
+    let logins = match login {
+        Some(login) => vec![login_of(&mut *office.store.read().await?, login).await?],
+        None => {
+            let mut logins = Vec::new();
+            for entry in account::all(office).await? {
+                logins.extend(login::by_name(&mut *office.store.read().await?, &entry.name).await?);
+            }
+            logins
+        }
+    };
+    let date = |ms: i64| (ms != 0).then(|| utc_date(ms));
+    let mut rows = Vec::new();
+    for login in logins {
+        let mut snapshot = office.store.read().await?;
+        let tokens = token::list(&mut snapshot, login.id).await?;
+        let only: Vec<_> = tokens.iter().map(|token| token.rights.reach.columns().0).collect();
+        let names = names(&mut snapshot, &only).await?;
+        rows.extend(tokens.into_iter().map(|token| {
+            let (account, domain) = token.rights.reach.columns();
+            TokenRow {
+                id: token.id.to_string(),
+                login: login.name.clone(),
+                created_at: utc_date(token.created_at),
+                expires_at: date(token.expires_at),
+                last_used_at: date(token.last_used_at),
+                scopes: token.rights.scopes.iter().map(|scope| scope.name().to_owned()).collect(),
+                account: names.get(&account).cloned(),
+                domain: (!domain.is_empty()).then(|| domain.to_owned()),
+                name: token.name,
+            }
+        }));
+    }
+    Ok(AdminResponse::Tokens(rows))
+}
+
+pub async fn revoke(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+    let none =
+        || AdminError::not_found(format!("there is no token {text}; `postrider token list` shows them"));
+    let id: Id = text.parse().map_err(|_| none())?;
+    let owner = token::owner(&mut *office.store.read().await?, id).await?;
+    token::revoke(&office.store, owner.ok_or_else(none)?, id).await.map_err(about(text))?;
+    done(format!("the token {text} is worth nothing any more"))
+}
