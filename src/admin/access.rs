@@ -1,7 +1,7 @@
 //! Which login may use which account.
 
-use crate::admin::request::{AccessRow, AdminError, AdminResponse};
-use crate::admin::{Office, about, account, account_of, done, login_of};
+use crate::admin::request::{AccessRow, AdminError};
+use crate::admin::{Office, about, account, account_of, login_of};
 use crate::store::directory::access;
 
 pub async fn grant(
@@ -9,7 +9,7 @@ pub async fn grant(
     login: &str,
     account: &str,
     read_only: bool,
-) -> Result<AdminResponse, AdminError> {
+) -> Result<String, AdminError> {
     let mut snapshot = office.store.read().await?;
     let login_id = login_of(&mut snapshot, login).await?.id;
     let account_id = account_of(&mut snapshot, account).await?;
@@ -22,11 +22,11 @@ pub async fn grant(
     drop(snapshot);
     access::grant(&office.store, login_id, account_id, read_only).await.map_err(about(account))?;
     let what = if read_only { "read" } else { "read and change" };
-    done(format!("{login} may {what} {account}"))
+    Ok(format!("{login} may {what} {account}"))
 }
 
 /// Every login beside the account's own that reaches it.
-pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
+pub async fn list(office: &Office) -> Result<Vec<AccessRow>, AdminError> {
     let mut rows = Vec::new();
     for entry in account::all(office).await? {
         let logins = access::logins_of_account(&mut *office.store.read().await?, entry.id).await?;
@@ -36,14 +36,14 @@ pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
             read_only: login.is_read_only,
         }));
     }
-    Ok(AdminResponse::Accesses(rows))
+    Ok(rows)
 }
 
-pub async fn revoke(office: &Office, login: &str, account: &str) -> Result<AdminResponse, AdminError> {
+pub async fn revoke(office: &Office, login: &str, account: &str) -> Result<String, AdminError> {
     let mut snapshot = office.store.read().await?;
     let login_id = login_of(&mut snapshot, login).await?.id;
     let account_id = account_of(&mut snapshot, account).await?;
     drop(snapshot);
     access::revoke(&office.store, login_id, account_id).await.map_err(about(account))?;
-    done(format!("{login} may use {account} no longer"))
+    Ok(format!("{login} may use {account} no longer"))
 }

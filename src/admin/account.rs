@@ -1,7 +1,7 @@
 //! Accounts: adding, listing, removing, passwords, quotas.
 
-use crate::admin::request::{AccountRow, AdminError, AdminResponse, Quota};
-use crate::admin::{Office, PAGE, about, account_of, done, login_of, parse_address};
+use crate::admin::request::{AccountRow, AdminError, Quota};
+use crate::admin::{Office, PAGE, about, account_of, login_of, parse_address};
 use crate::store::cluster;
 use crate::store::directory::account::{self, NewAccount};
 use crate::store::directory::{login, password, removal};
@@ -15,7 +15,7 @@ pub async fn add(
     text: &str,
     password: Secret,
     quota: Option<Quota>,
-) -> Result<AdminResponse, AdminError> {
+) -> Result<String, AdminError> {
     let address = parse_address(text)?;
     let new = NewAccount {
         address: address.clone(),
@@ -23,10 +23,10 @@ pub async fn add(
         quota_bytes: office.quota_bytes(quota),
     };
     account::create(&office.store, new).await.map_err(about(text))?;
-    done(format!("{address} is added"))
+    Ok(format!("{address} is added"))
 }
 
-pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
+pub async fn list(office: &Office) -> Result<Vec<AccountRow>, AdminError> {
     let entries = all(office).await?;
     let size = |octets: i64| u64::try_from(octets).unwrap_or(0);
     let rows = entries
@@ -40,7 +40,7 @@ pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
             created_at: utc_date(entry.created_at),
         })
         .collect();
-    Ok(AdminResponse::Accounts(rows))
+    Ok(rows)
 }
 
 /// All accounts, read page by page: no snapshot is kept for long.
@@ -58,28 +58,24 @@ pub async fn all(office: &Office) -> Result<Vec<cluster::AccountEntry>, AdminErr
     }
 }
 
-pub async fn remove(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+pub async fn remove(office: &Office, text: &str) -> Result<String, AdminError> {
     let account = account_of(&mut *office.store.read().await?, text).await?;
     removal::remove(&office.store, account).await.map_err(about(text))?;
-    done(format!("{text} is removed with all its mail"))
+    Ok(format!("{text} is removed with all its mail"))
 }
 
-pub async fn set_password(
-    office: &Office,
-    text: &str,
-    password: Secret,
-) -> Result<AdminResponse, AdminError> {
+pub async fn set_password(office: &Office, text: &str, password: Secret) -> Result<String, AdminError> {
     let login = login_of(&mut *office.store.read().await?, text).await?;
     let hash = hash(password).await?;
     login::set_password(&office.store, login.id, hash).await.map_err(about(text))?;
-    done(format!("the password of {text} is changed"))
+    Ok(format!("the password of {text} is changed"))
 }
 
-pub async fn set_quota(office: &Office, text: &str, quota: Quota) -> Result<AdminResponse, AdminError> {
+pub async fn set_quota(office: &Office, text: &str, quota: Quota) -> Result<String, AdminError> {
     let account = account_of(&mut *office.store.read().await?, text).await?;
     let octets = office.quota_bytes(Some(quota));
     account::set_quota(&office.store, account, octets).await.map_err(about(text))?;
-    done(match quota {
+    Ok(match quota {
         Quota::Unlimited => format!("{text} may hold any amount of mail"),
         Quota::Octets(octets) => format!("{text} may hold {} of mail", show_size(octets)),
     })

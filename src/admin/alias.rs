@@ -1,12 +1,12 @@
 //! Aliases.
 
-use crate::admin::request::{AdminError, AdminResponse, AliasRow};
-use crate::admin::{Office, PAGE, about, account_of, done, parse_address};
+use crate::admin::request::{AdminError, AliasRow};
+use crate::admin::{Office, PAGE, about, account_of, parse_address};
 use crate::store::cluster;
 use crate::store::directory::{account, address};
 use crate::types::id::AccountId;
 
-pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<AdminResponse, AdminError> {
+pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<String, AdminError> {
     let alias = parse_address(text)?;
     let mut ids = Vec::with_capacity(accounts.len());
     let mut snapshot = office.store.read().await?;
@@ -22,10 +22,10 @@ pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<Adm
     let names = account::names(&mut snapshot, &all).await?;
     let mut names: Vec<String> = names.into_values().collect();
     names.sort_unstable();
-    done(format!("mail to {alias} goes to {}", names.join(", ")))
+    Ok(format!("mail to {alias} goes to {}", names.join(", ")))
 }
 
-pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
+pub async fn list(office: &Office) -> Result<Vec<AliasRow>, AdminError> {
     let mut rows: Vec<AliasRow> = Vec::new();
     let mut after = (String::new(), AccountId::default());
     loop {
@@ -40,12 +40,12 @@ pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
             }
         }
         if is_last {
-            return Ok(AdminResponse::Aliases(rows));
+            return Ok(rows);
         }
     }
 }
 
-pub async fn remove(office: &Office, text: &str, named: &[String]) -> Result<AdminResponse, AdminError> {
+pub async fn remove(office: &Office, text: &str, named: &[String]) -> Result<String, AdminError> {
     let alias = parse_address(text)?;
     let mut snapshot = office.store.read().await?;
     let all = address::accounts_of_alias(&mut snapshot, &alias).await?;
@@ -70,7 +70,7 @@ pub async fn remove(office: &Office, text: &str, named: &[String]) -> Result<Adm
         address::alias_remove(&office.store, alias.clone(), *account).await.map_err(about(text))?;
     }
     if gone.len() < all.len() {
-        return done(format!("mail to {alias} does not go to {} any more", named.join(", ")));
+        return Ok(format!("mail to {alias} does not go to {} any more", named.join(", ")));
     }
-    done(format!("the alias {alias} is removed"))
+    Ok(format!("the alias {alias} is removed"))
 }

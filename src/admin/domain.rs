@@ -1,7 +1,7 @@
 //! Domains, their DKIM keys and their DNS records.
 
-use crate::admin::request::{AdminError, AdminResponse, DnsRecord, DomainAdded, DomainRow};
-use crate::admin::{Office, about, account_of, done};
+use crate::admin::request::{AdminError, DnsRecord, DomainAdded, DomainRow};
+use crate::admin::{Office, about, account_of};
 use crate::mail::dkim::{KeyKind, generate};
 use crate::mail::dkim_keys;
 use crate::store::directory::account;
@@ -13,7 +13,7 @@ pub async fn add(
     name: String,
     postmaster: Option<String>,
     catch_all: Option<String>,
-) -> Result<AdminResponse, AdminError> {
+) -> Result<DomainAdded, AdminError> {
     // Named accounts are looked up first, so that a typing error leaves nothing behind.
     let mut snapshot = office.store.read().await?;
     if domain::get(&mut snapshot, &name).await?.is_some() {
@@ -51,17 +51,17 @@ pub async fn add(
     show(office, name).await
 }
 
-pub async fn show(office: &Office, name: String) -> Result<AdminResponse, AdminError> {
+pub async fn show(office: &Office, name: String) -> Result<DomainAdded, AdminError> {
     let mut snapshot = office.store.read().await?;
     let found = domain::get(&mut snapshot, &name).await?;
     let Some(found) = found else {
         return Err(no_such_domain(&name));
     };
     let records = records(office, &found)?;
-    Ok(AdminResponse::DomainAdded(DomainAdded { domain: found.name, records }))
+    Ok(DomainAdded { domain: found.name, records })
 }
 
-pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
+pub async fn list(office: &Office) -> Result<Vec<DomainRow>, AdminError> {
     let mut snapshot = office.store.read().await?;
     let domains = domain::list(&mut snapshot).await?;
     let ids: Vec<_> =
@@ -76,7 +76,7 @@ pub async fn list(office: &Office) -> Result<AdminResponse, AdminError> {
             domain: domain.name,
         })
         .collect();
-    Ok(AdminResponse::Domains(rows))
+    Ok(rows)
 }
 
 pub async fn set(
@@ -84,7 +84,7 @@ pub async fn set(
     name: String,
     postmaster: Option<String>,
     catch_all: Option<String>,
-) -> Result<AdminResponse, AdminError> {
+) -> Result<String, AdminError> {
     let mut snapshot = office.store.read().await?;
     if domain::get(&mut snapshot, &name).await?.is_none() {
         return Err(no_such_domain(&name));
@@ -105,7 +105,7 @@ pub async fn set(
     if let Some(account) = catch_all {
         domain::set_catch_all(&office.store, name.clone(), account).await.map_err(about(&name))?;
     }
-    done(format!("{name} is changed; `postrider domain list` shows it"))
+    Ok(format!("{name} is changed; `postrider domain list` shows it"))
 }
 
 /// The error of a domain that is none of this server.
@@ -113,12 +113,12 @@ pub fn no_such_domain(name: &str) -> AdminError {
     AdminError::not_found(format!("there is no domain {name}; `postrider domain list` shows them"))
 }
 
-pub async fn remove(office: &Office, name: String) -> Result<AdminResponse, AdminError> {
+pub async fn remove(office: &Office, name: String) -> Result<String, AdminError> {
     if domain::get(&mut *office.store.read().await?, &name).await?.is_none() {
         return Err(no_such_domain(&name));
     }
     domain::remove(&office.store, name.clone()).await.map_err(about(&name))?;
-    done(format!("{name} is no longer a domain of this server"))
+    Ok(format!("{name} is no longer a domain of this server"))
 }
 
 /// What the DNS of a domain must say, so that mail comes in and goes out well.

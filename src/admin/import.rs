@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::admin::request::{AdminError, AdminResponse, ImportItem, ImportOutcome};
+use crate::admin::request::{AdminError, ImportItem, ImportOutcome};
 use crate::admin::{Office, account_of};
 use crate::blob::prepared::PreparedBlob;
 use crate::jmap::limits::MAX_MAILBOXES;
@@ -43,11 +43,11 @@ const ROLE_NAMES: [(&str, &str); 18] = [
 ];
 
 /// Which of these keys the account has filed.
-pub async fn known(office: &Office, text: &str, keys: Vec<String>) -> Result<AdminResponse, AdminError> {
+pub async fn known(office: &Office, text: &str, keys: Vec<String>) -> Result<Vec<bool>, AdminError> {
     let mut snapshot = office.store.read().await?;
     let account = account_of(&mut snapshot, text).await?;
     let filed: HashSet<String> = delivered::filed(&mut snapshot, account, &keys).await?.into_iter().collect();
-    Ok(AdminResponse::Known(keys.iter().map(|key| filed.contains(key)).collect()))
+    Ok(keys.iter().map(|key| filed.contains(key)).collect())
 }
 
 /// A message made ready outside the transaction.
@@ -58,7 +58,11 @@ struct Ready {
 }
 
 /// Files messages, those of keys that are known left out.
-pub async fn file(office: &Office, text: &str, items: Vec<ImportItem>) -> Result<AdminResponse, AdminError> {
+pub async fn file(
+    office: &Office,
+    text: &str,
+    items: Vec<ImportItem>,
+) -> Result<Vec<ImportOutcome>, AdminError> {
     let account = account_of(&mut *office.store.read().await?, text).await?;
     let mut blobs = Vec::with_capacity(items.len());
     for item in &items {
@@ -93,7 +97,7 @@ pub async fn file(office: &Office, text: &str, items: Vec<ImportItem>) -> Result
             .await?;
         outcomes.extend(filed);
     }
-    Ok(AdminResponse::Imported(outcomes))
+    Ok(outcomes)
 }
 
 async fn file_one(
@@ -168,7 +172,7 @@ async fn mailbox_of_path(tx: &mut Tx, path: &[String]) -> Result<Option<Id>, Sto
 mod tests {
     use bytes::Bytes;
 
-    use crate::admin::request::{AdminRequest, AdminResponse, ImportItem, ImportOutcome, Quota};
+    use crate::admin::request::{AdminRequest, ImportItem, ImportOutcome, Quota};
     use crate::admin::tests::Fixture;
     use crate::store::testing::OWNER;
     use crate::store::{email, mailbox};
@@ -187,7 +191,7 @@ mod tests {
     async fn import(fixture: &Fixture, messages: Vec<ImportItem>) -> Vec<ImportOutcome> {
         let account = "alice@example.test".to_owned();
         match fixture.office.answer(AdminRequest::Import { account, messages }).await {
-            Ok(AdminResponse::Imported(outcomes)) => outcomes,
+            Ok(outcomes) => outcomes,
             other => panic!("{other:?}"),
         }
     }
@@ -235,7 +239,7 @@ mod tests {
             keys: vec!["k0".into(), "k1".into()],
         };
         let answer = fixture.office.answer(request).await;
-        assert!(matches!(answer, Ok(AdminResponse::Known(known)) if known == [false, true]));
+        assert!(matches!(answer, Ok(known) if known == [false, true]));
         let mailboxes =
             mailbox::all(&mut fixture.store.read().await.unwrap(), fixture.account, OWNER).await.unwrap();
         let sent = mailboxes.iter().find(|mailbox| mailbox.role.as_deref() == Some("sent")).unwrap();

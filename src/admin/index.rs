@@ -1,6 +1,6 @@
 //! The full-text index: orders to make it anew.
 
-use crate::admin::request::{AdminError, AdminResponse, IndexQueued};
+use crate::admin::request::{AdminError, IndexQueued};
 use crate::admin::{Office, account_of};
 use crate::index::rebuild::queue_page;
 use crate::store::directory;
@@ -8,11 +8,7 @@ use crate::store::error::StoreError;
 use crate::store::queue::index;
 use crate::types::id::Id;
 
-pub async fn queue(
-    office: &Office,
-    account: &str,
-    after: Option<String>,
-) -> Result<AdminResponse, AdminError> {
+pub async fn queue(office: &Office, account: &str, after: Option<String>) -> Result<IndexQueued, AdminError> {
     let account = account_of(&mut *office.store.read().await?, account).await?;
     let after = match after {
         Some(after) => {
@@ -22,13 +18,13 @@ pub async fn queue(
     };
     let queued = queue_page(&office.store, account, after).await?;
     let last = queued.last().map(ToString::to_string);
-    Ok(AdminResponse::IndexQueued(IndexQueued { count: queued.len() as u64, last }))
+    Ok(IndexQueued { count: queued.len() as u64, last })
 }
 
-pub async fn waiting(office: &Office, account: &str) -> Result<AdminResponse, AdminError> {
+pub async fn waiting(office: &Office, account: &str) -> Result<u64, AdminError> {
     let mut snapshot = office.store.read().await?;
     let account = account_of(&mut snapshot, account).await?;
     let lane = directory::account::lane(&mut snapshot, account).await?.ok_or(StoreError::NoSuchAccount)?;
     let count = index::count(&mut snapshot, lane, account).await?;
-    Ok(AdminResponse::IndexWaiting(u64::try_from(count).unwrap_or(0)))
+    Ok(u64::try_from(count).unwrap_or(0))
 }

@@ -1,14 +1,14 @@
 //! Carries administrative requests out, in the process that owns the data folder.
 
-mod access;
-mod account;
-mod alias;
-mod domain;
-mod import;
-mod index;
-mod queue;
+pub mod access;
+pub mod account;
+pub mod alias;
+pub mod domain;
+pub mod import;
+pub mod index;
+pub mod queue;
 pub mod request;
-mod token;
+pub mod token;
 
 use crate::admin::request::{AdminError, AdminRequest, AdminResponse, Quota, Refusal};
 use crate::blob::{BlobError, Blobs};
@@ -51,45 +51,71 @@ impl Office {
     pub async fn answer(&self, request: AdminRequest) -> Result<AdminResponse, AdminError> {
         match request {
             AdminRequest::DomainAdd { domain, postmaster, catch_all } => {
-                domain::add(self, domain, postmaster, catch_all).await
+                domain::add(self, domain, postmaster, catch_all).await.map(AdminResponse::DomainAdded)
             }
-            AdminRequest::DomainList => domain::list(self).await,
-            AdminRequest::DomainShow { domain } => domain::show(self, domain).await,
+            AdminRequest::DomainList => domain::list(self).await.map(AdminResponse::Domains),
+            AdminRequest::DomainShow { domain } => {
+                domain::show(self, domain).await.map(AdminResponse::DomainAdded)
+            }
             AdminRequest::DomainSet { domain, postmaster, catch_all } => {
-                domain::set(self, domain, postmaster, catch_all).await
+                domain::set(self, domain, postmaster, catch_all).await.map(AdminResponse::Done)
             }
-            AdminRequest::DomainRemove { domain } => domain::remove(self, domain).await,
+            AdminRequest::DomainRemove { domain } => {
+                domain::remove(self, domain).await.map(AdminResponse::Done)
+            }
             AdminRequest::AccountAdd { address, password, quota } => {
-                account::add(self, &address, password, quota).await
+                account::add(self, &address, password, quota).await.map(AdminResponse::Done)
             }
-            AdminRequest::AccountList => account::list(self).await,
-            AdminRequest::AccountRemove { address } => account::remove(self, &address).await,
+            AdminRequest::AccountList => account::list(self).await.map(AdminResponse::Accounts),
+            AdminRequest::AccountRemove { address } => {
+                account::remove(self, &address).await.map(AdminResponse::Done)
+            }
             AdminRequest::AccountPassword { address, password } => {
-                account::set_password(self, &address, password).await
+                account::set_password(self, &address, password).await.map(AdminResponse::Done)
             }
-            AdminRequest::AccountQuota { address, quota } => account::set_quota(self, &address, quota).await,
-            AdminRequest::AliasAdd { alias, accounts } => alias::add(self, &alias, &accounts).await,
-            AdminRequest::AliasList => alias::list(self).await,
-            AdminRequest::AliasRemove { alias, accounts } => alias::remove(self, &alias, &accounts).await,
+            AdminRequest::AccountQuota { address, quota } => {
+                account::set_quota(self, &address, quota).await.map(AdminResponse::Done)
+            }
+            AdminRequest::AliasAdd { alias, accounts } => {
+                alias::add(self, &alias, &accounts).await.map(AdminResponse::Done)
+            }
+            AdminRequest::AliasList => alias::list(self).await.map(AdminResponse::Aliases),
+            AdminRequest::AliasRemove { alias, accounts } => {
+                alias::remove(self, &alias, &accounts).await.map(AdminResponse::Done)
+            }
             AdminRequest::AccessGrant { login, account, read_only } => {
-                access::grant(self, &login, &account, read_only).await
+                access::grant(self, &login, &account, read_only).await.map(AdminResponse::Done)
             }
-            AdminRequest::AccessList => access::list(self).await,
-            AdminRequest::AccessRevoke { login, account } => access::revoke(self, &login, &account).await,
+            AdminRequest::AccessList => access::list(self).await.map(AdminResponse::Accesses),
+            AdminRequest::AccessRevoke { login, account } => {
+                access::revoke(self, &login, &account).await.map(AdminResponse::Done)
+            }
             AdminRequest::TokenAdd { login, name, lifetime_ms, scopes, account, domain } => {
                 let wanted = token::Wanted { name, lifetime_ms, scopes, account, domain };
-                token::add(self, &login, wanted).await
+                token::add(self, &login, wanted).await.map(AdminResponse::TokenAdded)
             }
-            AdminRequest::TokenList { login } => token::list(self, login.as_deref()).await,
-            AdminRequest::TokenRevoke { id } => token::revoke(self, &id).await,
-            AdminRequest::QueueList { queue, failed_only } => queue::list(self, queue, failed_only).await,
-            AdminRequest::QueueShow { id } => queue::show(self, &id).await,
-            AdminRequest::QueueRetry { id } => queue::retry(self, &id).await,
-            AdminRequest::QueueDrop { id } => queue::drop(self, &id).await,
-            AdminRequest::IndexQueue { account, after } => index::queue(self, &account, after).await,
-            AdminRequest::IndexWaiting { account } => index::waiting(self, &account).await,
-            AdminRequest::ImportKnown { account, keys } => import::known(self, &account, keys).await,
-            AdminRequest::Import { account, messages } => import::file(self, &account, messages).await,
+            AdminRequest::TokenList { login } => {
+                token::list(self, login.as_deref()).await.map(AdminResponse::Tokens)
+            }
+            AdminRequest::TokenRevoke { id } => token::revoke(self, &id).await.map(AdminResponse::Done),
+            AdminRequest::QueueList { queue, failed_only } => {
+                queue::list(self, queue, failed_only).await.map(AdminResponse::Queue)
+            }
+            AdminRequest::QueueShow { id } => queue::show(self, &id).await.map(AdminResponse::QueueItem),
+            AdminRequest::QueueRetry { id } => queue::retry(self, &id).await.map(AdminResponse::Done),
+            AdminRequest::QueueDrop { id } => queue::drop(self, &id).await.map(AdminResponse::Done),
+            AdminRequest::IndexQueue { account, after } => {
+                index::queue(self, &account, after).await.map(AdminResponse::IndexQueued)
+            }
+            AdminRequest::IndexWaiting { account } => {
+                index::waiting(self, &account).await.map(AdminResponse::IndexWaiting)
+            }
+            AdminRequest::ImportKnown { account, keys } => {
+                import::known(self, &account, keys).await.map(AdminResponse::Known)
+            }
+            AdminRequest::Import { account, messages } => {
+                import::file(self, &account, messages).await.map(AdminResponse::Imported)
+            }
         }
     }
 
@@ -165,10 +191,6 @@ async fn login_of(conn: &mut Conn, text: &str) -> Result<Login, AdminError> {
     found.ok_or_else(|| {
         AdminError::not_found(format!("there is no login {text}; `postrider account list` shows them"))
     })
-}
-
-fn done(text: String) -> Result<AdminResponse, AdminError> {
-    Ok(AdminResponse::Done(text))
 }
 
 #[cfg(test)]

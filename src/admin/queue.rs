@@ -1,7 +1,7 @@
 //! The queues of mail: listing, showing, retrying, dropping.
 
-use crate::admin::request::{AdminError, AdminResponse, QueueItem, QueueName, QueueRow};
-use crate::admin::{Office, PAGE, done};
+use crate::admin::request::{AdminError, QueueItem, QueueName, QueueRow};
+use crate::admin::{Office, PAGE};
 use crate::bus::Queue;
 use crate::store::cluster::{self, QueueEntry};
 use crate::store::queue::{claim, incoming, outgoing};
@@ -17,7 +17,7 @@ pub async fn list(
     office: &Office,
     queue: Option<QueueName>,
     failed_only: bool,
-) -> Result<AdminResponse, AdminError> {
+) -> Result<Vec<QueueRow>, AdminError> {
     let queues = match queue {
         Some(queue) => vec![queue],
         None => vec![QueueName::Incoming, QueueName::Outgoing],
@@ -39,7 +39,7 @@ pub async fn list(
     }
     rows.truncate(MAX_LISTED);
     rows.sort_by(|a, b| a.created_at.cmp(&b.created_at));
-    Ok(AdminResponse::Queue(rows))
+    Ok(rows)
 }
 
 async fn page(
@@ -119,7 +119,7 @@ async fn of_message(office: &Office, message: &str) -> Result<Vec<(QueueName, Qu
     Ok(found)
 }
 
-pub async fn show(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+pub async fn show(office: &Office, text: &str) -> Result<QueueItem, AdminError> {
     let (queue, entry) = find(office, text).await?;
     let content = match (queue, entry.account) {
         (QueueName::Outgoing, Some(account)) => office.blobs.read(account, &entry.body_hash).await?,
@@ -132,22 +132,22 @@ pub async fn show(office: &Office, text: &str) -> Result<AdminResponse, AdminErr
     let shown = content.get(..MAX_HEADER_SHOWN).unwrap_or(&content);
     let end = shown.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap_or(shown.len());
     let headers = String::from_utf8_lossy(shown.get(..end).unwrap_or_default()).replace("\r\n", "\n");
-    Ok(AdminResponse::QueueItem(QueueItem { row: row(queue, entry), headers }))
+    Ok(QueueItem { row: row(queue, entry), headers })
 }
 
-pub async fn retry(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+pub async fn retry(office: &Office, text: &str) -> Result<String, AdminError> {
     let (queue, entry) = find(office, text).await?;
     let queue = match queue {
         QueueName::Incoming => Queue::Incoming,
         QueueName::Outgoing => Queue::Outgoing,
     };
     if claim::release(&office.store, queue, entry.lane, entry.id).await? {
-        return done(format!("{text} is tried now"));
+        return Ok(format!("{text} is tried now"));
     }
     Err(AdminError::conflict(format!("{text} is being tried at this moment, or is done")))
 }
 
-pub async fn drop(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+pub async fn drop(office: &Office, text: &str) -> Result<String, AdminError> {
     let (queue, entry) = find(office, text).await?;
     let is_gone = match queue {
         // A staged object has no reference left and goes with the next sweep.
@@ -158,7 +158,7 @@ pub async fn drop(office: &Office, text: &str) -> Result<AdminResponse, AdminErr
         QueueName::Outgoing => outgoing::discard(&office.store, entry.lane, entry.id).await?,
     };
     if is_gone {
-        return done(format!("{text} is dropped"));
+        return Ok(format!("{text} is dropped"));
     }
     Err(AdminError::conflict(format!("{text} is done already")))
 }

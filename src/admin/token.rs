@@ -1,8 +1,8 @@
 //! API tokens.
 
 use crate::admin::domain::no_such_domain;
-use crate::admin::request::{AdminError, AdminResponse, TokenAdded, TokenRow};
-use crate::admin::{Office, about, account, account_of, done, login_of};
+use crate::admin::request::{AdminError, TokenAdded, TokenRow};
+use crate::admin::{Office, about, account, account_of, login_of};
 use crate::store::directory::account::names;
 use crate::store::directory::token::TokenWanted;
 use crate::store::directory::{domain, login, token};
@@ -20,7 +20,7 @@ pub struct Wanted {
     pub domain: Option<String>,
 }
 
-pub async fn add(office: &Office, login: &str, wanted: Wanted) -> Result<AdminResponse, AdminError> {
+pub async fn add(office: &Office, login: &str, wanted: Wanted) -> Result<TokenAdded, AdminError> {
     let mut snapshot = office.store.read().await?;
     let login_id = login_of(&mut snapshot, login).await?.id;
     let scopes = wanted.scopes.iter().map(|name| name.parse::<Scope>()).collect::<Result<Scopes, _>>();
@@ -48,10 +48,10 @@ pub async fn add(office: &Office, login: &str, wanted: Wanted) -> Result<AdminRe
     let expires_at = wanted.lifetime_ms.map_or(0, |lifetime_ms| now_ms.saturating_add(lifetime_ms.max(1)));
     let wanted = TokenWanted { name: wanted.name, expires_at, rights: Rights { scopes, reach } };
     let new = token::add(&office.store, login_id, wanted).await.map_err(about(login))?;
-    Ok(AdminResponse::TokenAdded(TokenAdded { id: new.id.to_string(), token: Secret::new(new.secret) }))
+    Ok(TokenAdded { id: new.id.to_string(), token: Secret::new(new.secret) })
 }
 
-pub async fn list(office: &Office, login: Option<&str>) -> Result<AdminResponse, AdminError> {
+pub async fn list(office: &Office, login: Option<&str>) -> Result<Vec<TokenRow>, AdminError> {
     let logins = match login {
         Some(login) => vec![login_of(&mut *office.store.read().await?, login).await?],
         None => {
@@ -84,14 +84,14 @@ pub async fn list(office: &Office, login: Option<&str>) -> Result<AdminResponse,
             }
         }));
     }
-    Ok(AdminResponse::Tokens(rows))
+    Ok(rows)
 }
 
-pub async fn revoke(office: &Office, text: &str) -> Result<AdminResponse, AdminError> {
+pub async fn revoke(office: &Office, text: &str) -> Result<String, AdminError> {
     let none =
         || AdminError::not_found(format!("there is no token {text}; `postrider token list` shows them"));
     let id: Id = text.parse().map_err(|_| none())?;
     let owner = token::owner(&mut *office.store.read().await?, id).await?;
     token::revoke(&office.store, owner.ok_or_else(none)?, id).await.map_err(about(text))?;
-    done(format!("the token {text} is worth nothing any more"))
+    Ok(format!("the token {text} is worth nothing any more"))
 }

@@ -31,10 +31,26 @@ impl FromRequestParts<HttpState> for SignedIn {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<SignedIn, HttpError> {
-        let entered = sign_in(parts, state).await?;
-        let caller = caller_of(state, &entered).await?;
-        Ok(SignedIn(caller, entered.login))
+        let Entry { caller, login, .. } = enter(parts, state).await?;
+        Ok(SignedIn(caller, login))
     }
+}
+
+/// Who has come in by the Authorization header.
+pub struct Entry {
+    /// Who calls, with the accounts of the login.
+    pub caller: Caller,
+    /// The login.
+    pub login: Login,
+    /// How far its credential goes.
+    pub reach: Reach,
+}
+
+/// Signs in by the Authorization header.
+pub async fn enter(parts: &Parts, state: &HttpState) -> Result<Entry, HttpError> {
+    let entered = sign_in(parts, state).await?;
+    let caller = caller_of(state, &entered).await?;
+    Ok(Entry { caller, login: entered.login, reach: entered.rights.reach })
 }
 
 async fn sign_in(parts: &Parts, state: &HttpState) -> Result<Entered, HttpError> {

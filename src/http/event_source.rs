@@ -51,7 +51,7 @@ pub async fn get(
             text.parse().map_err(|_| HttpError::BadRequest("ping is a number of seconds.".to_owned()))?
         }
     };
-    let (caller, place, listener) = http.openings.in_turn(come_in(&http, &mut parts, types)).await?;
+    let (caller, place, listener) = come_in(&http, &mut parts, types).await?;
     let held = (place, Online::event_source());
     // It ends with the token, and gives its place back when it is dropped.
     let ended = Box::pin(async move {
@@ -69,12 +69,13 @@ pub async fn get(
     Ok((headers, Body::from_stream(events)).into_response())
 }
 
-/// Signs in, takes a place, and listens.
+/// Waits for its turn, signs in, takes a place, and listens.
 async fn come_in(
     http: &HttpState,
     parts: &mut Parts,
     types: Vec<ObjectType>,
 ) -> Result<(Caller, PushPlace, Listener), HttpError> {
+    http.openings.turn().await?;
     let login_news = http.hub.login_news();
     let caller = by_header_or_ticket(parts, http, &Purpose::EventSource).await?;
     caller.needs(Scope::Read)?;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::http::error::HttpError;
 use crate::jmap::error::RequestError;
@@ -21,14 +22,13 @@ const WAIT: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 10_000;
 /// WebSockets and event streams of one login at a time.
 pub const MAX_PUSH_CONNECTIONS: usize = 100;
-/// WebSockets and event streams that are opened at a time, in a process. When it is started anew all
-/// clients come back at once, and each wants several answers of the database: others wait for those too.
-const OPENED_AT_ONCE: usize = 1;
+/// WebSockets and event streams that a process opens in a second. When it is started anew all clients come
+/// back at once, and each wants several answers of the database: others wait for those too.
+const OPENED_PER_SECOND: u32 = 250;
+/// So many come in at once after a quiet time.
+const OPENED_AT_ONCE: u32 = 50;
 /// How long an opening waits for its turn.
-const WAIT_FOR_TURN: Duration = Duration::from_secs(60);
-/// How long a turn lasts at most. Who takes longer goes on beside the next: a password that is checked
-/// takes as long as whoever tries passwords makes it take.
-const LONGEST_TURN: Duration = Duration::from_millis(10);
+const LONGEST_WAIT_FOR_TURN: Duration = Duration::from_secs(60);
 
 /// What is counted apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -99,31 +99,31 @@ impl PushPlaces {
     }
 }
 
-/// The turns by which clients come in.
-pub struct Openings(Semaphore);
-
-impl Default for Openings {
-    fn default() -> Openings {
-        Openings(Semaphore::new(OPENED_AT_ONCE))
-    }
+/// The turns by which clients come in: first come, first served, however long each takes.
+#[derive(Default)]
+pub struct Openings {
+    /// When the next turn would be if there had been no quiet time.
+    next: Mutex<Option<Instant>>,
 }
 
 impl Openings {
-    /// Lets a client come in when it is its turn, first come, first served.
-    pub async fn in_turn<T>(
-        &self,
-        opening: impl Future<Output = Result<T, HttpError>>,
-    ) -> Result<T, HttpError> {
-        let Ok(Ok(turn)) = tokio::time::timeout(WAIT_FOR_TURN, self.0.acquire()).await else {
-            Online::drop_of("no turn");
-            return Err(HttpError::Unavailable);
+    /// Waits for a turn.
+    pub async fn turn(&self) -> Result<(), HttpError> {
+        let gap = Duration::from_secs(1) / OPENED_PER_SECOND;
+        let now = Instant::now();
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let saved = now.checked_sub(gap * (OPENED_AT_ONCE - 1)).unwrap_or(now);
+            let turn = next.map_or(saved, |next| next.max(saved));
+            if turn > now + LONGEST_WAIT_FOR_TURN {
+                Online::drop_of("no turn");
+                return Err(HttpError::Unavailable);
+            }
+            *next = Some(turn + gap);
+            turn
         };
-        let mut opening = std::pin::pin!(opening);
-        tokio::select! {
-            opened = &mut opening => return opened,
-            () = tokio::time::sleep(LONGEST_TURN) => drop(turn),
-        }
-        opening.await
+        tokio::time::sleep_until(turn).await;
+        Ok(())
     }
 }
 
@@ -147,7 +147,7 @@ impl Drop for PushPlace {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering::SeqCst;
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -165,33 +165,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_herd_comes_in_by_turns_and_who_is_slow_holds_up_nobody() {
+    async fn a_herd_comes_in_by_turns() {
         let openings = Openings::default();
-        let under_way = std::sync::atomic::AtomicUsize::new(0);
-        let most = std::sync::atomic::AtomicUsize::new(0);
-        let open = |takes: Duration| {
-            let (under_way, most) = (&under_way, &most);
-            openings.in_turn(async move {
-                most.fetch_max(under_way.fetch_add(1, SeqCst) + 1, SeqCst);
-                tokio::time::sleep(takes).await;
-                under_way.fetch_sub(1, SeqCst);
-                Ok(())
-            })
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let start = Instant::now();
+        let come_in = |_: u32| async {
+            openings.turn().await.ok().unwrap();
+            start.elapsed()
         };
-        let start = tokio::time::Instant::now();
-        let all = futures_util::future::join_all((0..100).map(|_| open(Duration::from_millis(4)))).await;
-        assert!(all.iter().all(Result::is_ok));
-        assert_eq!(most.load(SeqCst), OPENED_AT_ONCE);
-        assert_eq!(start.elapsed(), Duration::from_millis(4) * 100 / OPENED_AT_ONCE as u32);
+        let came = futures_util::future::join_all((0..1_000).map(come_in)).await;
+        let within = |time: Duration| came.iter().filter(|after| **after <= time).count();
+        assert_eq!(within(Duration::ZERO), OPENED_AT_ONCE as usize);
+        let second = Duration::from_secs(1);
+        assert_eq!(within(second), (OPENED_AT_ONCE + OPENED_PER_SECOND) as usize);
+        assert_eq!(within(2 * second), (OPENED_AT_ONCE + 2 * OPENED_PER_SECOND) as usize);
+        assert!(came.is_sorted(), "first come, first served");
 
-        // Ten that take a minute each give their turns on.
-        let slow = futures_util::future::join_all((0..10).map(|_| open(Duration::from_secs(60))));
-        let quick = async {
-            let start = tokio::time::Instant::now();
-            open(Duration::ZERO).await.unwrap();
-            assert_eq!(start.elapsed(), LONGEST_TURN * 10 / OPENED_AT_ONCE as u32);
-        };
-        tokio::join!(slow, quick);
+        // Those for whom there is no turn within a minute are told so at once.
+        let many = OPENED_PER_SECOND * 60 + 1_000;
+        let mut waiting: Vec<_> = (0..many).map(|_| Box::pin(openings.turn())).collect();
+        let refused =
+            waiting.iter_mut().filter_map(|turn| turn.now_or_never()).filter(Result::is_err).count();
+        assert!((900..1_100).contains(&refused), "{refused}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use crate::jmap::standard::patch;
 use crate::jmap::standard::set::{Changed, Creations, Set, SetRequest};
 use crate::mail::headers::addresses::EmailAddress;
 use crate::store::db::Conn;
-use crate::store::directory::address::addresses_of_login;
+use crate::store::directory::address::addresses_of;
 use crate::store::error::StoreError;
 use crate::store::identity::{self, Identity};
 use crate::store::tx::Tx;
@@ -28,16 +28,19 @@ pub struct Context {
     addresses: OwnAddresses,
 }
 
-/// The addresses that a login may send as.
+/// The addresses that a caller may send as.
 #[derive(Clone, Debug)]
 pub struct OwnAddresses(Vec<Address>);
 
 impl OwnAddresses {
-    /// Those of the caller.
+    /// Those of the accounts from which the caller may send.
     pub async fn of(call: &Call<'_>, conn: &mut Conn) -> Result<OwnAddresses, StoreError> {
-        let addresses = addresses_of_login(conn, call.caller.login_id).await?;
-        let parsed = addresses.iter().filter_map(|(_, address)| Address::parse(address).ok());
-        Ok(OwnAddresses(parsed.collect()))
+        let mut own = Vec::new();
+        for account in call.caller.accounts.iter().filter(|account| account.may_send) {
+            let addresses = addresses_of(conn, account.id).await?;
+            own.extend(addresses.iter().filter_map(|address| Address::parse(address).ok()));
+        }
+        Ok(OwnAddresses(own))
     }
 
     /// Whether this is one of them, with or without a plus-address tag.

@@ -10,6 +10,7 @@
 //!   again with the same number: if that is there already, the first run was committed; if another
 //!   transaction is still writing it, the insert waits for its end.
 
+mod background;
 pub mod distribute;
 pub mod statement;
 
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::{Bus, Event};
@@ -31,6 +32,7 @@ use crate::config::engine::PostgresUrl;
 use crate::store::db::Conn;
 use crate::store::error::StoreError;
 use crate::store::lanes::Lanes;
+use crate::store::postgres::background::Background;
 use crate::store::postgres::statement::{InFlight, PostgresConn, Sharding};
 use crate::store::tx::{Scope, Tx, TxParts};
 use crate::store::unit::{Unit, Urgency};
@@ -85,8 +87,7 @@ pub struct PostgresEngine {
     hosts: Vec<Host>,
     /// The host whose turn it is.
     turn: AtomicUsize,
-    /// Units for which nobody waits use half of the connections at the most.
-    background: Semaphore,
+    background: Background,
     units: TaskTracker,
     parts: TxParts,
     is_sharded: AtomicBool,
@@ -120,7 +121,7 @@ impl PostgresEngine {
         Ok(PostgresEngine {
             hosts,
             turn: AtomicUsize::new(0),
-            background: Semaphore::new((connections as usize / 2).max(1)),
+            background: Background::new(connections as usize / 2),
             units: TaskTracker::new(),
             parts,
             is_sharded: AtomicBool::new(false),
@@ -185,10 +186,12 @@ impl PostgresEngine {
         let patience = Patience::new(PATIENCE);
         loop {
             let begun = match self.connection().await {
-                Ok(mut connection) => connection
-                    .control("begin isolation level repeatable read read only")
-                    .await
-                    .map(|()| Conn::postgres(connection)),
+                Ok(mut connection) => {
+                    let asked = Instant::now();
+                    let begun = connection.control("begin isolation level repeatable read read only").await;
+                    self.background.note(asked.elapsed());
+                    begun.map(|()| Conn::postgres(connection))
+                }
                 Err(error) => Err(error),
             };
             match begun {
@@ -229,7 +232,7 @@ impl PostgresEngine {
         self.units.spawn(async move {
             let _turn = match urgency {
                 Urgency::Interactive => None,
-                Urgency::Background => engine.background.acquire().await.ok(),
+                Urgency::Background => engine.background.turn().await,
             };
             // Whoever has left before the turn of the unit wants it no more.
             if !reply.is_closed() {

@@ -13,7 +13,7 @@ use crate::http::Connection;
 use crate::smtp::Sender;
 
 /// Connections by which requests come, in turn.
-const CONNECTIONS: u64 = 4;
+const CONNECTIONS: u64 = 24;
 /// Recipients of one transaction (RFC 5321, 4.5.3.1.8).
 const PER_TRANSACTION: usize = 100;
 /// Connections by which the mail comes.

@@ -44,7 +44,7 @@ pub async fn get(State(http): State<HttpState>, request: Request) -> Result<Resp
     let on_upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>().ok_or_else(|| {
         HttpError::BadRequest("This connection cannot become a WebSocket; use HTTP/1.1.".to_owned())
     })?;
-    let (caller, held, listener) = http.openings.in_turn(come_in(&http, &mut parts, &origin, place)).await?;
+    let (caller, held, listener) = come_in(&http, &mut parts, &origin, place).await?;
     let mut connection = Box::new(Connection::new(http, caller, origin.base_url, listener));
     tokio::spawn(async move {
         let _held = held;
@@ -70,13 +70,14 @@ pub async fn get(State(http): State<HttpState>, request: Request) -> Result<Resp
     Ok(response)
 }
 
-/// Signs in, takes a place, and listens.
+/// Waits for its turn, signs in, takes a place, and listens.
 async fn come_in(
     http: &HttpState,
     parts: &mut Parts,
     origin: &Origin,
     place: Place,
 ) -> Result<(Caller, (PushPlace, Place), Listener), HttpError> {
+    http.openings.turn().await?;
     let login_news = http.hub.login_news();
     let caller = by_header_or_ticket(parts, http, &Purpose::WebSocket).await?;
     match ticket_of(&parts.uri) {

@@ -1,0 +1,98 @@
+//! Who calls the REST API, and which account a call is about.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use crate::http::auth::{Entry, enter};
+use crate::http::rest::problem::{Code, Problem};
+use crate::http::state::HttpState;
+use crate::jmap::call::{AccountAccess, Caller};
+use crate::store::directory::access::AccessibleAccount;
+use crate::store::directory::{account, address};
+use crate::types::address::{Address, normalize_domain};
+use crate::types::id::AccountId;
+use crate::types::scope::{Reach, Scope};
+
+/// A key (or a password, which is as good as a key for all that is the user's own).
+pub struct Key {
+    /// Who calls, with the accounts of the login.
+    pub caller: Caller,
+    /// How far the key goes beside those.
+    pub reach: Reach,
+}
+
+impl FromRequestParts<HttpState> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, http: &HttpState) -> Result<Key, Problem> {
+        let Entry { caller, reach, .. } = enter(parts, http).await?;
+        Ok(Key { caller, reach })
+    }
+}
+
+impl Key {
+    /// Refuses a key without this scope.
+    pub fn needs(&self, scope: Scope) -> Result<(), Problem> {
+        if self.caller.scopes.has(scope) { Ok(()) } else { Err(Problem::missing_scope(scope)) }
+    }
+
+    /// Refuses a key that does not administer the whole server.
+    pub fn administers_all(&self) -> Result<(), Problem> {
+        self.needs(Scope::Admin)?;
+        match self.reach {
+            Reach::All => Ok(()),
+            _ => Err(Problem::new(Code::Forbidden, "This needs a key for the whole server (domain `*`).")),
+        }
+    }
+
+    /// Refuses a key that does not administer a domain; the domain in lower-case A-labels.
+    pub fn administers(&self, domain: &str) -> Result<String, Problem> {
+        self.needs(Scope::Admin)?;
+        let name = normalize_domain(domain)
+            .ok_or_else(|| Problem::invalid(format!("{domain:?} is no domain name.")))?;
+        // Whether the domain is there is none of this key's business.
+        if self.reach.covers_domain(&name) {
+            return Ok(name);
+        }
+        Err(Problem::not_found(format!("There is no domain {name} for this key.")))
+    }
+
+    /// Refuses a key that does not administer the domain of an address.
+    pub fn administers_address(&self, text: &str) -> Result<Address, Problem> {
+        self.needs(Scope::Admin)?;
+        let address =
+            Address::parse(text).map_err(|error| Problem::invalid(format!("{text:?}: {error}.")))?;
+        self.administers(address.domain())?;
+        Ok(address)
+    }
+
+    /// The account that a call names by its id or its primary address; without a name, the login's own.
+    pub async fn account(&self, http: &HttpState, named: Option<&str>) -> Result<AccountAccess, Problem> {
+        let none = || Problem::not_found("There is no such account for this key.");
+        let Some(named) = named else {
+            return self.caller.accounts.first().cloned().ok_or_else(none);
+        };
+        let mut snapshot = http.app.store.read().await?;
+        let id: AccountId = if named.contains('@') {
+            let address = Address::parse(named).map_err(|_| none())?;
+            address::account_by_primary(&mut snapshot, &address).await?.ok_or_else(none)?
+        } else {
+            named.parse().map_err(|_| none())?
+        };
+        if let Some(own) = self.caller.account(id) {
+            return Ok(own.clone());
+        }
+        let name = account::names(&mut snapshot, &[id]).await?.remove(&id).ok_or_else(none)?;
+        let domain = name.rsplit('@').next().unwrap_or_default();
+        if !self.reach.covers_domain(domain) {
+            return Err(none());
+        }
+        let account = AccessibleAccount { id, name, is_read_only: false, is_personal: false };
+        Ok(AccountAccess::of(self.caller.login_id, account, self.caller.scopes))
+    }
+
+    /// The caller of a method on one account.
+    pub fn caller_for(&self, account: &AccountAccess) -> Caller {
+        Caller { accounts: vec![account.clone()], ..self.caller.clone() }
+    }
+}
