@@ -6,7 +6,7 @@ use crate::store::cluster;
 use crate::store::directory::account::{self, NewAccount};
 use crate::store::directory::{login, password, removal};
 use crate::types::date::utc_date;
-use crate::types::id::AccountId;
+use crate::types::id::{AccountId, Id};
 use crate::types::secret::Secret;
 use crate::types::size::show_size;
 
@@ -27,20 +27,60 @@ pub async fn add(
 }
 
 pub async fn list(office: &Office) -> Result<Vec<AccountRow>, AdminError> {
-    let entries = all(office).await?;
+    Ok(all(office).await?.into_iter().map(row).collect())
+}
+
+fn row(entry: cluster::AccountEntry) -> AccountRow {
     let size = |octets: i64| u64::try_from(octets).unwrap_or(0);
-    let rows = entries
-        .into_iter()
-        .map(|entry| AccountRow {
-            id: entry.id.to_string(),
-            address: entry.name,
-            quota: (entry.quota_bytes != 0).then(|| size(entry.quota_bytes)),
-            used: size(entry.used_bytes),
-            messages: size(entry.used_emails),
-            created_at: utc_date(entry.created_at),
-        })
-        .collect();
-    Ok(rows)
+    AccountRow {
+        id: entry.id.to_string(),
+        address: entry.name,
+        quota: (entry.quota_bytes != 0).then(|| size(entry.quota_bytes)),
+        used: size(entry.used_bytes),
+        messages: size(entry.used_emails),
+        created_at: utc_date(entry.created_at),
+    }
+}
+
+/// The next accounts after one that are listed, at most `limit`; and after which the next ones come.
+pub async fn page(
+    office: &Office,
+    after: Option<AccountId>,
+    limit: usize,
+    is_listed: impl Fn(&AccountRow) -> bool,
+) -> Result<(Vec<AccountRow>, Option<String>), AdminError> {
+    let mut rows: Vec<AccountRow> = Vec::new();
+    let mut after = after.unwrap_or_default();
+    loop {
+        let found = cluster::account_list(&mut *office.store.read().await?, after, PAGE).await?;
+        let is_last = found.len() < PAGE;
+        for entry in found {
+            after = entry.id;
+            let row = row(entry);
+            if !is_listed(&row) {
+                continue;
+            }
+            if rows.len() == limit {
+                let next = rows.last().map(|row| row.id.clone());
+                return Ok((rows, next));
+            }
+            rows.push(row);
+        }
+        if is_last {
+            return Ok((rows, None));
+        }
+    }
+}
+
+/// One account.
+pub async fn show(office: &Office, text: &str) -> Result<AccountRow, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let account = account_of(&mut snapshot, text).await?;
+    let before = AccountId(Id(account.get() - 1));
+    let found = cluster::account_list(&mut snapshot, before, 1).await?.into_iter().next();
+    found.filter(|entry| entry.id == account).map(row).ok_or_else(|| {
+        AdminError::not_found(format!("there is no account {text}; `postrider account list` shows them"))
+    })
 }
 
 /// All accounts, read page by page: no snapshot is kept for long.

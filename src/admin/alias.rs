@@ -17,12 +17,18 @@ pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<Str
     for account in ids {
         address::alias_add(&office.store, alias.clone(), account).await.map_err(about(text))?;
     }
+    let accounts = show(office, text).await?.accounts;
+    Ok(format!("mail to {alias} goes to {}", accounts.join(", ")))
+}
+
+/// One alias.
+pub async fn show(office: &Office, text: &str) -> Result<AliasRow, AdminError> {
+    let alias = parse_address(text)?;
     let mut snapshot = office.store.read().await?;
     let all = address::accounts_of_alias(&mut snapshot, &alias).await?;
-    let names = account::names(&mut snapshot, &all).await?;
-    let mut names: Vec<String> = names.into_values().collect();
-    names.sort_unstable();
-    Ok(format!("mail to {alias} goes to {}", names.join(", ")))
+    let mut accounts: Vec<String> = account::names(&mut snapshot, &all).await?.into_values().collect();
+    accounts.sort_unstable();
+    Ok(AliasRow { alias: alias.to_string(), accounts })
 }
 
 pub async fn list(office: &Office) -> Result<Vec<AliasRow>, AdminError> {

@@ -107,8 +107,9 @@ pub enum Quota {
 }
 
 /// The queues that hold mail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = Queue)]
 pub enum QueueName {
     Incoming,
     Outgoing,
@@ -184,7 +185,7 @@ pub struct DomainAdded {
 }
 
 /// A DNS record to set.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DnsRecord {
     pub name: String,
     pub r#type: String,
@@ -192,8 +193,9 @@ pub struct DnsRecord {
 }
 
 /// A line of `domain list`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Domain)]
 pub struct DomainRow {
     pub domain: String,
     /// `null` until the domain has an account.
@@ -204,8 +206,9 @@ pub struct DomainRow {
 }
 
 /// A line of `account list`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Account)]
 pub struct AccountRow {
     pub id: String,
     pub address: String,
@@ -219,7 +222,8 @@ pub struct AccountRow {
 }
 
 /// A line of `alias list`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Alias)]
 pub struct AliasRow {
     pub alias: String,
     pub accounts: Vec<String>,
@@ -235,15 +239,18 @@ pub struct AccessRow {
 }
 
 /// A new token. It is told this once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = NewKeySecret, example = json!({ "id": "a2b3c4", "token": "pr_…" }))]
 pub struct TokenAdded {
     pub id: String,
+    #[schema(value_type = String)]
     pub token: Secret,
 }
 
 /// A line of `token list`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ApiKey)]
 pub struct TokenRow {
     pub id: String,
     pub login: String,
@@ -263,8 +270,9 @@ pub struct TokenRow {
 }
 
 /// A line of `queue list`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Queued)]
 pub struct QueueRow {
     pub id: String,
     /// The id of the message in SMTP replies, Received fields and logs.
@@ -287,8 +295,9 @@ pub struct QueueRow {
 }
 
 /// `queue show`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = QueuedMessage)]
 pub struct QueueItem {
     #[serde(flatten)]
     pub row: QueueRow,

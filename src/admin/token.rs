@@ -87,11 +87,24 @@ pub async fn list(office: &Office, login: Option<&str>) -> Result<Vec<TokenRow>,
     Ok(rows)
 }
 
+/// The name of the login that a token is of.
+pub async fn owner(office: &Office, text: &str) -> Result<String, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let owner = token::owner(&mut snapshot, read_id(text)?).await?.ok_or_else(|| no_such_token(text))?;
+    Ok(login::by_id(&mut snapshot, owner).await?.ok_or_else(|| no_such_token(text))?.name)
+}
+
 pub async fn revoke(office: &Office, text: &str) -> Result<String, AdminError> {
-    let none =
-        || AdminError::not_found(format!("there is no token {text}; `postrider token list` shows them"));
-    let id: Id = text.parse().map_err(|_| none())?;
+    let id = read_id(text)?;
     let owner = token::owner(&mut *office.store.read().await?, id).await?;
-    token::revoke(&office.store, owner.ok_or_else(none)?, id).await.map_err(about(text))?;
+    token::revoke(&office.store, owner.ok_or_else(|| no_such_token(text))?, id).await.map_err(about(text))?;
     Ok(format!("the token {text} is worth nothing any more"))
+}
+
+fn read_id(text: &str) -> Result<Id, AdminError> {
+    text.parse().map_err(|_| no_such_token(text))
+}
+
+fn no_such_token(text: &str) -> AdminError {
+    AdminError::not_found(format!("there is no token {text}; `postrider token list` shows them"))
 }

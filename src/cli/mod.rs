@@ -81,6 +81,9 @@ enum Command {
     /// Show what is configured and what can be
     #[command(after_help = "Examples:\n  postrider config\n  postrider config --json")]
     Config(show_config::ConfigArgs),
+    /// Print the description of the REST API (OpenAPI 3.1)
+    #[command(after_help = "Example:\n  postrider openapi > postrider.json")]
+    Openapi,
     /// Bring the schema of a PostgreSQL database up to this program; servers may go on meanwhile
     #[command(
         after_help = "Example:\n  POSTRIDER_DATABASE_URL=postgres://postrider@db1/mail postrider migrate"
@@ -181,6 +184,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             demo::run(config).await
         }
         Command::Config(args) => show_config::run(args, &settings),
+        Command::Openapi => output::print(&crate::http::rest::openapi::document()),
         Command::Migrate => {
             logging::start(config.log_format, "warn");
             migrate::run(&config).await

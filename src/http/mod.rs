@@ -13,6 +13,7 @@ pub mod fixture;
 pub mod health;
 pub mod limits;
 pub mod origin;
+pub mod rest;
 pub mod server;
 pub mod session;
 pub mod state;
@@ -32,7 +33,7 @@ use crate::http::state::HttpState;
 pub fn router(state: HttpState, roles: &Roles) -> Router {
     let mut jmap = Router::new();
     if roles.has(Role::Api) {
-        jmap = jmap.merge(api_routes());
+        jmap = jmap.merge(api_routes()).nest(rest::BASE, rest::router().0);
     }
     if roles.has(Role::Push) {
         jmap = jmap.route("/jmap/eventsource", get(event_source::get)).route("/jmap/ws", get(websocket::get));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::admin::Office;
 use crate::app::App;
 use crate::http::health::LastAnswers;
 use crate::http::limits::{Concurrency, Openings, PushPlaces};
@@ -30,6 +31,8 @@ pub struct Parts {
     pub app: App,
     /// What methods work on.
     pub jmap: Jmap,
+    /// Administrative acts.
+    pub office: Office,
     /// Push.
     pub hub: Hub,
     /// Tickets for browsers.
@@ -62,6 +65,7 @@ impl HttpState {
         };
         let tickets = Tickets::new(app.ticket_key, app.clock.clone(), app.cache.clone());
         HttpState(Arc::new(Parts {
+            office: Office::new(app.store.clone(), app.blobs.clone(), &app.config),
             app,
             jmap,
             hub,

@@ -130,6 +130,31 @@ impl Request {
     }
 }
 
+/// Runs one method for another part of the program: its answer as a value.
+pub async fn call_one(
+    jmap: &Jmap,
+    caller: &Caller,
+    name: &str,
+    arguments: Value,
+) -> Result<Value, MethodError> {
+    let Value::Object(arguments) = arguments else { return Err(MethodError::ServerFail) };
+    let mut call = Call {
+        jmap,
+        caller,
+        using: &Capability::ALL,
+        created_ids: &mut HashMap::new(),
+        implicit: Vec::new(),
+    };
+    let (_, result) = run_call(&mut call, name, arguments, &mut [], &mut 0).await;
+    match result? {
+        Body::Json(value) => Ok(value),
+        Body::Text(text) => serde_json::from_str(&text).map_err(|error| {
+            tracing::error!(%error, method = name, "an answer is no JSON");
+            MethodError::ServerFail
+        }),
+    }
+}
+
 async fn run_call(
     call: &mut Call<'_>,
     name: &str,

@@ -17,6 +17,7 @@ pub mod email;
 pub mod error;
 #[cfg(test)]
 mod funnel_tests;
+pub mod idempotency;
 pub mod identity;
 mod lanes;
 pub mod mailbox;

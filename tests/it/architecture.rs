@@ -38,7 +38,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     // Of the bus, http tells in /readyz whether it works.
-    ("http", &["types", "config", "listen", "bus", "cache", "jmap", "push", "blob", "store", "app", "admin"]),
+    (
+        "http",
+        &[
+            "types", "config", "mail", "listen", "bus", "cache", "jmap", "push", "blob", "store", "app",
+            "admin",
+        ],
+    ),
 ];
 
 /// Parts that may import everything.

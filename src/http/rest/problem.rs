@@ -26,6 +26,8 @@ pub enum Code {
     Forbidden,
     /// 404
     NotFound,
+    /// 405
+    MethodNotAllowed,
     /// 400: the body is no JSON, or a parameter is wrong.
     InvalidRequest,
     /// 409: it does not go with what is there.
@@ -51,16 +53,23 @@ impl Code {
             Code::MissingScope => (StatusCode::FORBIDDEN, "missing_scope", "The key lacks a scope"),
             Code::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
             Code::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Code::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Not for this method")
+            }
             Code::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid_request", "The request is wrong"),
             Code::Conflict => (StatusCode::CONFLICT, "conflict", "It conflicts with what is there"),
-            Code::IdempotencyMismatch => {
-                (StatusCode::CONFLICT, "idempotency_mismatch", "The idempotency key was used for another request")
-            }
+            Code::IdempotencyMismatch => (
+                StatusCode::CONFLICT,
+                "idempotency_mismatch",
+                "The idempotency key was used for another request",
+            ),
             Code::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
             Code::Unprocessable => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "It cannot be done as asked")
             }
-            Code::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests"),
+            Code::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests")
+            }
             Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Busy"),
             Code::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed"),
         }
@@ -104,7 +113,12 @@ struct Parts {
 impl Problem {
     /// Of a kind, with a sentence on what to do.
     pub fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem(Box::new(Parts { code, detail: detail.into(), fields: Vec::new(), retry_after_seconds: None }))
+        Problem(Box::new(Parts {
+            code,
+            detail: detail.into(),
+            fields: Vec::new(),
+            retry_after_seconds: None,
+        }))
     }
 
     /// The request is wrong.
@@ -132,11 +146,33 @@ impl Problem {
         self
     }
 
+    /// One that was told before, from its details.
+    pub fn from_details(told: serde_json::Value) -> Problem {
+        let all = [
+            Code::Unauthorized,
+            Code::MissingScope,
+            Code::Forbidden,
+            Code::NotFound,
+            Code::InvalidRequest,
+            Code::Conflict,
+            Code::IdempotencyMismatch,
+            Code::TooLarge,
+            Code::Unprocessable,
+            Code::TooManyRequests,
+            Code::Unavailable,
+        ];
+        let code = all.into_iter().find(|code| told["code"] == code.parts().1).unwrap_or(Code::Internal);
+        let fields = told["fields"].as_array().into_iter().flatten();
+        let fields = fields.filter_map(|field| field.as_str().map(str::to_owned)).collect();
+        Problem::new(code, told["detail"].as_str().unwrap_or_default()).fields(fields)
+    }
+
     fn unavailable() -> Problem {
         Problem::new(Code::Unavailable, "The server is busy; try again in a few seconds.").retry_after(5)
     }
 
-    fn internal() -> Problem {
+    /// A fault of ours, which is logged.
+    pub fn internal() -> Problem {
         Problem::new(Code::Internal, "The server failed; its log has the cause.")
     }
 
@@ -262,7 +298,9 @@ impl From<MethodError> for Problem {
             | MethodError::RequestTooLarge(text) => Problem::invalid(text),
             MethodError::StateMismatch
             | MethodError::CannotCalculateChanges
-            | MethodError::TooManyChanges => Problem::new(Code::Conflict, "The account has changed meanwhile."),
+            | MethodError::TooManyChanges => {
+                Problem::new(Code::Conflict, "The account has changed meanwhile.")
+            }
         }
     }
 }

@@ -113,6 +113,19 @@ pub async fn prepare_draft(
     reader: &mut BlobReader,
     object: &Map<String, Value>,
 ) -> Result<Result<PreparedEmail, SetError>, MethodError> {
+    match compose_draft(call, account, reader, object).await? {
+        Ok((raw, place)) => Ok(Ok(prepare_raw(call, raw, place).await?)),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// Composes a message from the object of an Email/set create; it, and where it shall be.
+pub async fn compose_draft(
+    call: &Call<'_>,
+    account: &AccountAccess,
+    reader: &mut BlobReader,
+    object: &Map<String, Value>,
+) -> Result<Result<(Bytes, GivenPlace), SetError>, MethodError> {
     let place = match GivenPlace::read(object) {
         Ok(place) => place,
         Err(error) => return Ok(Err(error)),
@@ -146,7 +159,7 @@ pub async fn prepare_draft(
         Ok(raw) => Bytes::from(raw),
         Err(error) => return Ok(Err(SetError::new("invalidProperties").because(error.to_string()))),
     };
-    Ok(Ok(prepare_raw(call, raw, place).await?))
+    Ok(Ok((raw, place)))
 }
 
 /// Makes a whole message ready.

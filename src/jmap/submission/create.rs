@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::blob::prepared::PreparedBlob;
@@ -16,6 +17,7 @@ use crate::jmap::submission::envelope::{Envelope, forbidden_mail_from};
 use crate::jmap::submission::message::{Header, Missing, outgoing};
 use crate::jmap::submission::to_json;
 use crate::store::blob::BlobSource;
+use crate::store::db::Conn;
 use crate::store::email::read::{self, EmailRow};
 use crate::store::error::StoreError;
 use crate::store::identity::{self, Identity};
@@ -39,12 +41,20 @@ pub struct PreparedSubmission {
     message: Arc<PreparedMessage>,
     envelope: Envelope,
     is_envelope_given: bool,
-    send_at: i64,
+    /// When it leaves, in milliseconds since 1970.
+    pub(super) send_at: i64,
+}
+
+impl PreparedSubmission {
+    /// Of an Email that is known now.
+    pub(super) fn of(self, email_id: Id, thread_id: Id) -> PreparedSubmission {
+        PreparedSubmission { email_id, thread_id, ..self }
+    }
 }
 
 /// A message that is ready to leave.
 #[derive(Debug)]
-struct PreparedMessage {
+pub(super) struct PreparedMessage {
     blob: PreparedBlob,
     header: Header,
     is_8bit: bool,
@@ -107,9 +117,9 @@ pub async fn prepare(
 }
 
 /// What the submissions of one /set have in common.
-struct Preparing<'a, 'b> {
-    call: &'a Call<'b>,
-    account: &'a AccountAccess,
+pub(super) struct Preparing<'a, 'b> {
+    pub(super) call: &'a Call<'b>,
+    pub(super) account: &'a AccountAccess,
     identities: HashMap<Id, Identity>,
     emails: HashMap<Id, EmailRow>,
     own: OwnAddresses,
@@ -119,6 +129,23 @@ struct Preparing<'a, 'b> {
 }
 
 impl<'a, 'b> Preparing<'a, 'b> {
+    /// For messages that are no Emails yet.
+    pub(super) async fn new(
+        call: &'a Call<'b>,
+        account: &'a AccountAccess,
+        conn: &mut Conn,
+    ) -> Result<Preparing<'a, 'b>, StoreError> {
+        Ok(Preparing {
+            call,
+            account,
+            identities: HashMap::new(),
+            emails: HashMap::new(),
+            own: OwnAddresses::of(call, conn).await?,
+            messages: HashMap::new(),
+            now_ms: call.jmap.store.clock().now_ms(),
+        })
+    }
+
     async fn start(
         call: &'a Call<'b>,
         account: &'a AccountAccess,
@@ -130,15 +157,10 @@ impl<'a, 'b> Preparing<'a, 'b> {
         let mut snapshot = call.jmap.store.read().await?;
         let identities = identity::by_ids(&mut snapshot, account.id, &identity_ids).await?;
         let emails = read::rows(&mut snapshot, account.id, &email_ids).await?;
-        let own = OwnAddresses::of(call, &mut snapshot).await?;
         Ok(Preparing {
-            call,
-            account,
             identities: identities.into_iter().map(|identity| (identity.id, identity)).collect(),
             emails: emails.into_iter().map(|email| (email.id, email)).collect(),
-            own,
-            messages: HashMap::new(),
-            now_ms: call.jmap.store.clock().now_ms(),
+            ..Preparing::new(call, account, &mut snapshot).await?
         })
     }
 
@@ -149,34 +171,43 @@ impl<'a, 'b> Preparing<'a, 'b> {
         let Some(identity) = self.identities.get(&given.identity_id) else {
             return Ok(Err(not_there("identityId")));
         };
-        let identity_email = identity.email.clone();
-        // Its address may have gone since the identity was made.
-        if !Address::parse(&identity_email).is_ok_and(|address| self.own.has(&address)) {
-            let text = "the address of this identity is not yours any more";
-            return Ok(Err(SetError::new("forbiddenFrom").because(text)));
-        }
+        let identity = identity.clone();
         let message = match self.message(given.email_id).await? {
             Ok(message) => message,
             Err(error) => return Ok(Err(error)),
         };
-        let (envelope, send_at) = match self.check(&message.header, given.envelope, &identity_email) {
-            Ok(checked) => checked,
-            Err(error) => return Ok(Err(error)),
-        };
+        let thread_id = self.emails.get(&given.email_id).map_or(Id(0), |email| email.thread_id);
+        let prepared = self.submission(&identity, message, given.envelope).await;
+        Ok(prepared.map(|prepared| prepared.of(given.email_id, thread_id)))
+    }
+
+    /// A submission of a message whose Email is not known yet.
+    pub(super) async fn submission(
+        &self,
+        identity: &Identity,
+        message: Arc<PreparedMessage>,
+        envelope: Option<&Value>,
+    ) -> Result<PreparedSubmission, SetError> {
+        // Its address may have gone since the identity was made.
+        if !Address::parse(&identity.email).is_ok_and(|address| self.own.has(&address)) {
+            let text = "the address of this identity is not yours any more";
+            return Err(SetError::new("forbiddenFrom").because(text));
+        }
+        let is_envelope_given = envelope.is_some();
+        let (envelope, send_at) = self.check(&message.header, envelope, &identity.email)?;
         if !self.may_send(envelope.recipients.len() as u64).await {
             let text = "You have written to too many recipients within the hour. Try again later.";
-            return Ok(Err(SetError::new("forbiddenToSend").because(text)));
+            return Err(SetError::new("forbiddenToSend").because(text));
         }
-        let thread_id = self.emails.get(&given.email_id).map_or(Id(0), |email| email.thread_id);
-        Ok(Ok(PreparedSubmission {
-            identity_id: given.identity_id,
-            email_id: given.email_id,
-            thread_id,
+        Ok(PreparedSubmission {
+            identity_id: identity.id,
+            email_id: Id(0),
+            thread_id: Id(0),
             message,
             envelope,
-            is_envelope_given: given.envelope.is_some(),
+            is_envelope_given,
             send_at,
-        }))
+        })
     }
 
     /// Whether the user may send this message in this envelope, and when it leaves.
@@ -224,10 +255,17 @@ impl<'a, 'b> Preparing<'a, 'b> {
             let text = format!("a message that is sent has at most {max_size} octets");
             return Ok(Err(SetError::new("tooLarge").because(text).with("maxSize", json!(max_size))));
         }
-        let jmap = self.call.jmap;
-        let Some(raw) = jmap.blobs.read(self.account.id, &email.blob_hash).await? else {
+        let Some(raw) = self.call.jmap.blobs.read(self.account.id, &email.blob_hash).await? else {
             return Ok(Err(not_there("emailId")));
         };
+        let message = self.message_of(raw).await?;
+        self.messages.insert(id, message.clone());
+        Ok(Ok(message))
+    }
+
+    /// A message as it leaves.
+    pub(super) async fn message_of(&self, raw: Bytes) -> Result<Arc<PreparedMessage>, MethodError> {
+        let jmap = self.call.jmap;
         let missing = Missing {
             now_ms: self.now_ms,
             message_id: format!("{}@{}", jmap.store.ids().make(), jmap.hostname),
@@ -236,16 +274,14 @@ impl<'a, 'b> Preparing<'a, 'b> {
             let (octets, header) = outgoing(&raw, &missing);
             let changed = match octets {
                 std::borrow::Cow::Borrowed(_) => None,
-                std::borrow::Cow::Owned(octets) => Some(bytes::Bytes::from(octets)),
+                std::borrow::Cow::Owned(octets) => Some(Bytes::from(octets)),
             };
             (changed.unwrap_or_else(|| raw.clone()), header)
         })
         .await?;
         let is_8bit = !octets.is_ascii();
         let blob = jmap.blobs.prepare(octets).await?;
-        let message = Arc::new(PreparedMessage { blob, header, is_8bit });
-        self.messages.insert(id, message.clone());
-        Ok(Ok(message))
+        Ok(Arc::new(PreparedMessage { blob, header, is_8bit }))
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! `create` makes a submission ready outside the transaction: the message as it will leave
 //! (`message`) and its envelope (`envelope`), all checks done. `set` stores the record and queues the
-//! deliveries, and runs the implicit Email/set, in one transaction.
+//! deliveries, and runs the implicit Email/set, in one transaction; `send` makes the Email too.
 
 mod create;
 mod envelope;
 mod message;
 pub mod query;
+pub mod send;
 pub mod set;
 #[cfg(test)]
 mod tests;

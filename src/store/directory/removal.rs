@@ -17,7 +17,7 @@ use crate::types::id::{AccountId, Id};
 const BATCH: usize = 1_000;
 
 /// The tables of which an account may have any number of rows.
-const LARGE_TABLES: usize = 14;
+const LARGE_TABLES: usize = 16;
 
 /// Removes an account, the login that owns it, and all that it has.
 pub async fn remove(store: &Store, account: AccountId) -> Result<(), DirectoryError> {
@@ -93,6 +93,10 @@ fn delete_from(table: usize) -> Option<Query> {
                    (select address from vacation_sent where account_id = $1 limit $2)"),
         13 => sql("delete from mailbox_subscription where account_id = $1 and (mailbox_id, login_id) in \
                    (select mailbox_id, login_id from mailbox_subscription where account_id = $1 limit $2)"),
+        14 => sql("delete from send_note where account_id = $1 and submission_id in \
+                   (select submission_id from send_note where account_id = $1 limit $2)"),
+        15 => sql("delete from idempotency where account_id = $1 and idempotency_key in \
+                   (select idempotency_key from idempotency where account_id = $1 limit $2)"),
         _ => return None,
     })
 }

@@ -15,7 +15,7 @@ use crate::store::postgres::statement::PostgresConn;
 const REFERENCE: [&str; 3] = ["domain", "schema_version", "server_key"];
 
 /// Tables by their distribution column; those of one list are co-located. Parents come first.
-const OF_ACCOUNTS: [(&str, &str); 26] = [
+const OF_ACCOUNTS: [(&str, &str); 28] = [
     ("account", "id"),
     ("mailbox", "account_id"),
     ("mailbox_subscription", "account_id"),
@@ -36,6 +36,8 @@ const OF_ACCOUNTS: [(&str, &str); 26] = [
     ("vacation", "account_id"),
     ("vacation_sent", "account_id"),
     ("delivered", "account_id"),
+    ("send_note", "account_id"),
+    ("idempotency", "account_id"),
     ("commit_mark", "account_id"),
     ("login", "id"),
     ("access", "login_id"),

@@ -3,6 +3,7 @@
 //! A submission is a record. The deliveries are rows of the outgoing queue, which name it; they go on
 //! when the record is destroyed, and results for a record that is gone are nobody's.
 
+pub mod note;
 pub mod query;
 pub mod result;
 
@@ -267,6 +268,7 @@ pub async fn delete(tx: &mut Tx, gone: &[Submission]) -> Result<(), StoreError> 
         .bind(&ids)
         .run(tx)
         .await?;
+    note::delete(tx, &ids).await?;
     let reports = gone.iter().flat_map(|submission| {
         let ids = submission.dsn_blob_ids.iter().chain(&submission.mdn_blob_ids);
         ids.map(|blob_id| (blob_id.hash, submission.id))

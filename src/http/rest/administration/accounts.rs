@@ -1,0 +1,171 @@
+//! Accounts: people (and programs) and their mail.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::admin::account as acts;
+use crate::admin::request::{AccountRow, Quota};
+use crate::http::rest::administration::note;
+use crate::http::rest::body::Body;
+use crate::http::rest::key::Key;
+use crate::http::rest::problem::{Problem, ProblemDetails};
+use crate::http::state::HttpState;
+use crate::types::scope::Scope;
+use crate::types::secret::Secret;
+
+/// Accounts of a page, unless it is said otherwise, and at most.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
+
+/// A page of accounts.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountPage {
+    accounts: Vec<AccountRow>,
+    /// Gives the next page as `cursor`; `null` on the last one.
+    next_cursor: Option<String>,
+}
+
+/// Which accounts are listed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListParameters {
+    /// Only those of this domain.
+    #[param(example = "example.org")]
+    domain: Option<String>,
+    /// Accounts of a page, at most 1,000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Where the page begins: `nextCursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// An account to be added.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({ "address": "alice@example.org", "password": "correct horse battery", "quota": 10_000_000_000_u64 }))]
+pub struct NewAccount {
+    /// Its primary address, by which one signs in.
+    address: String,
+    /// The password.
+    #[schema(value_type = String, format = Password)]
+    password: Secret,
+    /// Octets that it may keep; else what the server is configured to give; 0 for no limit.
+    quota: Option<u64>,
+}
+
+/// What is changed of an account; what is not given stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({ "quota": 20_000_000_000_u64 }))]
+pub struct AccountPatch {
+    /// A new password; sessions made with the old one end.
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<Secret>,
+    /// Octets that it may keep; 0 for no limit.
+    quota: Option<u64>,
+}
+
+fn quota_of(octets: u64) -> Quota {
+    if octets == 0 { Quota::Unlimited } else { Quota::Octets(octets) }
+}
+
+/// List accounts, the oldest first
+#[utoipa::path(get, path = "/accounts", tag = "Administration", operation_id = "listAccounts",
+    params(ListParameters),
+    responses((status = 200, body = AccountPage), (status = "default", body = ProblemDetails)))]
+pub async fn list(
+    State(http): State<HttpState>,
+    key: Key,
+    Query(parameters): Query<ListParameters>,
+) -> Result<Json<AccountPage>, Problem> {
+    key.needs(Scope::Admin)?;
+    let domain = parameters.domain.as_deref().map(|domain| key.administers(domain)).transpose()?;
+    let limit = parameters.limit.unwrap_or(PAGE);
+    if limit == 0 || limit > MAX_PAGE {
+        return Err(Problem::invalid(format!("limit: a number from 1 to {MAX_PAGE} is wanted.")));
+    }
+    let after = match &parameters.cursor {
+        None => None,
+        Some(cursor) => Some(
+            cursor
+                .parse()
+                .map_err(|_| Problem::invalid("cursor: give nextCursor of the page before, as it is."))?,
+        ),
+    };
+    let is_listed = |row: &AccountRow| {
+        let of = row.address.rsplit('@').next().unwrap_or_default();
+        key.reach.covers_domain(of) && domain.as_ref().is_none_or(|domain| domain == of)
+    };
+    let (accounts, next_cursor) = acts::page(&http.office, after, limit, is_listed).await?;
+    Ok(Json(AccountPage { accounts, next_cursor }))
+}
+
+/// Add an account
+#[utoipa::path(post, path = "/accounts", tag = "Administration", operation_id = "addAccount",
+    request_body = NewAccount,
+    responses((status = 201, body = AccountRow), (status = "default", body = ProblemDetails)))]
+pub async fn add(
+    State(http): State<HttpState>,
+    key: Key,
+    Body(new): Body<NewAccount>,
+) -> Result<(StatusCode, Json<AccountRow>), Problem> {
+    let address = key.administers_address(&new.address)?.to_string();
+    acts::add(&http.office, &address, new.password, new.quota.map(quota_of)).await?;
+    note(&key, "add account", &address);
+    Ok((StatusCode::CREATED, Json(acts::show(&http.office, &address).await?)))
+}
+
+/// Look at an account
+#[utoipa::path(get, path = "/accounts/{address}", tag = "Administration", operation_id = "getAccount",
+    params(("address" = String, Path, description = "Its primary address")),
+    responses((status = 200, body = AccountRow), (status = "default", body = ProblemDetails)))]
+pub async fn get(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(address): Path<String>,
+) -> Result<Json<AccountRow>, Problem> {
+    let address = key.administers_address(&address)?.to_string();
+    Ok(Json(acts::show(&http.office, &address).await?))
+}
+
+/// Change the password or the quota of an account
+#[utoipa::path(patch, path = "/accounts/{address}", tag = "Administration", operation_id = "updateAccount",
+    params(("address" = String, Path, description = "Its primary address")), request_body = AccountPatch,
+    responses((status = 200, body = AccountRow), (status = "default", body = ProblemDetails)))]
+pub async fn update(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(address): Path<String>,
+    Body(patch): Body<AccountPatch>,
+) -> Result<Json<AccountRow>, Problem> {
+    let address = key.administers_address(&address)?.to_string();
+    if let Some(octets) = patch.quota {
+        acts::set_quota(&http.office, &address, quota_of(octets)).await?;
+        note(&key, "change quota", &address);
+    }
+    if let Some(password) = patch.password {
+        acts::set_password(&http.office, &address, password).await?;
+        note(&key, "change password", &address);
+    }
+    Ok(Json(acts::show(&http.office, &address).await?))
+}
+
+/// Remove an account with all its mail
+#[utoipa::path(delete, path = "/accounts/{address}", tag = "Administration", operation_id = "removeAccount",
+    params(("address" = String, Path, description = "Its primary address")),
+    responses((status = 204), (status = "default", body = ProblemDetails)))]
+pub async fn remove(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(address): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let address = key.administers_address(&address)?.to_string();
+    acts::remove(&http.office, &address).await?;
+    note(&key, "remove account", &address);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,144 @@
+//! Domains whose mail is accepted here.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::admin::domain as acts;
+use crate::admin::request::{DnsRecord, DomainRow};
+use crate::http::rest::administration::note;
+use crate::http::rest::body::Body;
+use crate::http::rest::key::Key;
+use crate::http::rest::problem::{Problem, ProblemDetails};
+use crate::http::state::HttpState;
+use crate::types::scope::{Reach, Scope};
+
+/// A domain and what its DNS must say.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainDetails {
+    #[serde(flatten)]
+    domain: DomainRow,
+    /// The records that it needs, so that mail comes in and goes out well.
+    records: Vec<DnsRecord>,
+}
+
+/// The domains that the key administers.
+#[derive(Serialize, ToSchema)]
+pub struct DomainList {
+    domains: Vec<DomainRow>,
+}
+
+/// A domain to be added.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({ "domain": "example.org" }))]
+pub struct NewDomain {
+    /// Its name.
+    domain: String,
+    /// The account that gets the mail for `postmaster`; else the first one of the domain.
+    postmaster: Option<String>,
+    /// The account that gets the mail for addresses that are nobody's.
+    catch_all: Option<String>,
+}
+
+/// What is changed of a domain; what is not given stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({ "catchAll": "alice@example.org" }))]
+pub struct DomainPatch {
+    /// The account that gets the mail for `postmaster`.
+    postmaster: Option<String>,
+    /// The account that gets the mail for addresses that are nobody's; `none` for no one.
+    catch_all: Option<String>,
+}
+
+async fn details(http: &HttpState, name: &str) -> Result<DomainDetails, Problem> {
+    let records = acts::show(&http.office, name.to_owned()).await?.records;
+    let found = acts::list(&http.office).await?.into_iter().find(|row| row.domain == name);
+    let domain = found.ok_or_else(|| Problem::not_found(format!("There is no domain {name}.")))?;
+    Ok(DomainDetails { domain, records })
+}
+
+/// List domains
+#[utoipa::path(get, path = "/domains", tag = "Administration", operation_id = "listDomains",
+    responses((status = 200, body = DomainList), (status = "default", body = ProblemDetails)))]
+pub async fn list(State(http): State<HttpState>, key: Key) -> Result<Json<DomainList>, Problem> {
+    key.needs(Scope::Admin)?;
+    let mut domains = acts::list(&http.office).await?;
+    domains.retain(|row| key.reach.covers_domain(&row.domain));
+    Ok(Json(DomainList { domains }))
+}
+
+/// Add a domain
+///
+/// Makes its DKIM keys, and tells the DNS records that it needs. For keys of the whole server.
+#[utoipa::path(post, path = "/domains", tag = "Administration", operation_id = "addDomain",
+    request_body = NewDomain,
+    responses((status = 201, body = DomainDetails), (status = "default", body = ProblemDetails)))]
+pub async fn add(
+    State(http): State<HttpState>,
+    key: Key,
+    Body(new): Body<NewDomain>,
+) -> Result<(StatusCode, Json<DomainDetails>), Problem> {
+    key.administers_all()?;
+    let name = key.administers(&new.domain)?;
+    let added = acts::add(&http.office, name, new.postmaster, new.catch_all).await?;
+    note(&key, "add domain", &added.domain);
+    Ok((StatusCode::CREATED, Json(details(&http, &added.domain).await?)))
+}
+
+/// Look at a domain
+#[utoipa::path(get, path = "/domains/{domain}", tag = "Administration", operation_id = "getDomain",
+    params(("domain" = String, Path, description = "Its name")),
+    responses((status = 200, body = DomainDetails), (status = "default", body = ProblemDetails)))]
+pub async fn get(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(domain): Path<String>,
+) -> Result<Json<DomainDetails>, Problem> {
+    let name = key.administers(&domain)?;
+    Ok(Json(details(&http, &name).await?))
+}
+
+/// Change a domain
+#[utoipa::path(patch, path = "/domains/{domain}", tag = "Administration", operation_id = "updateDomain",
+    params(("domain" = String, Path, description = "Its name")), request_body = DomainPatch,
+    responses((status = 200, body = DomainDetails), (status = "default", body = ProblemDetails)))]
+pub async fn update(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(domain): Path<String>,
+    Body(patch): Body<DomainPatch>,
+) -> Result<Json<DomainDetails>, Problem> {
+    let name = key.administers(&domain)?;
+    let named = [&patch.postmaster, &patch.catch_all].into_iter().flatten().filter(|text| *text != "none");
+    for address in named {
+        key.administers_address(address)?;
+    }
+    acts::set(&http.office, name.clone(), patch.postmaster, patch.catch_all).await?;
+    note(&key, "change domain", &name);
+    Ok(Json(details(&http, &name).await?))
+}
+
+/// Remove a domain
+///
+/// One that has no accounts or aliases any more. For keys of the whole server.
+#[utoipa::path(delete, path = "/domains/{domain}", tag = "Administration", operation_id = "removeDomain",
+    params(("domain" = String, Path, description = "Its name")),
+    responses((status = 204), (status = "default", body = ProblemDetails)))]
+pub async fn remove(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(domain): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let name = key.administers(&domain)?;
+    if key.reach != Reach::All {
+        key.administers_all()?;
+    }
+    acts::remove(&http.office, name.clone()).await?;
+    note(&key, "remove domain", &name);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,114 @@
+//! The queues of mail.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::admin::queue as acts;
+use crate::admin::request::{QueueItem, QueueName, QueueRow};
+use crate::http::rest::administration::note;
+use crate::http::rest::key::Key;
+use crate::http::rest::problem::{Problem, ProblemDetails};
+use crate::http::state::HttpState;
+
+/// Rows that are told at most.
+const MAX_ROWS: usize = 1_000;
+
+/// Which rows are listed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListParameters {
+    /// Only those of this queue.
+    queue: Option<QueueName>,
+    /// Only what was set aside after too many tries.
+    #[serde(default)]
+    failed: bool,
+    /// Only what goes to this domain.
+    destination: Option<String>,
+    /// Only what was put off or set aside for a reason with this text.
+    reason: Option<String>,
+}
+
+/// Rows of the queues.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueList {
+    /// The oldest first, at most 1,000.
+    rows: Vec<QueueRow>,
+    /// Whether there are more.
+    has_more: bool,
+}
+
+/// List what waits in the queues
+///
+/// For keys of the whole server, like all about queues.
+#[utoipa::path(get, path = "/queue", tag = "Administration", operation_id = "listQueue", params(ListParameters),
+    responses((status = 200, body = QueueList), (status = "default", body = ProblemDetails)))]
+pub async fn list(
+    State(http): State<HttpState>,
+    key: Key,
+    Query(parameters): Query<ListParameters>,
+) -> Result<Json<QueueList>, Problem> {
+    key.administers_all()?;
+    let mut rows = acts::list(&http.office, parameters.queue, parameters.failed).await?;
+    if let Some(destination) = &parameters.destination {
+        let is_there = |recipient: &String| {
+            recipient.rsplit('@').next().is_some_and(|domain| domain.eq_ignore_ascii_case(destination))
+        };
+        rows.retain(|row| row.recipients.iter().any(is_there));
+    }
+    if let Some(reason) = &parameters.reason {
+        rows.retain(|row| row.reason.as_ref().is_some_and(|text| text.contains(reason.as_str())));
+    }
+    let has_more = rows.len() > MAX_ROWS;
+    rows.truncate(MAX_ROWS);
+    Ok(Json(QueueList { rows, has_more }))
+}
+
+/// Look at what waits
+#[utoipa::path(get, path = "/queue/{id}", tag = "Administration", operation_id = "getQueued",
+    params(("id" = String, Path, description = "Of the row, or of the message")),
+    responses((status = 200, body = QueueItem), (status = "default", body = ProblemDetails)))]
+pub async fn get(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(id): Path<String>,
+) -> Result<Json<QueueItem>, Problem> {
+    key.administers_all()?;
+    Ok(Json(acts::show(&http.office, &id).await?))
+}
+
+/// Try it now
+#[utoipa::path(post, path = "/queue/{id}/retry", tag = "Administration", operation_id = "retryQueued",
+    params(("id" = String, Path, description = "Of the row, or of the message")),
+    responses((status = 204), (status = "default", body = ProblemDetails)))]
+pub async fn retry(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    key.administers_all()?;
+    acts::retry(&http.office, &id).await?;
+    note(&key, "retry", &id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Drop it
+///
+/// Nothing is sent or filed, and nobody is told.
+#[utoipa::path(delete, path = "/queue/{id}", tag = "Administration", operation_id = "dropQueued",
+    params(("id" = String, Path, description = "Of the row, or of the message")),
+    responses((status = 204), (status = "default", body = ProblemDetails)))]
+pub async fn remove(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    key.administers_all()?;
+    acts::drop(&http.office, &id).await?;
+    note(&key, "drop", &id);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,45 @@
+//! Bodies of the REST API: JSON, read whole, every field known by its name.
+
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use serde::de::DeserializeOwned;
+
+use crate::http::body::{Unread, read_whole};
+use crate::http::rest::problem::{Code, Problem};
+
+/// Octets of a body without attachments; a message has its own limit.
+const MAX_BODY: usize = 1 << 20;
+
+/// A JSON body of at most so many octets.
+pub async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Problem> {
+    let (parts, body) = request.into_parts();
+    let media_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::invalid("Content-Type: application/json is wanted."));
+    }
+    let body = read_whole(body, limit).await.map_err(|unread| match unread {
+        Unread::TooLarge => {
+            Problem::new(Code::TooLarge, format!("The body may have at most {limit} octets."))
+        }
+        unread => unread.into(),
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        if error.is_data() {
+            Problem::new(Code::Unprocessable, format!("The body is not as it should be: {error}."))
+        } else {
+            Problem::invalid(format!("The body is no JSON: {error}."))
+        }
+    })
+}
+
+/// A JSON body of a usual size.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Body<T>, Problem> {
+        read_json(request, MAX_BODY).await.map(Body)
+    }
+}

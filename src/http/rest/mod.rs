@@ -1,0 +1,60 @@
+//! The REST API at `/api/v1`, for programs that send, read and administer mail: thin over the methods of
+//! JMAP (`jmap`) and the administrative acts (`admin`). Each operation is described where it is written;
+//! `openapi/postrider.json` is made of these descriptions.
+
+mod administration;
+pub mod body;
+pub mod key;
+mod mailboxes;
+mod messages;
+pub mod openapi;
+pub mod problem;
+mod sends;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::rest::problem::{Code, Problem};
+use crate::http::state::HttpState;
+
+/// The path that all of it begins with; another one comes with what would break it.
+pub const BASE: &str = "/api/v1";
+
+/// The operations, with their descriptions.
+fn operations() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(sends::send, sends::list))
+        .routes(routes!(sends::send_batch))
+        .routes(routes!(sends::get))
+        .routes(routes!(sends::cancel))
+        .routes(routes!(mailboxes::list))
+        .routes(routes!(messages::list))
+        .routes(routes!(messages::get, messages::update, messages::delete))
+        .routes(routes!(messages::raw))
+        .routes(routes!(messages::thread))
+        .merge(administration::operations())
+}
+
+/// The routes below `BASE`, and the document that describes them.
+pub fn router() -> (Router<HttpState>, OpenApi) {
+    let (router, document) = operations().split_for_parts();
+    let router = router
+        .route("/openapi.json", axum::routing::get(openapi::get))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(nothing_here);
+    (router, document)
+}
+
+async fn nothing_here(request: Request) -> Response {
+    Problem::not_found(format!("There is no {}; see {BASE}/openapi.json.", request.uri().path()))
+        .into_response()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let text = format!("{} is not for {}; see {BASE}/openapi.json.", request.method(), request.uri().path());
+    Problem::new(Code::MethodNotAllowed, text).into_response()
+}
