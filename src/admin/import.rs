@@ -170,6 +170,7 @@ async fn mailbox_of_path(tx: &mut Tx, path: &[String]) -> Result<Option<Id>, Sto
 
 #[cfg(test)]
 mod tests {
+    use crate::admin::request::AdminResponse;
     use bytes::Bytes;
 
     use crate::admin::request::{AdminRequest, ImportItem, ImportOutcome, Quota};
@@ -191,7 +192,7 @@ mod tests {
     async fn import(fixture: &Fixture, messages: Vec<ImportItem>) -> Vec<ImportOutcome> {
         let account = "alice@example.test".to_owned();
         match fixture.office.answer(AdminRequest::Import { account, messages }).await {
-            Ok(outcomes) => outcomes,
+            Ok(AdminResponse::Imported(outcomes)) => outcomes,
             other => panic!("{other:?}"),
         }
     }
@@ -239,7 +240,7 @@ mod tests {
             keys: vec!["k0".into(), "k1".into()],
         };
         let answer = fixture.office.answer(request).await;
-        assert!(matches!(answer, Ok(known) if known == [false, true]));
+        assert!(matches!(answer, Ok(AdminResponse::Known(known)) if known == [false, true]));
         let mailboxes =
             mailbox::all(&mut fixture.store.read().await.unwrap(), fixture.account, OWNER).await.unwrap();
         let sent = mailboxes.iter().find(|mailbox| mailbox.role.as_deref() == Some("sent")).unwrap();

@@ -40,7 +40,7 @@ process.exit(0);
 "#;
 
 /// Node.js 22 or later: `tests/run --prepare` puts one there where the machine has none.
-fn node() -> PathBuf {
+pub fn node() -> PathBuf {
     if let Some(named) = std::env::var_os("POSTRIDER_TEST_NODE") {
         return named.into();
     }

@@ -249,7 +249,7 @@ fn cases(method: &str, own: &Own, ids: &Ids) -> Option<Vec<Value>> {
 }
 
 /// The names in the method table, as its source has them.
-fn methods() -> Vec<String> {
+pub fn methods() -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/jmap/method.rs");
     let source = fs::read_to_string(path).expect("src/jmap/method.rs");
     let table =

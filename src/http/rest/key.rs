@@ -2,8 +2,11 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::auth::{Entry, enter};
+use crate::http::error::HttpError;
+use crate::http::limits::Kind;
 use crate::http::rest::problem::{Code, Problem};
 use crate::http::state::HttpState;
 use crate::jmap::call::{AccountAccess, Caller};
@@ -19,6 +22,8 @@ pub struct Key {
     pub caller: Caller,
     /// How far the key goes beside those.
     pub reach: Reach,
+    /// Among the requests of the login that are under way.
+    _place: OwnedSemaphorePermit,
 }
 
 impl FromRequestParts<HttpState> for Key {
@@ -26,7 +31,8 @@ impl FromRequestParts<HttpState> for Key {
 
     async fn from_request_parts(parts: &mut Parts, http: &HttpState) -> Result<Key, Problem> {
         let Entry { caller, reach, .. } = enter(parts, http).await?;
-        Ok(Key { caller, reach })
+        let place = http.concurrency.enter(Kind::Request, caller.login_id).await.map_err(HttpError::Jmap)?;
+        Ok(Key { caller, reach, _place: place })
     }
 }
 

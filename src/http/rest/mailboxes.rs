@@ -1,12 +1,13 @@
 //! Mailboxes, and how a call names one.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::rest::key::Key;
+use crate::http::rest::parameters::Query;
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::body::Body as HttpBody;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::mailboxes::{OfAccount, named, read_list};
+use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;

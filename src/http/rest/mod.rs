@@ -8,6 +8,7 @@ pub mod key;
 mod mailboxes;
 mod messages;
 pub mod openapi;
+mod parameters;
 pub mod problem;
 mod sends;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -20,6 +20,7 @@ use crate::http::rest::body::read_json;
 use crate::http::rest::key::Key;
 use crate::http::rest::mailboxes::{OfAccount, read_list};
 use crate::http::rest::messages::MailAddress;
+use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::jmap::call::{AccountAccess, Call};
@@ -41,8 +42,8 @@ use crate::types::scope::Scope;
 
 /// Messages of a batch.
 const MAX_BATCH: usize = 500;
-/// Octets of a request: a message of the largest size in base64, and its texts.
-const MAX_BODY: usize = 70 << 20;
+/// Octets of a request, attachments in base64 included; larger ones are uploaded before.
+const MAX_BODY: usize = 35 << 20;
 /// Characters of an Idempotency-Key.
 const MAX_KEY: usize = 255;
 /// Tags of a message, and characters of each.

@@ -12,6 +12,7 @@ pub mod ports;
 pub mod postgres;
 pub mod push_service;
 pub mod relay;
+pub mod rest;
 pub mod s3;
 pub mod server;
 pub mod smtp;

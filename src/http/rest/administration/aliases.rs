@@ -1,7 +1,7 @@
 //! Aliases: further addresses of accounts.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,6 +11,7 @@ use crate::admin::request::AliasRow;
 use crate::http::rest::administration::note;
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
+use crate::http::rest::parameters::Path;
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::types::scope::Scope;

@@ -1,7 +1,7 @@
 //! The queues of mail.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -10,6 +10,7 @@ use crate::admin::queue as acts;
 use crate::admin::request::{QueueItem, QueueName, QueueRow};
 use crate::http::rest::administration::note;
 use crate::http::rest::key::Key;
+use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::state::HttpState;
 
