@@ -28,10 +28,10 @@ pub const BASE: &str = "/api/v1";
 /// The operations, with their descriptions.
 fn operations() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(openapi::head())
-        .routes(routes!(sends::send, sends::list))
+        .routes(routes!(sends::send, sends::status::list))
         .routes(routes!(sends::send_batch))
-        .routes(routes!(sends::get))
-        .routes(routes!(sends::cancel))
+        .routes(routes!(sends::status::get))
+        .routes(routes!(sends::status::cancel))
         .routes(routes!(mailboxes::list))
         .routes(routes!(messages::list))
         .routes(routes!(messages::get, messages::update, messages::delete))

@@ -1,6 +1,6 @@
 //! Messages for programs: list, search, read, flag, move, delete. Thin over the methods of JMAP.
 
-use std::collections::BTreeMap;
+pub mod object;
 
 use axum::Json;
 use axum::body::Body as HttpBody;
@@ -16,13 +16,13 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::mailboxes::{OfAccount, named, read_list};
+use crate::http::rest::messages::object::{Email, MAX_TEXT, Message, MessagePage, MessageSummary, SUMMARY};
 use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;
 use crate::jmap::error::MethodError;
 use crate::jmap::request::call_one;
-use crate::mail::html::to_text;
 use crate::store::blob::Reader;
 use crate::types::blob_id::BlobId;
 use crate::types::scope::Scope;
@@ -30,259 +30,6 @@ use crate::types::scope::Scope;
 /// Messages of a page, unless it is said otherwise, and at most.
 const PAGE: u64 = 50;
 const MAX_PAGE: u64 = 500;
-/// Octets of each text of a message that is read.
-const MAX_TEXT: usize = 1 << 20;
-
-/// What of an Email is in a list.
-const SUMMARY: [&str; 18] = [
-    "id",
-    "threadId",
-    "blobId",
-    "mailboxIds",
-    "keywords",
-    "size",
-    "receivedAt",
-    "sentAt",
-    "messageId",
-    "inReplyTo",
-    "from",
-    "to",
-    "cc",
-    "bcc",
-    "replyTo",
-    "subject",
-    "preview",
-    "hasAttachment",
-];
-
-/// An address, with the name of whoever has it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = MailAddress)]
-pub struct MailAddress {
-    /// The name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The address.
-    pub email: String,
-}
-
-/// A message in a list.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MessageSummary {
-    /// Its id.
-    id: String,
-    /// The conversation that it is part of.
-    thread_id: String,
-    /// The mailboxes that it is in, by their ids.
-    mailboxes: Vec<String>,
-    /// Whether it was read.
-    seen: bool,
-    /// Whether it is flagged.
-    flagged: bool,
-    /// Whether it was answered.
-    answered: bool,
-    /// Whether it is a draft.
-    draft: bool,
-    /// All keywords, in lower case, those of the flags included.
-    keywords: Vec<String>,
-    /// Octets of the whole message.
-    size: u64,
-    /// When it was received, as UTC date (RFC 3339).
-    received_at: String,
-    /// The Date of its header.
-    sent_at: Option<String>,
-    /// Its Message-ID, without angle brackets.
-    message_id: Option<String>,
-    /// What it answers, as Message-IDs.
-    in_reply_to: Vec<String>,
-    from: Vec<MailAddress>,
-    to: Vec<MailAddress>,
-    cc: Vec<MailAddress>,
-    bcc: Vec<MailAddress>,
-    reply_to: Vec<MailAddress>,
-    /// Its subject.
-    subject: String,
-    /// Up to 256 characters of its text.
-    preview: String,
-    /// Whether it has attachments.
-    has_attachment: bool,
-}
-
-/// An attachment.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Attachment {
-    /// By which it is downloaded, or attached to another message.
-    blob_id: String,
-    /// Its file name.
-    name: Option<String>,
-    /// Its media type.
-    #[serde(rename = "type")]
-    media_type: String,
-    /// Octets, decoded.
-    size: u64,
-    /// Its Content-ID, by which HTML refers to it.
-    #[serde(rename(deserialize = "cid"))]
-    content_id: Option<String>,
-    /// `attachment` or `inline`.
-    disposition: Option<String>,
-}
-
-/// A header field.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct HeaderField {
-    /// Its name as it stands there.
-    name: String,
-    /// Its value as it stands there.
-    value: String,
-}
-
-/// A whole message.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Message {
-    #[serde(flatten)]
-    summary: MessageSummary,
-    /// Its text, made of the HTML if there is no other; at most 1 MiB.
-    text: String,
-    /// Its HTML as it came, which may be hostile: show it in a sandbox only. At most 1 MiB.
-    html: Option<String>,
-    /// Whether text or HTML were cut.
-    is_truncated: bool,
-    /// The header fields, in order.
-    headers: Vec<HeaderField>,
-    /// Its attachments.
-    attachments: Vec<Attachment>,
-}
-
-/// A page of messages.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MessagePage {
-    /// The newest first.
-    messages: Vec<MessageSummary>,
-    /// Gives the next page as `cursor`; `null` on the last one.
-    next_cursor: Option<String>,
-}
-
-/// An Email as JMAP gives it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Email {
-    id: String,
-    thread_id: String,
-    blob_id: String,
-    mailbox_ids: BTreeMap<String, bool>,
-    keywords: BTreeMap<String, bool>,
-    size: u64,
-    received_at: String,
-    sent_at: Option<String>,
-    message_id: Option<Vec<String>>,
-    in_reply_to: Option<Vec<String>>,
-    from: Option<Vec<JmapAddress>>,
-    to: Option<Vec<JmapAddress>>,
-    cc: Option<Vec<JmapAddress>>,
-    bcc: Option<Vec<JmapAddress>>,
-    reply_to: Option<Vec<JmapAddress>>,
-    subject: Option<String>,
-    preview: String,
-    has_attachment: bool,
-    headers: Option<Vec<HeaderField>>,
-    body_values: Option<BTreeMap<String, BodyValue>>,
-    text_body: Option<Vec<BodyPart>>,
-    html_body: Option<Vec<BodyPart>>,
-    attachments: Option<Vec<Attachment>>,
-}
-
-#[derive(Deserialize)]
-struct JmapAddress {
-    name: Option<String>,
-    email: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct BodyValue {
-    value: String,
-    is_truncated: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct BodyPart {
-    part_id: Option<String>,
-    r#type: String,
-}
-
-fn addresses(given: Option<Vec<JmapAddress>>) -> Vec<MailAddress> {
-    let address = |JmapAddress { name, email }| MailAddress { name, email };
-    given.unwrap_or_default().into_iter().map(address).collect()
-}
-
-impl From<Email> for MessageSummary {
-    fn from(email: Email) -> MessageSummary {
-        let has = |keyword: &str| email.keywords.contains_key(keyword);
-        MessageSummary {
-            seen: has("$seen"),
-            flagged: has("$flagged"),
-            answered: has("$answered"),
-            draft: has("$draft"),
-            id: email.id,
-            thread_id: email.thread_id,
-            mailboxes: email.mailbox_ids.into_keys().collect(),
-            keywords: email.keywords.into_keys().collect(),
-            size: email.size,
-            received_at: email.received_at,
-            sent_at: email.sent_at,
-            message_id: email.message_id.and_then(|ids| ids.into_iter().next()),
-            in_reply_to: email.in_reply_to.unwrap_or_default(),
-            from: addresses(email.from),
-            to: addresses(email.to),
-            cc: addresses(email.cc),
-            bcc: addresses(email.bcc),
-            reply_to: addresses(email.reply_to),
-            subject: email.subject.unwrap_or_default(),
-            preview: email.preview,
-            has_attachment: email.has_attachment,
-        }
-    }
-}
-
-impl From<Email> for Message {
-    fn from(mut email: Email) -> Message {
-        let values = email.body_values.take().unwrap_or_default();
-        let mut is_truncated = false;
-        let mut text_of = |parts: Option<Vec<BodyPart>>, is_html: bool| {
-            let mut all = Vec::new();
-            for part in parts.unwrap_or_default() {
-                let value = part.part_id.as_ref().and_then(|id| values.get(id));
-                if let Some(value) = value
-                    && is_html == part.r#type.eq_ignore_ascii_case("text/html")
-                {
-                    is_truncated |= value.is_truncated;
-                    all.push(value.value.as_str());
-                }
-            }
-            all.join("\n")
-        };
-        let text = text_of(email.text_body.take(), false);
-        let html = Some(text_of(email.html_body.take(), true)).filter(|html| !html.is_empty());
-        let text = match &html {
-            Some(html) if text.is_empty() => to_text(html, MAX_TEXT),
-            _ => text,
-        };
-        Message {
-            text,
-            html,
-            is_truncated,
-            headers: email.headers.take().unwrap_or_default(),
-            attachments: email.attachments.take().unwrap_or_default(),
-            summary: email.into(),
-        }
-    }
-}
 
 /// Which messages are listed.
 #[derive(Deserialize, IntoParams)]
@@ -616,10 +363,8 @@ pub async fn thread(
     let account = key.account(&http, of.account.as_deref()).await?;
     let arguments = json!({ "accountId": account.id.to_string(), "ids": [id] });
     let mut found = call_one(&http.jmap, &key.caller_for(&account), "Thread/get", arguments).await?;
-    let ids = found["list"][0]["emailIds"].take();
-    if ids.is_null() {
-        return Err(Problem::not_found("There is no such thread in this account."));
-    }
+    let ids = found.pointer_mut("/list/0/emailIds").map(Value::take);
+    let ids = ids.ok_or_else(|| Problem::not_found("There is no such thread in this account."))?;
     let messages = emails(&http, &key, &account, json!({ "ids": ids, "properties": SUMMARY })).await?;
     let messages = messages.into_iter().map(MessageSummary::from).collect();
     Ok(Json(MessagePage { messages, next_cursor: None }))

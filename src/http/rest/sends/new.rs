@@ -1,0 +1,222 @@
+//! A message to be sent, as a program gives it, and the Email/set create that it is.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use crate::blob::prepared::PreparedBlob;
+use crate::http::rest::messages::object::MailAddress;
+use crate::http::rest::problem::{Code, Problem};
+use crate::http::state::HttpState;
+use crate::jmap::call::AccountAccess;
+use crate::jmap::limits::UPLOAD_QUOTA;
+use crate::jmap::submission::send::ToSend;
+use crate::store::submission::note::Note;
+use crate::store::tx::Tx;
+use crate::types::blob_id::BlobId;
+use crate::types::date::{parse_date, utc_date};
+use crate::types::id::Id;
+
+/// Tags of a message, and characters of each.
+const MAX_TAGS: usize = 10;
+const MAX_TAG: usize = 64;
+/// Octets of the metadata of a message, as JSON.
+const MAX_METADATA: usize = 4_096;
+
+/// Something attached: either its content, or the blob of something that is there already.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewAttachment {
+    /// Its file name.
+    name: Option<String>,
+    /// Its media type; else `application/octet-stream`.
+    #[serde(rename = "type")]
+    media_type: Option<String>,
+    /// Its content in base64.
+    content: Option<String>,
+    /// A blob that the account has, such as that of another message's attachment.
+    blob_id: Option<String>,
+    /// Makes it an inline part, to which the HTML refers as `cid:` and this.
+    content_id: Option<String>,
+}
+
+/// A message to be sent.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "from": { "name": "Alice", "email": "alice@example.org" }, "to": [{ "email": "bob@example.com" }],
+    "subject": "Your order", "text": "It is on its way.", "html": "<p>It is <b>on its way</b>.</p>",
+    "tags": ["order"], "metadata": { "order": 1234 }
+}))]
+pub struct NewSend {
+    /// The author, whose account sends it; one that the key reaches.
+    pub from: MailAddress,
+    /// The recipients; with `cc` and `bcc` at least one, and at most 1,000.
+    #[serde(default)]
+    to: Vec<MailAddress>,
+    #[serde(default)]
+    cc: Vec<MailAddress>,
+    /// Recipients that the others do not see.
+    #[serde(default)]
+    bcc: Vec<MailAddress>,
+    /// Where answers go, if not to the author.
+    #[serde(default)]
+    reply_to: Vec<MailAddress>,
+    /// The subject.
+    #[serde(default)]
+    subject: String,
+    /// The text; with `html`, for those who do not show that.
+    text: Option<String>,
+    /// The HTML.
+    html: Option<String>,
+    #[serde(default)]
+    attachments: Vec<NewAttachment>,
+    /// Further header fields by their names, such as `List-Unsubscribe`.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// The Message-ID that this answers, without angle brackets.
+    in_reply_to: Option<String>,
+    /// The Message-IDs of the conversation, the oldest first.
+    #[serde(default)]
+    references: Vec<String>,
+    /// When it leaves (RFC 3339), at most 30 days from now; else at once.
+    #[schema(format = DateTime)]
+    send_at: Option<String>,
+    /// At most 10 words of at most 64 characters, which are told back.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// Any object of at most 4 KiB, which is told back.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    metadata: Map<String, Value>,
+}
+
+/// Many messages to be sent.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewBatch {
+    /// At most 500, all from addresses of one account.
+    #[schema(min_items = 1, max_items = 500)]
+    pub messages: Vec<NewSend>,
+}
+
+/// The Email/set create and the envelope of a message. Attachments that come with it are uploaded.
+pub async fn to_send(
+    http: &HttpState,
+    account: &AccountAccess,
+    place: Id,
+    new: NewSend,
+) -> Result<Result<(ToSend, Note), Problem>, Problem> {
+    let unprocessable = |text: String| Problem::new(Code::Unprocessable, text);
+    let note = Note { tags: new.tags, metadata: new.metadata };
+    if note.tags.len() > MAX_TAGS
+        || note.tags.iter().any(|tag| tag.is_empty() || tag.chars().count() > MAX_TAG)
+    {
+        let text = format!("tags: at most {MAX_TAGS} of 1 to {MAX_TAG} characters are wanted.");
+        return Ok(Err(unprocessable(text)));
+    }
+    if Value::Object(note.metadata.clone()).to_string().len() > MAX_METADATA {
+        return Ok(Err(unprocessable(format!("metadata: at most {MAX_METADATA} octets of JSON are kept."))));
+    }
+    if new.text.is_none() && new.html.is_none() && new.attachments.is_empty() {
+        return Ok(Err(unprocessable("text, html, or an attachment is wanted.".to_owned())));
+    }
+    let mut email = Map::new();
+    email.insert("mailboxIds".to_owned(), json!({ place.to_string(): true }));
+    email.insert("keywords".to_owned(), json!({ "$seen": true }));
+    email.insert("from".to_owned(), json!([new.from]));
+    email.insert("subject".to_owned(), json!(new.subject));
+    for (name, addresses) in [("to", &new.to), ("cc", &new.cc), ("bcc", &new.bcc), ("replyTo", &new.reply_to)]
+    {
+        if !addresses.is_empty() {
+            email.insert(name.to_owned(), json!(addresses));
+        }
+    }
+    let references =
+        if new.references.is_empty() { new.in_reply_to.iter().cloned().collect() } else { new.references };
+    for (name, ids) in [("inReplyTo", new.in_reply_to.into_iter().collect()), ("references", references)] {
+        let ids: Vec<String> = ids;
+        if !ids.is_empty() {
+            email.insert(name.to_owned(), json!(ids));
+        }
+    }
+    for (name, value) in new.headers {
+        email.insert(format!("header:{name}:asRaw"), json!(format!(" {value}")));
+    }
+    let mut values = Map::new();
+    for (name, part_id, media_type, text) in
+        [("textBody", "text", "text/plain", new.text), ("htmlBody", "html", "text/html", new.html)]
+    {
+        if let Some(text) = text {
+            values.insert(part_id.to_owned(), json!({ "value": text }));
+            email.insert(name.to_owned(), json!([{ "partId": part_id, "type": media_type }]));
+        }
+    }
+    email.insert("bodyValues".to_owned(), Value::Object(values));
+    let mut attachments = Vec::with_capacity(new.attachments.len());
+    for (number, attachment) in new.attachments.into_iter().enumerate() {
+        match attach(http, account, attachment).await? {
+            Ok(part) => attachments.push(part),
+            Err(why) => return Ok(Err(unprocessable(format!("attachments[{number}]: {why}")))),
+        }
+    }
+    if !attachments.is_empty() {
+        email.insert("attachments".to_owned(), Value::Array(attachments));
+    }
+    let envelope = match new.send_at {
+        None => None,
+        Some(text) => {
+            let Some(at) = parse_date(&text) else {
+                return Ok(Err(unprocessable(format!("sendAt: {text:?} is no date (RFC 3339)."))));
+            };
+            let recipients: Vec<Value> = [&new.to, &new.cc, &new.bcc]
+                .into_iter()
+                .flatten()
+                .map(|address| json!({ "email": address.email }))
+                .collect();
+            // RFC 8621, 7, by FUTURERELEASE (RFC 4865).
+            Some(json!({
+                "mailFrom": { "email": new.from.email, "parameters": { "HOLDUNTIL": utc_date(at) } },
+                "rcptTo": recipients,
+            }))
+        }
+    };
+    Ok(Ok((ToSend { email, envelope }, note)))
+}
+
+/// The body part of an attachment; or what is wrong with it.
+async fn attach(
+    http: &HttpState,
+    account: &AccountAccess,
+    new: NewAttachment,
+) -> Result<Result<Value, String>, Problem> {
+    let blob_id = match (new.content, new.blob_id) {
+        (Some(content), None) => {
+            let Ok(octets) = STANDARD.decode(content.as_bytes()) else {
+                return Ok(Err("content is no base64.".to_owned()));
+            };
+            upload(http, account, http.jmap.blobs.prepare(octets.into()).await?).await?.to_string()
+        }
+        (None, Some(blob_id)) => blob_id,
+        _ => return Ok(Err("either content or blobId is wanted.".to_owned())),
+    };
+    let is_inline = new.content_id.is_some();
+    Ok(Ok(json!({
+        "blobId": blob_id,
+        "name": new.name,
+        "type": new.media_type.unwrap_or_else(|| "application/octet-stream".to_owned()),
+        "disposition": if is_inline { "inline" } else { "attachment" },
+        "cid": new.content_id,
+    })))
+}
+
+async fn upload(http: &HttpState, account: &AccountAccess, blob: PreparedBlob) -> Result<BlobId, Problem> {
+    let (id, login) = (BlobId::whole(blob.hash()), account.login_id);
+    let unit = async move |tx: &mut Tx| blob.reference_upload(tx, login, UPLOAD_QUOTA).await;
+    http.app.store.write(account.id, unit).await?;
+    Ok(id)
+}
