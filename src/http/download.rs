@@ -50,16 +50,28 @@ pub async fn get(
     let account = account_text.parse().ok().and_then(|id| caller.account(id)).ok_or(HttpError::NotFound)?;
     let blob: BlobId = blob_text.parse().map_err(|_| HttpError::NotFound)?;
     let reader = Reader::login(account.id, caller.login_id);
+    serve(&http, reader, &blob, &name, parameters.r#type.as_deref(), &parts.headers).await
+}
+
+/// Serves what a reader may read of a blob, under a name and a media type, as these headers ask for it.
+pub async fn serve(
+    http: &HttpState,
+    reader: Reader,
+    blob: &BlobId,
+    name: &str,
+    media_type: Option<&str>,
+    asked: &HeaderMap,
+) -> Result<Response, HttpError> {
     let etag = format!("\"{blob}\"");
-    let mut headers = headers(&parameters, &name, &etag);
-    if has_etag(&parts.headers, &etag) {
+    let mut headers = headers(media_type, name, &etag);
+    if has_etag(asked, &etag) {
         // Still subject to access: the blob must be there for this caller.
         http.jmap.blobs.size(reader, &blob.hash).await?.ok_or(HttpError::NotFound)?;
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
-    let content = open(&http.jmap.blobs, reader, &blob).await?.ok_or(HttpError::NotFound)?;
+    let content = open(&http.jmap.blobs, reader, blob).await?.ok_or(HttpError::NotFound)?;
     let size = content.size();
-    let range = match parts.headers.get(header::RANGE).and_then(|value| value.to_str().ok()) {
+    let range = match asked.get(header::RANGE).and_then(|value| value.to_str().ok()) {
         Some(text) => read_range(text, size).map_err(|()| HttpError::RangeNotSatisfiable { size })?,
         None => None,
     };
@@ -106,9 +118,9 @@ async fn open(blobs: &Blobs, reader: Reader, id: &BlobId) -> Result<Option<Conte
     Ok(blobs.read_part(reader, id).await?.map(Content::Part))
 }
 
-fn headers(parameters: &Parameters, name: &str, etag: &str) -> HeaderMap {
+fn headers(media_type: Option<&str>, name: &str, etag: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let given = parameters.r#type.as_deref().unwrap_or("application/octet-stream");
+    let given = media_type.unwrap_or("application/octet-stream");
     let media_type = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let content_type = HeaderValue::from_str(given)
         .ok()

@@ -28,6 +28,29 @@ pub struct Parameters {
     ping: Option<String>,
 }
 
+impl Parameters {
+    /// The types that are wanted, and how they are told.
+    fn read(&self) -> Result<(Vec<ObjectType>, Options), HttpError> {
+        let types = match self.types.as_deref() {
+            None | Some("*" | "") => ObjectType::ALL.to_vec(),
+            // Types that this server does not have never change.
+            Some(list) => list.split(',').filter_map(|name| ObjectType::named(name.trim())).collect(),
+        };
+        let close_after_state = match self.closeafter.as_deref() {
+            None | Some("no") => false,
+            Some("state") => true,
+            Some(_) => return Err(HttpError::BadRequest("closeafter is state or no.".to_owned())),
+        };
+        let ping_seconds = match self.ping.as_deref() {
+            None => 0,
+            Some(text) => {
+                text.parse().map_err(|_| HttpError::BadRequest("ping is a number of seconds.".to_owned()))?
+            }
+        };
+        Ok((types, Options { close_after_state, ping_seconds }))
+    }
+}
+
 /// Opens a stream of events.
 pub async fn get(
     State(http): State<HttpState>,
@@ -35,23 +58,7 @@ pub async fn get(
     request: Request,
 ) -> Result<Response, HttpError> {
     let (mut parts, _) = request.into_parts();
-    let types = match parameters.types.as_deref() {
-        None | Some("*" | "") => ObjectType::ALL.to_vec(),
-        // Types that this server does not have never change.
-        Some(list) => list.split(',').filter_map(|name| ObjectType::named(name.trim())).collect(),
-    };
-    let close_after_state = match parameters.closeafter.as_deref() {
-        None | Some("no") => false,
-        Some("state") => true,
-        Some(_) => return Err(HttpError::BadRequest("closeafter is state or no.".to_owned())),
-    };
-    let ping_seconds = match parameters.ping.as_deref() {
-        None => 0,
-        Some(text) => {
-            text.parse().map_err(|_| HttpError::BadRequest("ping is a number of seconds.".to_owned()))?
-        }
-    };
-    let (caller, place, listener) = come_in(&http, &mut parts, types).await?;
+    let (caller, place, listener, options) = come_in(&http, &mut parts, &parameters).await?;
     let held = (place, Online::event_source());
     // It ends with the token, and gives its place back when it is dropped.
     let ended = Box::pin(async move {
@@ -59,7 +66,7 @@ pub async fn get(
         expiry_of(caller.expires_at, http.app.clock.clone()).await;
     });
     let accounts = listener.accounts();
-    let events = stream(listener, accounts, Options { close_after_state, ping_seconds }).take_until(ended);
+    let events = stream(listener, accounts, options).take_until(ended);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
@@ -73,12 +80,13 @@ pub async fn get(
 async fn come_in(
     http: &HttpState,
     parts: &mut Parts,
-    types: Vec<ObjectType>,
-) -> Result<(Caller, PushPlace, Listener), HttpError> {
+    parameters: &Parameters,
+) -> Result<(Caller, PushPlace, Listener, Options), HttpError> {
     http.openings.turn().await?;
     let login_news = http.hub.login_news();
     let caller = by_header_or_ticket(parts, http, &Purpose::EventSource).await?;
     caller.needs(Scope::Read)?;
+    let (types, options) = parameters.read()?;
     let place = http.push_places.enter(caller.login_id)?;
     let accounts: Vec<AccountId> = caller.accounts.iter().map(|account| account.id).collect();
     let mut listener = http.hub.listen(caller.login_id, &accounts, types);
@@ -92,5 +100,5 @@ async fn come_in(
         // The client reads the objects itself now; it wants to hear of what comes after.
         None => drop(listener.news(&accounts).await?),
     }
-    Ok((caller, place, listener))
+    Ok((caller, place, listener, options))
 }

@@ -15,6 +15,7 @@ use crate::http::body::pieces;
 use crate::http::error::HttpError;
 use crate::http::limits::Kind;
 use crate::http::state::HttpState;
+use crate::jmap::call::AccountAccess;
 use crate::jmap::limits::UPLOAD_QUOTA;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobId;
@@ -39,6 +40,32 @@ pub async fn post(
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), HttpError> {
     let account = account.parse().ok().and_then(|id| caller.account(id)).ok_or(HttpError::NotFound)?;
+    let Uploaded { blob_id, size, media_type } = receive(&http, account, &headers, body).await?;
+    let answer = json!({
+        "accountId": account.id.to_string(),
+        "blobId": blob_id.to_string(),
+        "type": media_type,
+        "size": size,
+    });
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// What was uploaded.
+pub struct Uploaded {
+    pub blob_id: BlobId,
+    /// Octets.
+    pub size: u64,
+    /// As its sender says.
+    pub media_type: String,
+}
+
+/// Stores a body as a blob of an account.
+pub async fn receive(
+    http: &HttpState,
+    account: &AccountAccess,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Uploaded, HttpError> {
     if !account.may_upload() {
         return Err(HttpError::Forbidden("You may only read this account."));
     }
@@ -55,14 +82,14 @@ pub async fn post(
         }
         return Err(HttpError::TooLarge { limit });
     }
-    let _place = http.concurrency.enter(Kind::Upload, caller.login_id).await.map_err(HttpError::Jmap)?;
+    let _place = http.concurrency.enter(Kind::Upload, account.login_id).await.map_err(HttpError::Jmap)?;
     let blob = http.jmap.blobs.prepare_stream(pieces(body), limit as u64).await;
     let blob = blob.map_err(|error| match error {
         BlobError::TooLarge { .. } => HttpError::TooLarge { limit },
         BlobError::Interrupted(why) => HttpError::BadRequest(why.to_string()),
         error => error.into(),
     })?;
-    let (id, size, login) = (BlobId::whole(blob.hash()), blob.size(), caller.login_id);
+    let (blob_id, size, login) = (BlobId::whole(blob.hash()), blob.size(), account.login_id);
     http.app
         .store
         .write(account.id, async move |tx: &mut Tx| blob.reference_upload(tx, login, UPLOAD_QUOTA).await)
@@ -70,12 +97,7 @@ pub async fn post(
     let media_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
-        .unwrap_or("application/octet-stream");
-    let answer = json!({
-        "accountId": account.id.to_string(),
-        "blobId": id.to_string(),
-        "type": media_type,
-        "size": size,
-    });
-    Ok((StatusCode::CREATED, Json(answer)))
+        .unwrap_or("application/octet-stream")
+        .to_owned();
+    Ok(Uploaded { blob_id, size, media_type })
 }

@@ -51,7 +51,9 @@ fn listings_have_stable_names_with_a_server_and_without() {
             json!([{ "login": "alice@example.test", "account": "bob@example.test", "readOnly": true }]);
         assert_eq!(listing(&server, &["access", "list"]), rights);
         let tokens = listing(&server, &["token", "list"]);
-        assert_eq!(names(&tokens[0]), ["id", "login", "name", "createdAt", "expiresAt", "lastUsedAt"]);
+        let wanted =
+            ["id", "login", "name", "createdAt", "expiresAt", "lastUsedAt", "scopes", "account", "domain"];
+        assert_eq!(names(&tokens[0]), wanted);
         assert_eq!(listing(&server, &["queue", "list"]), json!([]));
         let table = server.cli(&["account", "list"]);
         assert!(table.starts_with("ADDRESS") && table.contains("bob@example.test"), "{table}");

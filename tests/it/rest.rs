@@ -272,6 +272,58 @@ fn messages_are_listed_page_by_page_flagged_moved_and_deleted() {
 }
 
 #[test]
+fn messages_are_answered_and_forwarded_with_attachments() {
+    let server = Server::shared();
+    let (alice, bob, carol) = (server.account(), server.account(), server.account());
+    let (alices, bobs) = (Api::new(server, &alice.address, &[]), Api::new(server, &bob.address, &[]));
+    let octets: Vec<u8> = (0..100_000_u32).map(|number| (number * 7 % 251) as u8).collect();
+    let upload = alices.request("POST", "/attachments").body("image/png", octets.clone()).send(alices.server);
+    let uploaded = upload.expect(201).json();
+    assert_eq!((&uploaded["type"], &uploaded["size"]), (&json!("image/png"), &json!(100_000)));
+    let mut new = greeting(&alice, &bob);
+    new["cc"] = json!([{ "email": carol.address }]);
+    new["attachments"] = json!([{ "blobId": uploaded["blobId"], "name": "plan.png", "type": "image/png" }]);
+    alices.post("/sends", &new);
+    let received = bob.wait_for_subject("Your order");
+    let read = bobs.get(&format!("/messages/{received}"));
+    let attachment = &read["attachments"][0];
+    let path =
+        format!("/attachments/{}?name=plan.png&type=image/png", attachment["blobId"].as_str().unwrap());
+    let whole = bobs.ask("GET", &path, None).expect(200);
+    assert_eq!((whole.body == octets, whole.header("content-type")), (true, Some("image/png")));
+    let part = bobs.request("GET", &path).header("Range", "bytes=5-9").send(bobs.server).expect(206);
+    assert_eq!(part.body, octets[5..10]);
+    // Another's blob is not there.
+    assert_eq!(
+        alices.problem("GET", &format!("/attachments/{}", attachment["blobId"].as_str().unwrap()), None).0,
+        404
+    );
+
+    bobs.post(&format!("/messages/{received}/reply"), &json!({ "text": "Thank you.", "toAll": true }));
+    let answered = bob.get("Email", &received, &["keywords", "threadId"]);
+    assert_eq!(answered["keywords"], json!({ "$answered": true }));
+    for client in [&alice, &carol] {
+        let reply = client.wait_for_subject("Re: Your order");
+        let reply = client.get("Email", &reply, &["to", "cc", "inReplyTo", "references", "threadId"]);
+        assert_eq!(reply["to"][0]["email"], alice.address);
+        assert_eq!(reply["cc"][0]["email"], carol.address);
+        assert_eq!(reply["inReplyTo"], reply["references"]);
+        let whole = client.call("Thread/get", json!({ "ids": [reply["threadId"]] }))["list"][0].clone();
+        assert_eq!(whole["emailIds"].as_array().unwrap().len(), 2, "one conversation: {whole}");
+    }
+    let forward = json!({ "to": [{ "email": carol.address }], "text": "See below." });
+    bobs.post(&format!("/messages/{received}/forward"), &forward);
+    let forwarded = carol.wait_for_subject("Fwd: Your order");
+    let carols = Api::new(server, &carol.address, &[]);
+    let forwarded = carols.get(&format!("/messages/{forwarded}"));
+    let original = &forwarded["attachments"][0];
+    assert_eq!(original["type"], "message/rfc822");
+    let original = carol.download(original["blobId"].as_str().unwrap());
+    assert!(String::from_utf8_lossy(&original).contains("Subject: Your order"));
+    assert_eq!(bob.get("Email", &received, &["keywords"])["keywords"]["$forwarded"], true);
+}
+
+#[test]
 fn what_is_wrong_is_told_by_its_name() {
     let server = Server::shared();
     let alice = server.account();

@@ -29,6 +29,8 @@ fn operations() -> Vec<Operation> {
         of_server: false,
     };
     let of_server = |method, path, body| Operation { of_server: true, ..row(method, path, body, &["admin"]) };
+    // For which no single scope does.
+    let of_all = |method, path, body| row(method, path, body, &[]);
     let none = || Value::Null;
     let send = || json!({ "from": { "email": "FROM" }, "to": [], "text": "x" });
     vec![
@@ -39,6 +41,10 @@ fn operations() -> Vec<Operation> {
         row("delete", "/messages/{id}", none(), &["write"]),
         row("get", "/messages/{id}/raw", none(), &["read"]),
         row("get", "/threads/{id}", none(), &["read"]),
+        of_all("post", "/messages/{id}/reply", json!({ "text": "x" })),
+        of_all("post", "/messages/{id}/forward", json!({ "to": [] })),
+        row("post", "/attachments", json!("x"), &["write", "send"]),
+        row("get", "/attachments/{blobId}", none(), &["read"]),
         row("get", "/sends", none(), &["read", "send"]),
         row("post", "/sends", send(), &["send"]),
         row("post", "/sends/batch", json!({ "messages": [send()] }), &["send"]),
@@ -75,7 +81,11 @@ fn operations() -> Vec<Operation> {
 impl Operation {
     /// Asks it for things that are not there: whoever may ask is told so.
     fn ask(&self, api: &Api, from: &str) -> (u16, String) {
-        let path = self.path.replace("{id}", "abcdefgh").replace("{domain}", "nowhere.test");
+        let path = self
+            .path
+            .replace("{id}", "abcdefgh")
+            .replace("{domain}", "nowhere.test")
+            .replace("{blobId}", "abcdefgh");
         let path = path.replace("{address}", "nobody@nowhere.test").replace("{alias}", "nobody@nowhere.test");
         let body = self.body.as_ref().map(|body| body.to_string().replace("FROM", from));
         let body = body.map(|text| serde_json::from_str(&text).expect("JSON"));
@@ -151,7 +161,7 @@ fn every_operation_with_every_kind_of_key() {
             if operation.path.starts_with("/sends") && operation.body.is_some() {
                 assert_eq!(operation.ask(api, &bob.address), (403, "forbidden".to_owned()), "{what}");
             } else {
-                let path = operation.path.replace("{id}", "abcdefgh");
+                let path = operation.path.replace("{id}", "abcdefgh").replace("{blobId}", "abcdefgh");
                 let path = format!("{path}?account={}", bob.account);
                 let problem = api.problem(&operation.method.to_uppercase(), &path, operation.body.as_ref());
                 assert_eq!(problem, (404, "not_found".to_owned()), "{what}");

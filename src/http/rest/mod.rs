@@ -3,6 +3,7 @@
 //! `openapi/postrider.json` is made of these descriptions.
 
 mod administration;
+mod attachments;
 pub mod body;
 pub mod key;
 mod mailboxes;
@@ -36,7 +37,11 @@ fn operations() -> OpenApiRouter<HttpState> {
         .routes(routes!(messages::list))
         .routes(routes!(messages::get, messages::update, messages::delete))
         .routes(routes!(messages::raw))
+        .routes(routes!(messages::answer::reply))
+        .routes(routes!(messages::answer::forward))
         .routes(routes!(messages::thread))
+        .routes(routes!(attachments::upload))
+        .routes(routes!(attachments::download))
         .merge(administration::operations())
 }
 

@@ -1,5 +1,6 @@
 //! Messages for programs: list, search, read, flag, move, delete. Thin over the methods of JMAP.
 
+pub mod answer;
 pub mod object;
 
 use axum::Json;

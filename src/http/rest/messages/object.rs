@@ -166,6 +166,7 @@ pub struct Email {
     subject: Option<String>,
     preview: String,
     has_attachment: bool,
+    references: Option<Vec<String>>,
     headers: Option<Vec<HeaderField>>,
     body_values: Option<BTreeMap<String, BodyValue>>,
     text_body: Option<Vec<BodyPart>>,
@@ -173,7 +174,44 @@ pub struct Email {
     attachments: Option<Vec<Attachment>>,
 }
 
-#[derive(Deserialize)]
+impl Email {
+    /// Its authors.
+    pub fn from(&self) -> Vec<MailAddress> {
+        addresses(self.from.clone())
+    }
+
+    /// Where answers go, if it says so.
+    pub fn reply_to(&self) -> Vec<MailAddress> {
+        addresses(self.reply_to.clone())
+    }
+
+    /// Its recipients.
+    pub fn to(&self) -> Vec<MailAddress> {
+        addresses(self.to.clone())
+    }
+
+    /// Its further recipients.
+    pub fn cc(&self) -> Vec<MailAddress> {
+        addresses(self.cc.clone())
+    }
+
+    /// Its subject.
+    pub fn subject(&self) -> &str {
+        self.subject.as_deref().unwrap_or_default()
+    }
+
+    /// Its Message-ID.
+    pub fn message_id(&self) -> Option<String> {
+        self.message_id.as_ref().and_then(|ids| ids.first().cloned())
+    }
+
+    /// The Message-IDs of the conversation before it.
+    pub fn references(&self) -> Vec<String> {
+        self.references.clone().or_else(|| self.in_reply_to.clone()).unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Deserialize)]
 struct JmapAddress {
     name: Option<String>,
     email: String,

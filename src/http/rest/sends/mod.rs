@@ -1,7 +1,7 @@
 //! Sending: a send is one message handed in for its recipients. It becomes an Email in the Sent mailbox
 //! and an EmailSubmission (RFC 8621, 7), in one transaction with the answer kept for its Idempotency-Key.
 
-mod new;
+pub mod new;
 pub mod status;
 
 use std::sync::Arc;
@@ -88,7 +88,20 @@ pub async fn send(State(http): State<HttpState>, key: Key, request: Request) -> 
     let (new, hash) = read_hashed::<NewSend>(request).await?;
     let account = sending_account(&http, &key, &new.from).await?;
     let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
-    let (mut results, is_replayed) = send_all(&http, &key, wanted, vec![new]).await?;
+    only_answer(send_all(&http, &key, wanted, vec![new]).await?)
+}
+
+/// Sends a message that another operation has made, from an account.
+pub async fn send_one(
+    http: &HttpState,
+    key: &Key,
+    account: &AccountAccess,
+    new: NewSend,
+) -> Result<Response, Problem> {
+    only_answer(send_all(http, key, Wanted { account, idempotency: None }, vec![new]).await?)
+}
+
+fn only_answer((mut results, is_replayed): (Vec<BatchResult>, bool)) -> Result<Response, Problem> {
     match results.pop() {
         Some(BatchResult { accepted: Some(accepted), .. }) => {
             Ok(answer(StatusCode::ACCEPTED, &accepted, is_replayed))

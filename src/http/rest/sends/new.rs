@@ -57,42 +57,78 @@ pub struct NewSend {
     pub from: MailAddress,
     /// The recipients; with `cc` and `bcc` at least one, and at most 1,000.
     #[serde(default)]
-    to: Vec<MailAddress>,
+    pub to: Vec<MailAddress>,
     #[serde(default)]
-    cc: Vec<MailAddress>,
+    pub cc: Vec<MailAddress>,
     /// Recipients that the others do not see.
     #[serde(default)]
-    bcc: Vec<MailAddress>,
+    pub bcc: Vec<MailAddress>,
     /// Where answers go, if not to the author.
     #[serde(default)]
-    reply_to: Vec<MailAddress>,
+    pub reply_to: Vec<MailAddress>,
     /// The subject.
     #[serde(default)]
-    subject: String,
+    pub subject: String,
     /// The text; with `html`, for those who do not show that.
-    text: Option<String>,
+    pub text: Option<String>,
     /// The HTML.
-    html: Option<String>,
+    pub html: Option<String>,
     #[serde(default)]
-    attachments: Vec<NewAttachment>,
+    pub attachments: Vec<NewAttachment>,
     /// Further header fields by their names, such as `List-Unsubscribe`.
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, String>,
     /// The Message-ID that this answers, without angle brackets.
-    in_reply_to: Option<String>,
+    pub in_reply_to: Option<String>,
     /// The Message-IDs of the conversation, the oldest first.
     #[serde(default)]
-    references: Vec<String>,
+    pub references: Vec<String>,
     /// When it leaves (RFC 3339), at most 30 days from now; else at once.
     #[schema(format = DateTime)]
-    send_at: Option<String>,
+    pub send_at: Option<String>,
     /// At most 10 words of at most 64 characters, which are told back.
     #[serde(default)]
-    tags: Vec<String>,
+    pub tags: Vec<String>,
     /// Any object of at most 4 KiB, which is told back.
     #[serde(default)]
     #[schema(value_type = Object)]
-    metadata: Map<String, Value>,
+    pub metadata: Map<String, Value>,
+}
+
+impl NewSend {
+    /// With nothing in it yet.
+    pub fn new(from: MailAddress, to: Vec<MailAddress>, subject: String) -> NewSend {
+        NewSend {
+            from,
+            to,
+            cc: Vec::new(),
+            bcc: Vec::new(),
+            reply_to: Vec::new(),
+            subject,
+            text: None,
+            html: None,
+            attachments: Vec::new(),
+            headers: BTreeMap::new(),
+            in_reply_to: None,
+            references: Vec::new(),
+            send_at: None,
+            tags: Vec::new(),
+            metadata: Map::new(),
+        }
+    }
+}
+
+impl NewAttachment {
+    /// Something that the account has.
+    pub fn of_blob(blob_id: String, media_type: &str, name: &str) -> NewAttachment {
+        NewAttachment {
+            name: Some(name.to_owned()),
+            media_type: Some(media_type.to_owned()),
+            content: None,
+            blob_id: Some(blob_id),
+            content_id: None,
+        }
+    }
 }
 
 /// Many messages to be sent.
