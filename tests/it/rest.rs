@@ -165,9 +165,15 @@ fn a_send_waits_for_its_time_and_can_be_canceled() {
     let (alice, bob) = (server.account(), server.account());
     let api = Api::new(server, &alice.address, &["--scope", "send,read"]);
     let mut new = greeting(&alice, &bob);
-    let tomorrow = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
-    let tomorrow = tomorrow.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    new["sendAt"] = json!(format!("{}", Seconds(tomorrow)));
+    // The server's own idea of tomorrow.
+    let held = alice.create_email(&alice.mailbox("drafts"), "held", "x");
+    let identity = id_of(&alice.call("Identity/get", json!({ "ids": null }))["list"][0]);
+    let envelope = json!({
+        "mailFrom": { "email": alice.address, "parameters": { "HOLDFOR": "86400" } },
+        "rcptTo": [{ "email": bob.address }],
+    });
+    let held = json!({ "emailId": held, "identityId": identity, "envelope": envelope });
+    new["sendAt"] = alice.create("EmailSubmission", held)["sendAt"].clone();
     let accepted = api.post("/sends", &new);
     assert_eq!(accepted["sendAt"], new["sendAt"]);
     let path = format!("/sends/{}", id_of(&accepted));
@@ -189,26 +195,6 @@ fn a_send_waits_for_its_time_and_can_be_canceled() {
     new["subject"] = json!("Late");
     api.post("/sends", &new);
     bob.wait_for_subject("Late");
-}
-
-/// Seconds since 1970 as a UTCDate.
-struct Seconds(u64);
-
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (days, rest) = (self.0 / 86_400, self.0 % 86_400);
-        // The civil date of a day since 1970.
-        let z = days as i64 + 719_468;
-        let era = z / 146_097;
-        let of_era = z - era * 146_097;
-        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year + year / 4 - year / 100);
-        let shifted = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * shifted + 2) / 5 + 1;
-        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-        let year = year + era * 400 + i64::from(month <= 2);
-        write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
-    }
 }
 
 #[test]

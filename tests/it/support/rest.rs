@@ -15,6 +15,8 @@ pub struct Api {
     pub key: Option<String>,
     /// By which the key is revoked.
     pub key_id: String,
+    /// The address that a proxy says the program has.
+    pub client: Option<String>,
 }
 
 impl Api {
@@ -22,7 +24,7 @@ impl Api {
     pub fn new(server: &Server, login: &str, rights: &[&str]) -> Api {
         let made = server.cli_json(&[&["token", "add", login][..], rights].concat());
         let text = |name: &str| made[name].as_str().expect("a text").to_owned();
-        Api { server: server.http(), key: Some(text("token")), key_id: text("id") }
+        Api { server: server.http(), key: Some(text("token")), key_id: text("id"), client: None }
     }
 
     /// The same server without a key.
@@ -32,6 +34,10 @@ impl Api {
 
     pub fn request(&self, method: &str, path: &str) -> Request {
         let request = Request::new(method, &format!("/api/v1{path}"));
+        let request = match &self.client {
+            Some(client) => request.header("X-Forwarded-For", client),
+            None => request,
+        };
         match &self.key {
             Some(key) => request.header("Authorization", &format!("Bearer {key}")),
             None => request,
