@@ -126,5 +126,5 @@ async fn hash(password: Secret) -> Result<String, AdminError> {
     let hashed = tokio::task::spawn_blocking(move || password::hash(password.reveal())).await;
     hashed
         .map_err(|error| AdminError::failed(format!("the password cannot be hashed: {error}")))?
-        .map_err(|error| AdminError::failed(error.to_string()))
+        .map_err(|error| AdminError::invalid(error.to_string()))
 }

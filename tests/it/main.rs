@@ -46,6 +46,7 @@ mod mailbox_rules;
 mod mailbox_sharing;
 mod notification;
 mod object_store;
+mod openapi;
 mod queue;
 mod quota;
 mod receive;

@@ -35,8 +35,8 @@ pub struct NewBlob {
 ///
 /// The body is its content, its media type in `Content-Type`.
 #[utoipa::path(post, path = "/attachments", tag = "Sending", operation_id = "uploadAttachment", params(OfAccount),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 201, body = NewBlob), (status = "default", body = ProblemDetails)))]
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
+    responses((status = 201, body = NewBlob), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn upload(
     State(http): State<HttpState>,
     key: Key,
@@ -74,7 +74,7 @@ pub struct DownloadParameters {
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
         (status = 206, description = "A range", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 304, description = "It is as `If-None-Match` says"),
-        (status = "default", body = ProblemDetails)))]
+        (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn download(
     State(http): State<HttpState>,
     key: Key,

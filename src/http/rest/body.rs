@@ -3,6 +3,7 @@
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::http::body::{Unread, read_whole};
 use crate::http::rest::problem::{Code, Problem};
@@ -24,13 +25,20 @@ pub async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> R
         }
         unread => unread.into(),
     })?;
-    serde_json::from_slice(&body).map_err(|error| {
-        if error.is_data() {
-            Problem::new(Code::Unprocessable, format!("The body is not as it should be: {error}."))
-        } else {
-            Problem::invalid(format!("The body is no JSON: {error}."))
-        }
-    })
+    let value: Value = serde_json::from_slice(&body)
+        .map_err(|error| Problem::invalid(format!("The body is no JSON: {error}.")))?;
+    drop(body);
+    read_object(value)
+}
+
+/// An object of known fields. A list of their values in order, which serde takes as well, is none.
+pub fn read_object<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    let wrong =
+        |what: String| Problem::new(Code::Unprocessable, format!("The body is not as it should be: {what}."));
+    if !value.is_object() {
+        return Err(wrong("an object is wanted".to_owned()));
+    }
+    serde_json::from_value(value).map_err(|error| wrong(error.to_string()))
 }
 
 /// A JSON body of a usual size.

@@ -51,7 +51,7 @@ pub struct MailboxList {
 
 /// List mailboxes
 #[utoipa::path(get, path = "/mailboxes", tag = "Messages", operation_id = "listMailboxes", params(OfAccount),
-    responses((status = 200, body = MailboxList), (status = "default", body = ProblemDetails)))]
+    responses((status = 200, body = MailboxList), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::http::rest::body::Body;
@@ -33,7 +33,8 @@ pub struct NewReply {
     /// The HTML.
     html: Option<String>,
     #[serde(default)]
-    attachments: Vec<NewAttachment>,
+    #[schema(value_type = Vec<NewAttachment>)]
+    attachments: Vec<Map<String, Value>>,
     /// Whether those in To and Cc get it too.
     #[serde(default)]
     to_all: bool,
@@ -61,7 +62,7 @@ pub struct NewForward {
 /// `send`.
 #[utoipa::path(post, path = "/messages/{id}/reply", tag = "Messages", operation_id = "replyToMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount), request_body = NewReply,
-    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails)))]
+    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn reply(
     State(http): State<HttpState>,
     key: Key,
@@ -101,7 +102,7 @@ pub async fn reply(
 /// As an attachment, whole and as it came, and flags it as forwarded. Wants the scopes `read`, `write` and `send`.
 #[utoipa::path(post, path = "/messages/{id}/forward", tag = "Messages", operation_id = "forwardMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount), request_body = NewForward,
-    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails)))]
+    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn forward(
     State(http): State<HttpState>,
     key: Key,
@@ -110,7 +111,7 @@ pub async fn forward(
     Body(new): Body<NewForward>,
 ) -> Result<Response, Problem> {
     let (account, email) = load(&http, &key, of.account.as_deref(), &id).await?;
-    let attachment = NewAttachment::of_blob(email.blob_id.clone(), "message/rfc822", "message.eml");
+    let attachment = NewAttachment::of_blob(&email.blob_id, "message/rfc822", "message.eml");
     let send = NewSend {
         text: Some(new.text),
         attachments: vec![attachment],

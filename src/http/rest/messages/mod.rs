@@ -101,7 +101,7 @@ impl ListParameters {
 /// All of the account, or those that every parameter given is true of.
 #[utoipa::path(get, path = "/messages", tag = "Messages", operation_id = "listMessages",
     params(ListParameters),
-    responses((status = 200, body = MessagePage), (status = "default", body = ProblemDetails)))]
+    responses((status = 200, body = MessagePage), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,
@@ -174,7 +174,7 @@ fn no_such_message() -> Problem {
 #[utoipa::path(get, path = "/messages/{id}", tag = "Messages", operation_id = "getMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount),
     responses((status = 200, body = Message), (status = 304, description = "It is as `If-None-Match` says"),
-        (status = "default", body = ProblemDetails)))]
+        (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
     State(http): State<HttpState>,
     key: Key,
@@ -222,7 +222,7 @@ fn tagged<T: Serialize>(asked: &HeaderMap, value: &T) -> Response {
 #[utoipa::path(get, path = "/messages/{id}/raw", tag = "Messages", operation_id = "getRawMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount),
     responses((status = 200, content_type = "message/rfc822", body = String),
-        (status = "default", body = ProblemDetails)))]
+        (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn raw(
     State(http): State<HttpState>,
     key: Key,
@@ -262,7 +262,7 @@ pub struct MessagePatch {
 /// Flag or move a message
 #[utoipa::path(patch, path = "/messages/{id}", tag = "Messages", operation_id = "updateMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount), request_body = MessagePatch,
-    responses((status = 200, body = MessageSummary), (status = "default", body = ProblemDetails)))]
+    responses((status = 200, body = MessageSummary), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn update(
     State(http): State<HttpState>,
     key: Key,
@@ -327,7 +327,7 @@ pub struct DeleteParameters {
 /// Moves it to the trash; what is there already, or is deleted permanently, is gone.
 #[utoipa::path(delete, path = "/messages/{id}", tag = "Messages", operation_id = "deleteMessage",
     params(("id" = String, Path, description = "Its id"), DeleteParameters),
-    responses((status = 204), (status = "default", body = ProblemDetails)))]
+    responses((status = 204), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn delete(
     State(http): State<HttpState>,
     key: Key,
@@ -353,7 +353,7 @@ pub async fn delete(
 /// List the messages of a thread, the oldest first
 #[utoipa::path(get, path = "/threads/{id}", tag = "Messages", operation_id = "getThread",
     params(("id" = String, Path, description = "`threadId` of a message"), OfAccount),
-    responses((status = 200, body = MessagePage), (status = "default", body = ProblemDetails)))]
+    responses((status = 200, body = MessagePage), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn thread(
     State(http): State<HttpState>,
     key: Key,

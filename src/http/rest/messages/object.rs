@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::mail::html::to_text;
@@ -34,14 +35,32 @@ pub const SUMMARY: [&str; 18] = [
 
 /// An address, with the name of whoever has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = MailAddress)]
+#[serde(try_from = "Map<String, Value>")]
 pub struct MailAddress {
     /// The name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The address.
     pub email: String,
+}
+
+/// As an object only: serde takes a list for a struct as well.
+impl TryFrom<Map<String, Value>> for MailAddress {
+    type Error = String;
+
+    fn try_from(object: Map<String, Value>) -> Result<MailAddress, String> {
+        let mut address = MailAddress { name: None, email: String::new() };
+        for (name, value) in object {
+            match (name.as_str(), value) {
+                ("name", Value::String(name)) => address.name = Some(name),
+                ("name", Value::Null) => {}
+                ("email", Value::String(email)) => address.email = email,
+                ("name" | "email", _) => return Err(format!("{name}: a text is wanted")),
+                _ => return Err(format!("unknown field `{name}` of an address, which has name and email")),
+            }
+        }
+        if address.email.is_empty() { Err("email is wanted".to_owned()) } else { Ok(address) }
+    }
 }
 
 /// A message in a list.

@@ -12,10 +12,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::http::rest::body::read_json;
+use crate::http::rest::body::{read_json, read_object};
 use crate::http::rest::key::Key;
 use crate::http::rest::messages::object::MailAddress;
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
@@ -81,7 +81,7 @@ pub struct BatchResults {
 /// first answer is told again, with `Idempotency-Replayed: true`.
 #[utoipa::path(post, path = "/sends", tag = "Sending", operation_id = "send", request_body = NewSend,
     params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters")),
-    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails)))]
+    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn send(State(http): State<HttpState>, key: Key, request: Request) -> Result<Response, Problem> {
     key.needs(Scope::Send)?;
     let idempotency_key = idempotency_key(request.headers())?;
@@ -116,7 +116,7 @@ fn only_answer((mut results, is_replayed): (Vec<BatchResult>, bool)) -> Result<R
 /// Each is taken or refused for itself; those that are taken are taken together.
 #[utoipa::path(post, path = "/sends/batch", tag = "Sending", operation_id = "sendBatch", request_body = NewBatch,
     params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters")),
-    responses((status = 200, body = BatchResults), (status = "default", body = ProblemDetails)))]
+    responses((status = 200, body = BatchResults), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn send_batch(
     State(http): State<HttpState>,
     key: Key,
@@ -128,9 +128,14 @@ pub async fn send_batch(
     if batch.messages.is_empty() || batch.messages.len() > MAX_BATCH {
         return Err(Problem::new(Code::Unprocessable, format!("messages: 1 to {MAX_BATCH} are wanted.")));
     }
+    let messages = batch.messages.into_iter().enumerate().map(|(number, message)| {
+        serde_json::from_value(Value::Object(message))
+            .map_err(|error| Problem::new(Code::Unprocessable, format!("messages[{number}]: {error}.")))
+    });
+    let messages: Vec<NewSend> = messages.collect::<Result<_, _>>()?;
     let mut account: Option<AccountAccess> = None;
     let mut seen: Option<String> = None;
-    for message in &batch.messages {
+    for message in &messages {
         if seen.as_ref() == Some(&message.from.email) {
             continue;
         }
@@ -143,7 +148,7 @@ pub async fn send_batch(
     }
     let account = account.ok_or_else(Problem::internal)?;
     let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
-    let (results, is_replayed) = send_all(&http, &key, wanted, batch.messages).await?;
+    let (results, is_replayed) = send_all(&http, &key, wanted, messages).await?;
     Ok(answer(StatusCode::OK, &BatchResults { results }, is_replayed))
 }
 
@@ -164,11 +169,10 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// A body, and a hash of it by which a repeated request is known: of its value, not of its spelling.
 async fn read_hashed<T: serde::de::DeserializeOwned>(request: Request) -> Result<(T, Bytes), Problem> {
-    let value: Value = read_json(request, MAX_BODY).await?;
+    let value: Map<String, Value> = read_json(request, MAX_BODY).await?;
+    let value = Value::Object(value);
     let hash = Bytes::copy_from_slice(blake3::hash(value.to_string().as_bytes()).as_bytes());
-    let read = serde_json::from_value(value).map_err(|error| {
-        Problem::new(Code::Unprocessable, format!("The body is not as it should be: {error}."))
-    })?;
+    let read = read_object(value)?;
     Ok((read, hash))
 }
 

@@ -74,7 +74,8 @@ pub struct NewSend {
     /// The HTML.
     pub html: Option<String>,
     #[serde(default)]
-    pub attachments: Vec<NewAttachment>,
+    #[schema(value_type = Vec<NewAttachment>)]
+    pub attachments: Vec<Map<String, Value>>,
     /// Further header fields by their names, such as `List-Unsubscribe`.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -120,14 +121,9 @@ impl NewSend {
 
 impl NewAttachment {
     /// Something that the account has.
-    pub fn of_blob(blob_id: String, media_type: &str, name: &str) -> NewAttachment {
-        NewAttachment {
-            name: Some(name.to_owned()),
-            media_type: Some(media_type.to_owned()),
-            content: None,
-            blob_id: Some(blob_id),
-            content_id: None,
-        }
+    pub fn of_blob(blob_id: &str, media_type: &str, name: &str) -> Map<String, Value> {
+        let members = [("blobId", blob_id), ("type", media_type), ("name", name)];
+        members.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
     }
 }
 
@@ -136,8 +132,8 @@ impl NewAttachment {
 #[serde(deny_unknown_fields)]
 pub struct NewBatch {
     /// At most 500, all from addresses of one account.
-    #[schema(min_items = 1, max_items = 500)]
-    pub messages: Vec<NewSend>,
+    #[schema(min_items = 1, max_items = 500, value_type = Vec<NewSend>)]
+    pub messages: Vec<Map<String, Value>>,
 }
 
 /// The Email/set create and the envelope of a message. Attachments that come with it are uploaded.
@@ -195,6 +191,11 @@ pub async fn to_send(
     email.insert("bodyValues".to_owned(), Value::Object(values));
     let mut attachments = Vec::with_capacity(new.attachments.len());
     for (number, attachment) in new.attachments.into_iter().enumerate() {
+        let read = serde_json::from_value(Value::Object(attachment)).map_err(|error| format!("{error}."));
+        let attachment: NewAttachment = match read {
+            Ok(attachment) => attachment,
+            Err(why) => return Ok(Err(unprocessable(format!("attachments[{number}]: {why}")))),
+        };
         match attach(http, account, attachment).await? {
             Ok(part) => attachments.push(part),
             Err(why) => return Ok(Err(unprocessable(format!("attachments[{number}]: {why}")))),
