@@ -5,6 +5,7 @@ pub mod api;
 pub mod auth;
 pub mod body;
 pub mod cors;
+pub mod docs;
 pub mod download;
 pub mod error;
 pub mod event_source;
@@ -59,4 +60,6 @@ fn api_routes() -> Router<HttpState> {
         .route("/jmap/upload/{account}", post(upload::post))
         .route("/jmap/download/{account}/{blob}/{name}", get(download::get))
         .route("/jmap/ticket", post(ticket::post))
+        .route("/docs", get(docs::page))
+        .route("/docs/redoc.js", get(docs::script))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::http::percent;
+use crate::support::http::{Request, percent};
 use crate::support::jmap::{Client, id_of, strings};
 use crate::support::rest::Api;
 use crate::support::server::Server;
@@ -29,6 +29,20 @@ fn the_document_is_the_one_that_is_committed() {
     assert!(made == committed, "make it anew: postrider openapi > openapi/postrider.json");
     let served = Api::new(server, &server.account().address, &[]).get("/openapi.json");
     assert_eq!(served, serde_json::from_str::<Value>(&committed).expect("JSON"));
+}
+
+#[test]
+fn the_page_for_people_asks_no_other_host() {
+    let server = Server::shared();
+    let page = server.request(Request::get("/docs")).expect(200);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = page.header("content-security-policy").expect("a policy").to_owned();
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("http"), "{policy}");
+    let page = page.text();
+    assert!(!page.contains("://"), "{page}");
+    assert!(page.contains("api/v1/openapi.json") && page.contains("docs/redoc.js"), "{page}");
+    let script = server.request(Request::get("/docs/redoc.js")).expect(200);
+    assert!(script.body.len() > 500_000 && script.text().contains("Redoc"));
 }
 
 #[test]

@@ -13,9 +13,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// The limit moves by one at most so often.
 const STEP: Duration = Duration::from_millis(100);
 /// An answer that takes so many times as long as the best one is slow,
-const SLOW: f64 = 2.0;
+const SLOW: f64 = 3.0;
 /// and this much longer: the best may be very fast.
-const SLACK: Duration = Duration::from_micros(200);
+const SLACK: Duration = Duration::from_micros(500);
 /// The best time is forgotten by this part with each answer: networks and databases change.
 const FORGOTTEN: f64 = 1.0 / 10_000.0;
 /// The weight of an answer in the mean of the latest.
