@@ -1,25 +1,25 @@
 //! What openapi/postrider.json says is so: schemathesis makes requests of it, right ones and wrong ones, and
-//! looks at the answers.
+//! looks at the answers; and a client that is made of it works.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::rest::Api;
-use crate::support::server::Server;
+use crate::support::server::{PASSWORD, Server};
 
 /// Seconds for each kind of key; by hand: `POSTRIDER_TEST_SCHEMATHESIS_SECONDS=600`.
 const SECONDS: &str = "20";
 
-/// `tests/run --prepare` puts it there.
-fn schemathesis() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/python/bin/schemathesis")
+/// A program of Python: `tests/run --prepare` puts it there.
+fn python(program: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/python/bin").join(program)
 }
 
 fn nothing_is_found(server: &Server, key: Option<&str>) {
     let seconds = std::env::var("POSTRIDER_TEST_SCHEMATHESIS_SECONDS").unwrap_or_else(|_| SECONDS.to_owned());
     let folder = tempfile::TempDir::with_prefix("postrider-schemathesis-").expect("temporary folder");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = Command::new(schemathesis());
+    let mut command = Command::new(python("schemathesis"));
     command
         .current_dir(folder.path())
         .arg("--config-file")
@@ -42,23 +42,65 @@ fn nothing_is_found(server: &Server, key: Option<&str>) {
     assert!(told.contains("Test cases:"), "{told}");
 }
 
-#[test]
-fn the_document_holds_for_every_kind_of_key() {
+/// A server with the domain and the addresses of the examples, and what there is to be read.
+fn server() -> Server {
     // A relay that is not there: nothing leaves, however much is sent.
     let server = Server::builder().env("POSTRIDER_RELAY", "smtp://127.0.0.1:9").start();
-    let alice = server.account();
-    // The domain and the address of the examples are there.
     server.cli(&["domain", "add", "example.org"]);
     for name in ["alice@example.org", "bob@example.org"] {
-        server.cli(&["account", "add", name, "--password", "a password"]);
+        server.cli(&["account", "add", name, "--password", PASSWORD]);
     }
-    let all = ["--scope", "read,write,send,admin", "--domain", "*"];
-    let admin = Api::new(&server, "alice@example.org", &all);
+    let alice = server.sign_in("alice@example.org");
     alice.create_email(&alice.mailbox("inbox"), "something to be read", "text");
-    nothing_is_found(&server, admin.key.as_deref());
-    let narrow = Api::new(&server, &alice.address, &["--scope", "read"]);
-    nothing_is_found(&server, narrow.key.as_deref());
-    nothing_is_found(&server, None);
-    let log = server.log();
-    assert!(!log.contains("panicked"), "{log}");
+    server
+}
+
+#[test]
+fn the_document_holds_for_every_kind_of_key() {
+    let all: &[&str] = &["--scope", "read,write,send,admin", "--domain", "*"];
+    // Each on a server of its own: whoever may remove accounts does.
+    for rights in [Some(all), Some(&["--scope", "read"]), None] {
+        let server = server();
+        let key = rights.and_then(|rights| Api::new(&server, "alice@example.org", rights).key);
+        nothing_is_found(&server, key.as_deref());
+        let log = server.log();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+#[test]
+fn a_client_that_is_made_of_the_document_works() {
+    let server = Server::start();
+    let (shop, customer) = (server.account_named("shop"), server.account_named("customer"));
+    let all = ["--scope", "read,write,send,admin", "--domain", "*"];
+    let api = Api::new(&server, &shop.address, &all);
+    let folder = tempfile::TempDir::with_prefix("postrider-client-").expect("temporary folder");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let made = Command::new(python("openapi-python-client"))
+        .args(["generate", "--meta", "none", "--path"])
+        .arg(manifest.join("openapi/postrider.json"))
+        .arg("--output-path")
+        .arg(folder.path().join("postrider_client"))
+        .output()
+        .unwrap_or_else(|error| panic!("openapi-python-client: {error}; `tests/run --prepare` installs it"));
+    let told = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(made.status.success() && !told.contains("WARNING") && !told.contains("ERROR"), "{told}");
+    let child = Command::new(python("python3"))
+        .arg(manifest.join("tests/generated_client.py"))
+        .arg(folder.path())
+        .args([&server.url(), api.key.as_ref().expect("a key"), &shop.address, &customer.address])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let received = customer.wait_for_subject("Order 17");
+    let customers = Api::new(&server, &customer.address, &[]);
+    customers.post(&format!("/messages/{received}/reply"), &serde_json::json!({ "text": "When?" }));
+    let output = child.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.ends_with("done\n"),
+        "{told}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -36,7 +36,7 @@ pub struct NewBlob {
 /// The body is its content, its media type in `Content-Type`.
 #[utoipa::path(post, path = "/attachments", tag = "Sending", operation_id = "uploadAttachment", params(OfAccount),
     request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
-    responses((status = 201, body = NewBlob), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 201, description = "It was made", body = NewBlob), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn upload(
     State(http): State<HttpState>,
     key: Key,
@@ -71,10 +71,10 @@ pub struct DownloadParameters {
 /// Ranges are served (RFC 9110, 14).
 #[utoipa::path(get, path = "/attachments/{blobId}", tag = "Messages", operation_id = "downloadAttachment",
     params(("blobId" = String, Path, description = "`blobId` of an attachment"), DownloadParameters),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+    responses((status = 200, description = "The answer", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 206, description = "A range", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 304, description = "It is as `If-None-Match` says"),
-        (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+        (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn download(
     State(http): State<HttpState>,
     key: Key,

@@ -51,7 +51,7 @@ pub struct MailboxList {
 
 /// List mailboxes
 #[utoipa::path(get, path = "/mailboxes", tag = "Messages", operation_id = "listMailboxes", params(OfAccount),
-    responses((status = 200, body = MailboxList), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = MailboxList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,

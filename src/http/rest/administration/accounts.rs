@@ -12,7 +12,7 @@ use crate::http::rest::administration::note;
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::parameters::{Path, Query};
-use crate::http::rest::problem::{Problem, ProblemDetails};
+use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::types::scope::Scope;
 use crate::types::secret::Secret;
@@ -78,7 +78,7 @@ fn quota_of(octets: u64) -> Quota {
 /// List accounts, the oldest first
 #[utoipa::path(get, path = "/accounts", tag = "Administration", operation_id = "listAccounts",
     params(ListParameters),
-    responses((status = 200, body = AccountPage), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = AccountPage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,
@@ -109,7 +109,7 @@ pub async fn list(
 /// Add an account
 #[utoipa::path(post, path = "/accounts", tag = "Administration", operation_id = "addAccount",
     request_body = NewAccount,
-    responses((status = 201, body = AccountRow), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 201, description = "It was made", body = AccountRow), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
     State(http): State<HttpState>,
     key: Key,
@@ -124,7 +124,7 @@ pub async fn add(
 /// Look at an account
 #[utoipa::path(get, path = "/accounts/{address}", tag = "Administration", operation_id = "getAccount",
     params(("address" = String, Path, description = "Its primary address")),
-    responses((status = 200, body = AccountRow), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = AccountRow), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
     State(http): State<HttpState>,
     key: Key,
@@ -137,7 +137,7 @@ pub async fn get(
 /// Change the password or the quota of an account
 #[utoipa::path(patch, path = "/accounts/{address}", tag = "Administration", operation_id = "updateAccount",
     params(("address" = String, Path, description = "Its primary address")), request_body = AccountPatch,
-    responses((status = 200, body = AccountRow), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = AccountRow), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn update(
     State(http): State<HttpState>,
     key: Key,
@@ -159,13 +159,17 @@ pub async fn update(
 /// Remove an account with all its mail
 #[utoipa::path(delete, path = "/accounts/{address}", tag = "Administration", operation_id = "removeAccount",
     params(("address" = String, Path, description = "Its primary address")),
-    responses((status = 204), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(
     State(http): State<HttpState>,
     key: Key,
     Path(address): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let address = key.administers_address(&address)?.to_string();
+    if address == key.caller.username {
+        let text = "A key does not remove the account of its own login; take a key of another login.";
+        return Err(Problem::new(Code::Conflict, text));
+    }
     acts::remove(&http.office, &address).await?;
     note(&key, "remove account", &address);
     Ok(StatusCode::NO_CONTENT)

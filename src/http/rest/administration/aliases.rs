@@ -39,7 +39,7 @@ const MAX_ACCOUNTS: usize = 100;
 
 /// List aliases
 #[utoipa::path(get, path = "/aliases", tag = "Administration", operation_id = "listAliases",
-    responses((status = 200, body = AliasList), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = AliasList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(State(http): State<HttpState>, key: Key) -> Result<Json<AliasList>, Problem> {
     key.needs(Scope::Admin)?;
     let mut aliases = acts::list(&http.office).await?;
@@ -50,7 +50,7 @@ pub async fn list(State(http): State<HttpState>, key: Key) -> Result<Json<AliasL
 /// Add an alias, or further accounts to one
 #[utoipa::path(post, path = "/aliases", tag = "Administration", operation_id = "addAlias",
     request_body = NewAlias,
-    responses((status = 201, body = AliasRow), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 201, description = "It was made", body = AliasRow), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
     State(http): State<HttpState>,
     key: Key,
@@ -71,7 +71,7 @@ pub async fn add(
 /// Remove an alias
 #[utoipa::path(delete, path = "/aliases/{alias}", tag = "Administration", operation_id = "removeAlias",
     params(("alias" = String, Path, description = "The address")),
-    responses((status = 204), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(
     State(http): State<HttpState>,
     key: Key,

@@ -65,7 +65,7 @@ async fn details(http: &HttpState, name: &str) -> Result<DomainDetails, Problem>
 
 /// List domains
 #[utoipa::path(get, path = "/domains", tag = "Administration", operation_id = "listDomains",
-    responses((status = 200, body = DomainList), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = DomainList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(State(http): State<HttpState>, key: Key) -> Result<Json<DomainList>, Problem> {
     key.needs(Scope::Admin)?;
     let mut domains = acts::list(&http.office).await?;
@@ -78,7 +78,7 @@ pub async fn list(State(http): State<HttpState>, key: Key) -> Result<Json<Domain
 /// Makes its DKIM keys, and tells the DNS records that it needs. For keys of the whole server.
 #[utoipa::path(post, path = "/domains", tag = "Administration", operation_id = "addDomain",
     request_body = NewDomain,
-    responses((status = 201, body = DomainDetails), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 201, description = "It was made", body = DomainDetails), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
     State(http): State<HttpState>,
     key: Key,
@@ -94,7 +94,7 @@ pub async fn add(
 /// Look at a domain
 #[utoipa::path(get, path = "/domains/{domain}", tag = "Administration", operation_id = "getDomain",
     params(("domain" = String, Path, description = "Its name")),
-    responses((status = 200, body = DomainDetails), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = DomainDetails), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
     State(http): State<HttpState>,
     key: Key,
@@ -107,7 +107,7 @@ pub async fn get(
 /// Change a domain
 #[utoipa::path(patch, path = "/domains/{domain}", tag = "Administration", operation_id = "updateDomain",
     params(("domain" = String, Path, description = "Its name")), request_body = DomainPatch,
-    responses((status = 200, body = DomainDetails), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = DomainDetails), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn update(
     State(http): State<HttpState>,
     key: Key,
@@ -129,7 +129,7 @@ pub async fn update(
 /// One that has no accounts or aliases any more. For keys of the whole server.
 #[utoipa::path(delete, path = "/domains/{domain}", tag = "Administration", operation_id = "removeDomain",
     params(("domain" = String, Path, description = "Its name")),
-    responses((status = 204), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(
     State(http): State<HttpState>,
     key: Key,

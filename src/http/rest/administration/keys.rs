@@ -81,7 +81,7 @@ impl Key {
 
 /// List keys
 #[utoipa::path(get, path = "/keys", tag = "Administration", operation_id = "listKeys", params(ListParameters),
-    responses((status = 200, body = KeyList), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = KeyList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,
@@ -96,7 +96,7 @@ pub async fn list(
 ///
 /// It is told this once. It gets no scope that the key that asks for it lacks, and goes no farther.
 #[utoipa::path(post, path = "/keys", tag = "Administration", operation_id = "addKey", request_body = NewKey,
-    responses((status = 201, body = TokenAdded), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 201, description = "It was made", body = TokenAdded), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
     State(http): State<HttpState>,
     key: Key,
@@ -151,7 +151,7 @@ pub async fn add(
 /// It is worth nothing at once, everywhere.
 #[utoipa::path(delete, path = "/keys/{id}", tag = "Administration", operation_id = "revokeKey",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 204), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn revoke(
     State(http): State<HttpState>,
     key: Key,

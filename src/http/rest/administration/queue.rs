@@ -47,7 +47,7 @@ pub struct QueueList {
 ///
 /// For keys of the whole server, like all about queues.
 #[utoipa::path(get, path = "/queue", tag = "Administration", operation_id = "listQueue", params(ListParameters),
-    responses((status = 200, body = QueueList), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = QueueList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,
@@ -72,7 +72,7 @@ pub async fn list(
 /// Look at what waits
 #[utoipa::path(get, path = "/queue/{id}", tag = "Administration", operation_id = "getQueued",
     params(("id" = String, Path, description = "Of the row, or of the message")),
-    responses((status = 200, body = QueueItem), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = QueueItem), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
     State(http): State<HttpState>,
     key: Key,
@@ -85,7 +85,7 @@ pub async fn get(
 /// Try it now
 #[utoipa::path(post, path = "/queue/{id}/retry", tag = "Administration", operation_id = "retryQueued",
     params(("id" = String, Path, description = "Of the row, or of the message")),
-    responses((status = 204), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn retry(
     State(http): State<HttpState>,
     key: Key,
@@ -102,7 +102,7 @@ pub async fn retry(
 /// Nothing is sent or filed, and nobody is told.
 #[utoipa::path(delete, path = "/queue/{id}", tag = "Administration", operation_id = "dropQueued",
     params(("id" = String, Path, description = "Of the row, or of the message")),
-    responses((status = 204), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(
     State(http): State<HttpState>,
     key: Key,

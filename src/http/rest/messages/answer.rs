@@ -62,7 +62,7 @@ pub struct NewForward {
 /// `send`.
 #[utoipa::path(post, path = "/messages/{id}/reply", tag = "Messages", operation_id = "replyToMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount), request_body = NewReply,
-    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 202, description = "It was taken", body = Accepted), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn reply(
     State(http): State<HttpState>,
     key: Key,
@@ -102,7 +102,7 @@ pub async fn reply(
 /// As an attachment, whole and as it came, and flags it as forwarded. Wants the scopes `read`, `write` and `send`.
 #[utoipa::path(post, path = "/messages/{id}/forward", tag = "Messages", operation_id = "forwardMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount), request_body = NewForward,
-    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 202, description = "It was taken", body = Accepted), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn forward(
     State(http): State<HttpState>,
     key: Key,

@@ -101,7 +101,7 @@ impl ListParameters {
 /// All of the account, or those that every parameter given is true of.
 #[utoipa::path(get, path = "/messages", tag = "Messages", operation_id = "listMessages",
     params(ListParameters),
-    responses((status = 200, body = MessagePage), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = MessagePage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,
@@ -173,8 +173,8 @@ fn no_such_message() -> Problem {
 /// Read a message
 #[utoipa::path(get, path = "/messages/{id}", tag = "Messages", operation_id = "getMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount),
-    responses((status = 200, body = Message), (status = 304, description = "It is as `If-None-Match` says"),
-        (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = Message), (status = 304, description = "It is as `If-None-Match` says"),
+        (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
     State(http): State<HttpState>,
     key: Key,
@@ -221,8 +221,8 @@ fn tagged<T: Serialize>(asked: &HeaderMap, value: &T) -> Response {
 /// Download a message as it is
 #[utoipa::path(get, path = "/messages/{id}/raw", tag = "Messages", operation_id = "getRawMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount),
-    responses((status = 200, content_type = "message/rfc822", body = String),
-        (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", content_type = "message/rfc822", body = String),
+        (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn raw(
     State(http): State<HttpState>,
     key: Key,
@@ -262,7 +262,7 @@ pub struct MessagePatch {
 /// Flag or move a message
 #[utoipa::path(patch, path = "/messages/{id}", tag = "Messages", operation_id = "updateMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount), request_body = MessagePatch,
-    responses((status = 200, body = MessageSummary), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = MessageSummary), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn update(
     State(http): State<HttpState>,
     key: Key,
@@ -310,50 +310,29 @@ async fn change(
     }
 }
 
-/// How a message is deleted.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct DeleteParameters {
-    /// The account, by its primary address or its id; else the key's own.
-    account: Option<String>,
-    /// Whether it is gone for good, rather than moved to the trash.
-    #[serde(default)]
-    permanently: bool,
-}
-
 /// Delete a message
 ///
-/// Moves it to the trash; what is there already, or is deleted permanently, is gone.
+/// It is gone for good. To move it to the trash, change its `mailbox` to `trash`.
 #[utoipa::path(delete, path = "/messages/{id}", tag = "Messages", operation_id = "deleteMessage",
-    params(("id" = String, Path, description = "Its id"), DeleteParameters),
-    responses((status = 204), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    params(("id" = String, Path, description = "Its id"), OfAccount),
+    responses((status = 204, description = "It is done"),
+        (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn delete(
     State(http): State<HttpState>,
     key: Key,
     Path(id): Path<String>,
-    Query(parameters): Query<DeleteParameters>,
+    Query(of): Query<OfAccount>,
 ) -> Result<StatusCode, Problem> {
     key.needs(Scope::Write)?;
-    let account = key.account(&http, parameters.account.as_deref()).await?;
-    let mut snapshot = http.app.store.read().await?;
-    let trash = crate::store::mailbox::id_by_role(&mut snapshot, account.id, "trash").await?;
-    let email_id = id.parse().map_err(|_| no_such_message())?;
-    let placed = crate::store::email::place::placements(&mut snapshot, account.id, &[email_id]).await?;
-    drop(snapshot);
-    let placed = placed.first().ok_or_else(no_such_message)?;
-    let arguments = match trash.filter(|trash| !parameters.permanently && !placed.mailboxes.contains(trash)) {
-        Some(trash) => json!({ "update": { &id: { "mailboxIds": { trash.to_string(): true } } } }),
-        None => json!({ "destroy": [&id] }),
-    };
-    change(&http, &key, &account, arguments, &id).await?;
+    let account = key.account(&http, of.account.as_deref()).await?;
+    change(&http, &key, &account, json!({ "destroy": [&id] }), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// List the messages of a thread, the oldest first
 #[utoipa::path(get, path = "/threads/{id}", tag = "Messages", operation_id = "getThread",
     params(("id" = String, Path, description = "`threadId` of a message"), OfAccount),
-    responses((status = 200, body = MessagePage), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = MessagePage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn thread(
     State(http): State<HttpState>,
     key: Key,

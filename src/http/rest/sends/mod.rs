@@ -81,7 +81,7 @@ pub struct BatchResults {
 /// first answer is told again, with `Idempotency-Replayed: true`.
 #[utoipa::path(post, path = "/sends", tag = "Sending", operation_id = "send", request_body = NewSend,
     params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters")),
-    responses((status = 202, body = Accepted), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 202, description = "It was taken", body = Accepted), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn send(State(http): State<HttpState>, key: Key, request: Request) -> Result<Response, Problem> {
     key.needs(Scope::Send)?;
     let idempotency_key = idempotency_key(request.headers())?;
@@ -116,7 +116,7 @@ fn only_answer((mut results, is_replayed): (Vec<BatchResult>, bool)) -> Result<R
 /// Each is taken or refused for itself; those that are taken are taken together.
 #[utoipa::path(post, path = "/sends/batch", tag = "Sending", operation_id = "sendBatch", request_body = NewBatch,
     params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters")),
-    responses((status = 200, body = BatchResults), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = BatchResults), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn send_batch(
     State(http): State<HttpState>,
     key: Key,

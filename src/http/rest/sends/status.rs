@@ -139,7 +139,7 @@ fn no_such_send() -> Problem {
 /// Look at a send
 #[utoipa::path(get, path = "/sends/{id}", tag = "Sending", operation_id = "getSend",
     params(("id" = String, Path, description = "Its id"), OfAccount),
-    responses((status = 200, body = Send), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = Send), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
     State(http): State<HttpState>,
     key: Key,
@@ -176,7 +176,7 @@ pub struct ListParameters {
 
 /// List sends, the last ones first
 #[utoipa::path(get, path = "/sends", tag = "Sending", operation_id = "listSends", params(ListParameters),
-    responses((status = 200, body = SendPage), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = SendPage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,
@@ -210,7 +210,7 @@ pub async fn list(
 /// Cancel a send that has not left
 #[utoipa::path(post, path = "/sends/{id}/cancel", tag = "Sending", operation_id = "cancelSend",
     params(("id" = String, Path, description = "Its id"), OfAccount),
-    responses((status = 200, body = Send), (status = "default", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = Send), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn cancel(
     State(http): State<HttpState>,
     key: Key,
