@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 
-use crate::store::db::sql;
+use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
+use crate::types::id::AccountId;
 
 /// How long an answer is kept.
 const KEPT_MS: i64 = 24 * 3_600_000;
@@ -23,14 +24,21 @@ pub enum Known {
     Other,
 }
 
-/// Looks a request up. Within a unit on the account, whose requests come one after the other.
-pub async fn look(tx: &mut Tx, key: &str, request_hash: &Bytes) -> Result<Known, StoreError> {
+/// Looks a request up. What a snapshot does not know may be under way: only within a unit on the account,
+/// whose requests come one after the other, is it known to be new.
+pub async fn look(
+    conn: &mut Conn,
+    account: AccountId,
+    now_ms: i64,
+    key: &str,
+    request_hash: &Bytes,
+) -> Result<Known, StoreError> {
     let found = sql("select request_hash, answer from idempotency \
                      where account_id = $1 and idempotency_key = $2 and expires_at > $3")
-    .bind(tx.account())
+    .bind(account)
     .bind(key)
-    .bind(tx.now_ms())
-    .first(tx, |row| Ok((row.get::<Bytes>(0)?, row.get::<String>(1)?)))
+    .bind(now_ms)
+    .first(conn, |row| Ok((row.get::<Bytes>(0)?, row.get::<String>(1)?)))
     .await?;
     Ok(match found {
         None => Known::New,
@@ -75,9 +83,8 @@ mod tests {
         let other = fixture.account("bob@example.test").await.account;
         let hash = |text: &str| Bytes::copy_from_slice(blake3::hash(text.as_bytes()).as_bytes());
         let look_at = async |account, text: &str| {
-            let hash = hash(text);
-            let unit = async move |tx: &mut Tx| look(tx, "key", &hash).await;
-            fixture.store.write(account, unit).await.unwrap()
+            let mut snapshot = fixture.store.read().await.unwrap();
+            look(&mut snapshot, account, fixture.store.clock().now_ms(), "key", &hash(text)).await.unwrap()
         };
         let keep_for = async |answer: &'static str| {
             let hash = hash("request");

@@ -56,6 +56,7 @@ pub struct NewAccount {
     #[schema(value_type = String, format = Password)]
     password: Secret,
     /// Octets that it may keep; else what the server is configured to give; 0 for no limit.
+    #[schema(maximum = 9007199254740991_u64)]
     quota: Option<u64>,
 }
 
@@ -68,11 +69,22 @@ pub struct AccountPatch {
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<Secret>,
     /// Octets that it may keep; 0 for no limit.
+    #[schema(maximum = 9007199254740991_u64)]
     quota: Option<u64>,
 }
 
-fn quota_of(octets: u64) -> Quota {
-    if octets == 0 { Quota::Unlimited } else { Quota::Octets(octets) }
+/// What every JSON reader takes for a whole number (RFC 8259, 6).
+const MAX_QUOTA: u64 = (1 << 53) - 1;
+
+fn quota_of(octets: u64) -> Result<Quota, Problem> {
+    match octets {
+        0 => Ok(Quota::Unlimited),
+        1..=MAX_QUOTA => Ok(Quota::Octets(octets)),
+        _ => Err(Problem::new(
+            Code::Unprocessable,
+            format!("quota: at most {MAX_QUOTA} octets; 0 for no limit."),
+        )),
+    }
 }
 
 /// List accounts, the oldest first
@@ -116,7 +128,7 @@ pub async fn add(
     Body(new): Body<NewAccount>,
 ) -> Result<(StatusCode, Json<AccountRow>), Problem> {
     let address = key.administers_address(&new.address)?.to_string();
-    acts::add(&http.office, &address, new.password, new.quota.map(quota_of)).await?;
+    acts::add(&http.office, &address, new.password, new.quota.map(quota_of).transpose()?).await?;
     note(&key, "add account", &address);
     Ok((StatusCode::CREATED, Json(acts::show(&http.office, &address).await?)))
 }
@@ -146,7 +158,7 @@ pub async fn update(
 ) -> Result<Json<AccountRow>, Problem> {
     let address = key.administers_address(&address)?.to_string();
     if let Some(octets) = patch.quota {
-        acts::set_quota(&http.office, &address, quota_of(octets)).await?;
+        acts::set_quota(&http.office, &address, quota_of(octets)?).await?;
         note(&key, "change quota", &address);
     }
     if let Some(password) = patch.password {

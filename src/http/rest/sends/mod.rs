@@ -222,12 +222,12 @@ async fn send_all(
         return Err(Problem::new(Code::Forbidden, "This key may not send from this account."));
     }
     // A repetition is answered before any work is done for it.
-    if let Some((text, hash)) = idempotency.clone() {
-        let known = http
-            .app
-            .store
-            .write(account.id, async move |tx: &mut Tx| idempotency::look(tx, &text, &hash).await);
-        if let Some(told) = told_again(known.await?)? {
+    if let Some((text, hash)) = &idempotency {
+        let now_ms = http.app.store.clock().now_ms();
+        let mut snapshot = http.app.store.read().await?;
+        let known = idempotency::look(&mut snapshot, account.id, now_ms, text, hash).await?;
+        drop(snapshot);
+        if let Some(told) = told_again(known)? {
             return Ok((told, true));
         }
     }
@@ -235,7 +235,8 @@ async fn send_all(
     let ready: Arc<Vec<Ready>> = Arc::new(ready);
     let unit = async move |tx: &mut Tx| {
         if let Some((text, hash)) = &idempotency {
-            match idempotency::look(tx, text, hash).await? {
+            let (account, now_ms) = (tx.account(), tx.now_ms());
+            match idempotency::look(tx, account, now_ms, text, hash).await? {
                 Known::New => {}
                 known => return Ok(Err(known)),
             }
