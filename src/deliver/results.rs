@@ -109,7 +109,7 @@ async fn write_one(shared: &Shared, account: AccountId, finished: &Finished) {
             // Trying to deliver again could deliver twice: somebody must look at it.
             let reason = format!("the result of a delivery could not be written: {error}");
             let unit = async move |tx: &mut Tx| claim::hold(tx, Queue::Outgoing, claim, &reason).await;
-            let held = shared.store.write_lane(claim.lane, Urgency::Background, unit).await;
+            let held = shared.store.write_lane(claim.lane, Urgency::Interactive, unit).await;
             tracing::error!(row = %claim.id, ?held, "outgoing mail is set aside");
             return;
         }
@@ -131,7 +131,8 @@ async fn commit(shared: &Shared, account: AccountId, results: &[Finished]) -> Re
         }
         Ok(held)
     };
-    let held = shared.store.write_in_background(account, unit).await?;
+    // Nobody waits for it, but what has left is sent again if we end before it is written.
+    let held = shared.store.write(account, unit).await?;
     for finished in results.iter() {
         count(finished, held.contains(&finished.outcome.claim));
     }
