@@ -99,7 +99,9 @@ impl Sink {
     /// At an address of its own: the whole of 127.0.0.0/8 is ours.
     #[track_caller]
     pub fn start_at(address: SocketAddr, certificate: Option<Certificate>) -> Sink {
-        let listener = TcpListener::bind(address).expect("the sink's address");
+        // A program that another test starts at this moment may hold the socket that found the port free
+        // until it is replaced by what it runs.
+        let listener = eventually("the sink's address is free", || TcpListener::bind(address).ok());
         let extensions = ["PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "SIZE 100000000"];
         let shared = Arc::new(Shared {
             script: Mutex::new(Box::new(|_, _| Step::Accept)),
