@@ -14,10 +14,12 @@ pub mod app; // every part of a running server, built once
 pub mod blob; // messages and uploads as immutable objects named by their hash
 pub mod bus; // events between the parts of a server: states, woken workers
 pub mod cache; // what is read most, kept in memory
+pub mod callback; // posts to URLs that others have given: push services, webhooks
 pub mod cli; // the commands
 pub mod config; // the configuration file and its environment variables
 pub mod deliver; // takes the outgoing queue to other servers
 pub mod dns; // MX, address and TXT look-ups
+pub mod events; // takes events of mail to the logs of their domains, and to webhooks
 pub mod http; // the router and its endpoints
 pub mod https; // asks other services over HTTP
 pub mod index; // full-text search

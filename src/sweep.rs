@@ -10,6 +10,7 @@ use crate::store::Store;
 use crate::store::directory::{DirectoryError, removal};
 use crate::store::email::trash;
 use crate::store::error::StoreError;
+use crate::store::event::log;
 use crate::store::queue::delivered;
 use crate::store::{change, cluster};
 use crate::types::id::AccountId;
@@ -26,8 +27,17 @@ const PAGE: usize = 500;
 /// A blob that nobody refers to is kept at least this long.
 const BLOB_GRACE_MS: i64 = 6 * 3_600_000;
 
-/// Sweeps now and then until it is told to stop. Changes are kept for `keep_changes`.
-pub async fn run(store: Store, blobs: Blobs, keep_changes: Duration, stop: CancellationToken) {
+/// How long what is kept for a time is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Changes of accounts.
+    pub changes: Duration,
+    /// Events in the logs of domains.
+    pub events: Duration,
+}
+
+/// Sweeps now and then until it is told to stop.
+pub async fn run(store: Store, blobs: Blobs, keep: Keep, stop: CancellationToken) {
     let mut wait = FIRST_AFTER;
     let mut marks = tokio::time::interval(MARKS_EVERY);
     loop {
@@ -42,17 +52,20 @@ pub async fn run(store: Store, blobs: Blobs, keep_changes: Duration, stop: Cance
         wait = EVERY;
         tokio::select! {
             () = stop.cancelled() => return,
-            () = round(&store, &blobs, keep_changes) => {}
+            () = round(&store, &blobs, keep) => {}
         }
     }
 }
 
-async fn round(store: &Store, blobs: &Blobs, keep_changes: Duration) {
+async fn round(store: &Store, blobs: &Blobs, keep: Keep) {
     if let Err(error) = finish_removals(store).await {
         tracing::warn!(%error, "an account could not be removed to its end; the next round tries again");
     }
-    if let Err(error) = sweep_accounts(store, keep_changes).await {
+    if let Err(error) = sweep_accounts(store, keep.changes).await {
         tracing::warn!(%error, "the accounts could not be swept; the next round tries again");
+    }
+    if let Err(error) = sweep_logs(store, keep.events).await {
+        tracing::warn!(%error, "the logs of events could not be swept; the next round tries again");
     }
     match blobs.sweep(BLOB_GRACE_MS).await {
         Ok(swept) => tracing::info!(?swept, "blobs swept"),
@@ -102,6 +115,16 @@ pub async fn sweep_accounts(store: &Store, keep_changes: Duration) -> Result<(),
             }
         }
     }
+}
+
+/// Removes old events from the logs of all domains, those that are gone among them.
+pub async fn sweep_logs(store: &Store, keep_events: Duration) -> Result<(), StoreError> {
+    let before_ms = store.clock().now_ms() - keep_events.as_millis() as i64;
+    let domains = cluster::sweep::domains_with_logs(&mut *store.read().await?).await?;
+    for domain in domains {
+        while log::trim(store, domain.clone(), before_ms).await? {}
+    }
+    Ok(())
 }
 
 async fn sweep_account(store: &Store, account: AccountId, before_ms: i64) -> Result<(), StoreError> {

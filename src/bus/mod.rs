@@ -38,6 +38,10 @@ pub enum Queue {
     Index,
     /// Devices to be told of changes.
     Push,
+    /// Events of mail to be logged.
+    Events,
+    /// Webhooks to be told of events.
+    Webhooks,
 }
 
 /// What can be listened for.
@@ -49,6 +53,8 @@ pub enum Topic {
     Queue(Queue),
     /// Changes of logins.
     Logins,
+    /// What is logged of mail.
+    Logs,
 }
 
 /// What has happened.
@@ -60,6 +66,8 @@ pub enum Event {
     Queued { queue: Queue, lane: i64 },
     /// A login or its tokens changed: whatever is remembered of it is void.
     LoginChanged { login: Id },
+    /// Events of mail were added to the log of a domain.
+    Logged { domain: Arc<str> },
     /// Events of a topic, or of any, may have been missed: look at the truth. Made by the bus.
     Missed(Option<Topic>),
 }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Office;
 use crate::app::{self, App};
+use crate::callback::Callback;
 use crate::cli::certificate::{Certificate, LOOK_EVERY};
 use crate::cli::lock::{DataLock, LockError};
 use crate::cli::open_files;
@@ -24,6 +25,9 @@ use crate::config::role::Role;
 use crate::config::{self, Config};
 use crate::deliver::{self, Deliver};
 use crate::dns::Dns;
+use crate::events::Logger;
+use crate::events::feed::Feed;
+use crate::events::webhook::Webhooks;
 use crate::http;
 use crate::http::state::HttpState;
 use crate::index;
@@ -128,11 +132,21 @@ impl Server {
         if roles.has(Role::Push) {
             stages.spawn(hub.clone().run());
         }
-        let state = HttpState::new(app.clone(), hub, metrics.clone());
+        let feed = Feed::new(app.bus.clone(), stop.clone());
+        if roles.has(Role::Api) {
+            stages.spawn(feed.clone().run());
+        }
+        let no_tls = |error| Failure::new(format!("TLS cannot be set up: {error}"));
+        let callback = Callback::new(dns.clone(), config.push_networks.as_slice().into()).map_err(no_tls)?;
+        let hostname = config.hostname.as_str().into();
+        let webhooks = Webhooks::new(app.store.clone(), callback.clone(), hostname);
+        if roles.has(Role::Events) {
+            stages.spawn(Logger::new(app.store.clone()).run(stop.clone()));
+            stages.spawn(webhooks.clone().run(stop.clone()));
+        }
+        let state = HttpState::new(app.clone(), hub, feed, webhooks, metrics.clone());
         if roles.has(Role::Push) {
-            let web_push = WebPush::new(state.jmap.clone(), app.vapid.clone(), dns.clone());
-            let web_push =
-                web_push.map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
+            let web_push = WebPush::new(state.jmap.clone(), app.vapid.clone(), callback);
             stages.spawn(web_push.run(stop.clone()));
         }
         let router = http::router(state, roles);
@@ -158,8 +172,8 @@ impl Server {
             let hostname = config.hostname.as_str().into();
             let ingest = Ingest::new(app.store.clone(), app.blobs.clone(), authenticator, hostname);
             stages.spawn(ingest.run(stop.clone()));
-            let keep_changes = config.keep_changes;
-            stages.spawn(sweep::run(app.store.clone(), app.blobs.clone(), keep_changes, stop.clone()));
+            let keep = sweep::Keep { changes: config.keep_changes, events: config.keep_events };
+            stages.spawn(sweep::run(app.store.clone(), app.blobs.clone(), keep, stop.clone()));
         }
         if roles.has(Role::Deliver) {
             stages.spawn(deliver.run(stop.clone()));

@@ -54,7 +54,7 @@ pub const KEYS: &[Key] = &[
     key(
         "role",
         "all",
-        "What this process does: `all`, or some of api, push, receive, ingest, deliver, index with commas between",
+        "What this process does: `all`, or some of api, push, receive, ingest, deliver, index, events with commas between",
     ),
     key("http_listen", "127.0.0.1:8080", "Where HTTP (JMAP, push, health, metrics) listens"),
     key("smtp_listen", "127.0.0.1:2525", "Where mail from other servers comes in; `off` for not at all"),
@@ -126,7 +126,7 @@ pub const KEYS: &[Key] = &[
     key(
         "push_networks",
         "",
-        "Addresses or networks beside the public internet to which web pushes may go: `10.1.2.3, fd00::/8`",
+        "Addresses or networks beside the public internet to which web pushes and webhooks may go: `10.1.2.3, fd00::/8`",
     ),
     key(
         "allow_plaintext_auth",
@@ -142,6 +142,11 @@ pub const KEYS: &[Key] = &[
         "keep_changes",
         "30d",
         "How long the change log is kept; clients that were away longer load all anew",
+    ),
+    key(
+        "keep_events",
+        "30d",
+        "How long the logs of events are kept from which the REST API and webhooks tell what happened to mail",
     ),
     key("log_format", "text", "`text` or `json`; what is logged is set by RUST_LOG"),
 ];

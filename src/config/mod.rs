@@ -68,6 +68,8 @@ pub struct Config {
     pub recipients_per_hour: u64,
     pub connections_per_address: u64,
     pub keep_changes: Duration,
+    /// How long the logs of events are kept.
+    pub keep_events: Duration,
     pub log_format: LogFormat,
     /// What is legal but surely not meant; `serve` logs each.
     pub warnings: Vec<String>,
@@ -176,6 +178,7 @@ impl Reader<'_> {
             recipients_per_hour: self.key("recipients_per_hour", value::count)?,
             connections_per_address: self.key("connections_per_address", value::count)?,
             keep_changes: self.key("keep_changes", value::duration)?,
+            keep_events: self.key("keep_events", value::duration)?,
             log_format: self.key("log_format", value::log_format)?,
             warnings,
         })

@@ -18,12 +18,14 @@ pub enum Role {
     Deliver,
     /// Brings Emails into the full-text index.
     Index,
+    /// Takes events of mail to the logs of their domains, and to webhooks.
+    Events,
 }
 
 impl Role {
     /// All roles, in the order of the documentation.
-    pub const ALL: [Role; 6] =
-        [Role::Api, Role::Push, Role::Receive, Role::Ingest, Role::Deliver, Role::Index];
+    pub const ALL: [Role; 7] =
+        [Role::Api, Role::Push, Role::Receive, Role::Ingest, Role::Deliver, Role::Index, Role::Events];
 
     /// As it stands in the configuration.
     pub fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Role {
             Role::Ingest => "ingest",
             Role::Deliver => "deliver",
             Role::Index => "index",
+            Role::Events => "events",
         }
     }
 }

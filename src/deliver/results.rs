@@ -19,10 +19,11 @@ use crate::store::error::StoreError;
 use crate::store::queue::claim::{self, Claim};
 use crate::store::queue::incoming::{self, NewIncoming};
 use crate::store::queue::outgoing::{self, Next, Outcome};
-use crate::store::submission::{self, Delivered};
+use crate::store::submission::{self, Delivered, Noted};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::envelope::RecipientStatus;
+use crate::types::event::{EventData, EventKind};
 use crate::types::id::{AccountId, Id};
 
 /// Results that one transaction takes at most.
@@ -40,6 +41,8 @@ pub struct Finished {
     pub submission: Id,
     /// The message's id, for the logs.
     pub message: String,
+    /// The reverse-path.
+    pub sender: String,
     /// For the row.
     pub outcome: Outcome,
     /// What was said of recipients.
@@ -127,7 +130,8 @@ async fn commit(shared: &Shared, account: AccountId, results: &[Finished]) -> Re
             for new in &finished.incoming {
                 incoming::insert(tx, tx.lane(), new).await?;
             }
-            submission::record_results(tx, finished.submission, &statuses(finished)).await?;
+            let found = submission::record_results(tx, finished.submission, &statuses(finished)).await?;
+            note_events(tx, finished, found.as_ref());
         }
         Ok(held)
     };
@@ -137,6 +141,29 @@ async fn commit(shared: &Shared, account: AccountId, results: &[Finished]) -> Re
         count(finished, held.contains(&finished.outcome.claim));
     }
     Ok(())
+}
+
+/// Notes what was said of each recipient. What the server itself sends, notifications and replies of people
+/// who are away, is of interest to nobody.
+fn note_events(tx: &mut Tx, finished: &Finished, submission: Option<&Noted>) {
+    if submission.is_none() && finished.sender.is_empty() {
+        return;
+    }
+    for Said { address, report, status } in &finished.said {
+        let kind = match status {
+            RecipientStatus::Pending => EventKind::Deferred,
+            RecipientStatus::Delivered => EventKind::Delivered,
+            RecipientStatus::Failed => EventKind::Bounced,
+        };
+        let told = EventData {
+            queue_id: Some(finished.message.clone()),
+            from: Some(finished.sender.clone()).filter(|sender| !sender.is_empty()),
+            recipient: Some(address.clone()),
+            reply: Some(report.reply.clone()),
+            ..submission.map(Noted::told).unwrap_or_default()
+        };
+        tx.note_event(kind, finished.submission, told);
+    }
 }
 
 /// What a submission shows of its recipients (RFC 8621, 7).

@@ -94,6 +94,7 @@ async fn the_results_of_a_bulk_sender_are_one_transaction() {
             account: row.account,
             submission: Id(0),
             message: row.envelope.delivery_id.clone(),
+            sender: row.envelope.mail_from.clone(),
             outcome,
             said,
             incoming,

@@ -228,6 +228,7 @@ fn write(
         account: row.account,
         submission: row.submission,
         message: row.envelope.delivery_id.clone(),
+        sender: row.envelope.mail_from.clone(),
         outcome: Outcome { claim: row.claim, body_hash: row.body_hash, recipients, next },
         said,
         incoming,

@@ -1,13 +1,17 @@
 //! The HTTP face without its network, for the tests of handlers: one account, and who calls.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::app;
+use crate::callback::Callback;
 use crate::config::Config;
 use crate::config::settings::Settings;
+use crate::dns::Dns;
+use crate::events::feed::Feed;
+use crate::events::webhook::Webhooks;
 use crate::http::auth::SignedIn;
 use crate::http::origin::Origin;
 use crate::http::state::HttpState;
@@ -61,7 +65,11 @@ impl Fixture {
             accounts,
         };
         let hub = Hub::new(app.store.clone(), CancellationToken::new());
-        Fixture { state: HttpState::new(app, hub, None), caller, _folder: folder }
+        let feed = Feed::new(app.bus.clone(), CancellationToken::new());
+        let dns = Dns::with_server(SocketAddr::from(([127, 0, 0, 1], 53))).unwrap();
+        let callback = Callback::new(dns, Arc::new([])).unwrap();
+        let webhooks = Webhooks::new(app.store.clone(), callback, "mail.example.test".into());
+        Fixture { state: HttpState::new(app, hub, feed, webhooks, None), caller, _folder: folder }
     }
 
     /// The caller as handlers get it.

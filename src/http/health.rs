@@ -75,6 +75,8 @@ async fn measure_queues(http: &HttpState) -> Result<(), HttpError> {
         (Queue::Outgoing, "outgoing"),
         (Queue::Index, "index"),
         (Queue::Push, "push"),
+        (Queue::Events, "events"),
+        (Queue::Webhooks, "webhooks"),
     ] {
         let depth = cluster::queue_depth(&mut snapshot, queue).await?;
         let now_ms = http.app.clock.now_ms();

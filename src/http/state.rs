@@ -7,6 +7,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::admin::Office;
 use crate::app::App;
+use crate::events::feed::Feed;
+use crate::events::webhook::Webhooks;
 use crate::http::health::LastAnswers;
 use crate::http::limits::{Concurrency, Openings, PushPlaces};
 use crate::http::ticket::Tickets;
@@ -35,6 +37,10 @@ pub struct Parts {
     pub office: Office,
     /// Push.
     pub hub: Hub,
+    /// Who listens to logs of events.
+    pub feed: Feed,
+    /// Posts to webhooks, for trial.
+    pub webhooks: Webhooks,
     /// Tickets for browsers.
     pub tickets: Tickets,
     /// Requests under way, by login.
@@ -51,7 +57,13 @@ pub struct Parts {
 
 impl HttpState {
     /// Over the server's parts.
-    pub fn new(app: App, hub: Hub, metrics: Option<PrometheusHandle>) -> HttpState {
+    pub fn new(
+        app: App,
+        hub: Hub,
+        feed: Feed,
+        webhooks: Webhooks,
+        metrics: Option<PrometheusHandle>,
+    ) -> HttpState {
         let jmap = Jmap {
             store: app.store.clone(),
             blobs: app.blobs.clone(),
@@ -69,6 +81,8 @@ impl HttpState {
             app,
             jmap,
             hub,
+            feed,
+            webhooks,
             tickets,
             concurrency: Concurrency::default(),
             push_places: PushPlaces::default(),

@@ -12,6 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::mailbox;
 use crate::store::queue::delivered;
 use crate::store::tx::Tx;
+use crate::types::event::{EventData, EventKind};
 use crate::types::id::{AccountId, Id};
 
 /// A message ready to be filed, the same for every recipient.
@@ -27,6 +28,8 @@ pub struct Ready {
     pub report: Option<Arc<Returned>>,
     /// Whether it belongs into Junk.
     pub is_suspicious: bool,
+    /// What the log of events is told of it, whoever gets it.
+    pub told: Arc<EventData>,
 }
 
 /// What filing came to.
@@ -64,6 +67,13 @@ pub async fn file(
             if let Some(reply) = reply.filter(|_| !ready.is_suspicious) {
                 vacation::queue(tx, &reply).await?;
             }
+            let told = EventData {
+                message_id: Some(inserted.email_id),
+                thread_id: Some(inserted.thread_id),
+                is_junk: ready.is_suspicious,
+                ..EventData::clone(&ready.told)
+            };
+            tx.note_event(EventKind::Received, Id(0), told);
             Ok(Filed::New(inserted.email_id))
         })
         .await;

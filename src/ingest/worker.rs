@@ -30,6 +30,7 @@ use crate::store::queue::incoming::{self, IncomingRow};
 use crate::store::queue::watch::Watch;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
+use crate::types::event::EventData;
 use crate::types::id::AccountId;
 
 /// Messages that are worked on at a time.
@@ -283,12 +284,21 @@ impl Ingest {
             .map_err(Failure::Later)?;
         let blob = self.blobs.prepare(message.clone()).await?;
         let hash = blob.hash();
-        let mail_from = row.envelope.mail_from.clone();
+        let (mail_from, queue_id) = (row.envelope.mail_from.clone(), row.envelope.delivery_id.clone());
         let read = move || {
             let returned = report::read(&mail_from, &message).map(Arc::new);
-            (NewEmail::of(&parse(&message), hash, received_at), returned)
+            let parsed = parse(&message);
+            let headers = &parsed.headers;
+            let told = EventData {
+                from: headers.from.as_ref().and_then(|from| from.first()).map(|from| from.email.clone()),
+                subject: headers.subject.clone(),
+                size: i64::try_from(message.len()).ok(),
+                queue_id: Some(queue_id),
+                ..EventData::default()
+            };
+            (NewEmail::of(&parsed, hash, received_at), returned, told)
         };
-        let (email, report) = tokio::task::spawn_blocking(read)
+        let (email, report, told) = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| Failure::Later(format!("the message could not be parsed: {error}")))?;
         Ok(Ready {
@@ -297,6 +307,7 @@ impl Ingest {
             report,
             delivery_id: row.envelope.delivery_id.as_str().into(),
             is_suspicious,
+            told: Arc::new(told),
         })
     }
 

@@ -21,11 +21,11 @@ use crate::store::directory::account;
 use crate::store::error::StoreError;
 use crate::store::push_subscription::{self, Credential, Keys, PushSubscription};
 use crate::store::queue::push::enqueue_verification;
+use crate::types::callback_url::{CallbackUrl, NotACallbackUrl};
 use crate::types::date::{parse_date, utc_date};
 use crate::types::id::{AccountId, Id};
 use crate::types::network::is_public;
 use crate::types::object_type::{ObjectType, bits_of};
-use crate::types::push_url::{NotAPushUrl, PushUrl};
 
 /// What /get shows. Where pushes go, and what they are encrypted with, it tells nobody (7.2.1).
 const SHOWN: [&str; 6] = ["id", "deviceClientId", "verificationCode", "expires", "types", "emailPush"];
@@ -257,7 +257,7 @@ fn write_new(
 }
 
 fn check_url(call: &Call<'_>, url: &str) -> Result<(), SetError> {
-    let parsed: PushUrl = url.parse().map_err(|NotAPushUrl(why)| SetError::invalid("url", why))?;
+    let parsed: CallbackUrl = url.parse().map_err(|NotACallbackUrl(why)| SetError::invalid("url", why))?;
     let may_be_reached = parsed.address().is_none_or(|address| {
         is_public(address) || call.jmap.push_networks.iter().any(|network| network.contains(address))
     });

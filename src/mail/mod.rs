@@ -31,6 +31,7 @@ pub mod headers;
 pub mod html;
 pub mod list_properties;
 pub mod mdn_read;
+pub mod notice;
 pub mod parameters;
 pub mod parse;
 pub mod preview;

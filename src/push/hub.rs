@@ -134,7 +134,7 @@ impl Hub {
                         self.login_news.fetch_add(1, SeqCst);
                         self.missed.notify_one();
                     }
-                    Ok(Event::Queued { .. } | Event::Missed(Some(_))) => {}
+                    Ok(Event::Queued { .. } | Event::Logged { .. } | Event::Missed(Some(_))) => {}
                     // A change of some login may be among what was missed: all come in again.
                     Err(RecvError::Lagged(_)) => self.mark_every_login(),
                     Err(RecvError::Closed) => return,

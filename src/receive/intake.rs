@@ -33,6 +33,7 @@ use crate::types::blob_id::BlobHash;
 use crate::types::envelope::{
     DsnReturn, IncomingEnvelope, IncomingRecipient, OutgoingEnvelope, OutgoingRecipient,
 };
+use crate::types::event::{EventData, EventKind, MAX_RECIPIENTS_TOLD};
 use crate::types::id::{AccountId, Id};
 use crate::types::scope::{Reach, Scope};
 
@@ -269,7 +270,20 @@ impl Intake {
                 due: accepted.send_at_ms,
             })
             .collect();
+        let told = EventData {
+            queue_id: Some(accepted.id.to_string()),
+            from: Some(accepted.from.as_str().to_owned()).filter(|from| !from.is_empty()),
+            recipients: accepted
+                .recipients
+                .iter()
+                .take(MAX_RECIPIENTS_TOLD)
+                .map(|recipient| recipient.path.as_str().to_owned())
+                .collect(),
+            size: Some(size),
+            ..EventData::default()
+        };
         let unit = async move |tx: &mut Tx| {
+            tx.note_event(EventKind::Sent, Id(0), told);
             let ids = outgoing::insert(tx, &rows).await?;
             // The rows refer to the message; its octets come with the reference of the first.
             if let Some(row) = ids.first() {

@@ -24,10 +24,11 @@ const PAGE_ROWS: usize = 500;
 const PAGE_OCTETS: usize = 8 << 20;
 /// The name, among the keys of the server, of the mark that a copy is under way.
 const MARK: &str = "copy";
-/// Made anew from the rest: the index is filled from the Emails.
-const LEFT_OUT: [&str; 1] = ["index_queue"];
+/// Made anew from the rest: the index is filled from the Emails; leases are of processes that are gone.
+const LEFT_OUT: [&str; 2] = ["index_queue", "event_lease"];
 /// Tables whose keys begin with a lane, which is another one there.
-const QUEUES: [&str; 3] = ["incoming", "incoming_body", "outgoing"];
+const QUEUES: [&str; 6] =
+    ["incoming", "incoming_body", "outgoing", "push_queue", "event_outbox", "webhook_queue"];
 
 /// What is copied, in this order.
 pub fn copied_tables() -> Vec<Table> {
@@ -258,7 +259,8 @@ async fn lane_of(to: &Store, conn: &mut Conn, table: &Table, row: &[Value]) -> R
         }
     };
     let account = if table.name == "account" { number("id") } else { number("account_id") };
-    match (account, number("id")) {
+    // The row of a webhook is in the lane of the webhook.
+    match (account, number("webhook_id").or(number("id"))) {
         (Some(account), _) => to.lanes().of_account(conn, AccountId(crate::types::id::Id(account))).await,
         (None, id) => Ok(to.lanes().of_number(id.unwrap_or_default())),
     }

@@ -22,7 +22,7 @@ struct Migration {
 /// than this was made by a program that this one must not share a database with.
 const PROGRAM: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration {
         version: 1,
         oldest_program: 1,
@@ -49,6 +49,13 @@ const MIGRATIONS: [Migration; 4] = [
         oldest_program: 4,
         sqlite: include_str!("../../migrations/sqlite/0004_integrators.sql"),
         postgres: include_str!("../../migrations/postgres/0004_integrators.sql"),
+    },
+    // What an older program does to mail is missing from the logs of events.
+    Migration {
+        version: 5,
+        oldest_program: 4,
+        sqlite: include_str!("../../migrations/sqlite/0005_events.sql"),
+        postgres: include_str!("../../migrations/postgres/0005_events.sql"),
     },
 ];
 

@@ -24,7 +24,7 @@ async fn a_second_start_changes_nothing() {
     let logins: i64 = connection.query_row("select count(*) from login", [], |row| row.get(0)).unwrap();
     let versions: i64 =
         connection.query_row("select count(*) from schema_version", [], |row| row.get(0)).unwrap();
-    assert_eq!((logins, versions), (1, 4));
+    assert_eq!((logins, versions), (1, 5));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod dialect;
 pub mod directory;
 pub mod email;
 pub mod error;
+pub mod event;
 #[cfg(test)]
 mod funnel_tests;
 pub mod idempotency;

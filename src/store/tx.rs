@@ -12,9 +12,11 @@ use crate::bus::{Event, Queue};
 use crate::store::change::{Change, ChangeKind};
 use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
+use crate::store::event::{self, NewEvent};
 use crate::store::lanes::Lanes;
 use crate::store::queue;
 use crate::types::clock::Clock;
+use crate::types::event::{EventData, EventKind};
 use crate::types::id::{AccountId, Id, IdMaker};
 use crate::types::object_type::{ObjectType, bits_of};
 
@@ -79,6 +81,8 @@ pub struct Tx {
     push_types: i64,
     changes: BTreeMap<(ObjectType, Id), Change>,
     events: Vec<Event>,
+    /// What has happened to mail.
+    mail_events: Vec<NewEvent>,
     /// Open `attempt`s, one in the other.
     attempts: u32,
     /// What was recorded of an object before, for each record made while an attempt is open.
@@ -113,6 +117,7 @@ impl Tx {
             push_types: 0,
             changes: BTreeMap::new(),
             events: Vec::new(),
+            mail_events: Vec::new(),
             attempts: 0,
             undo: Vec::new(),
         }
@@ -123,6 +128,7 @@ impl Tx {
     pub(super) async fn start(&mut self, scope: Scope) -> Result<(), StoreError> {
         self.changes.clear();
         self.events.clear();
+        self.mail_events.clear();
         self.attempts = 0;
         self.undo.clear();
         self.account = None;
@@ -208,9 +214,11 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes the recorded changes: the last statements of every unit of work.
+    /// Writes the events of mail and the recorded changes: the last statements of every unit of work.
     pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
         let Some(account) = self.account else { return Ok(()) };
+        let mail_events = std::mem::take(&mut self.mail_events);
+        event::enqueue(self, mail_events).await?;
         if self.changes.is_empty() {
             return Ok(());
         }
@@ -343,6 +351,11 @@ impl Tx {
         }
     }
 
+    /// Notes, in the transaction of an account, what has happened to its mail.
+    pub fn note_event(&mut self, kind: EventKind, submission: Id, data: EventData) {
+        self.mail_events.push(NewEvent { kind, submission, data });
+    }
+
     /// Tells the workers of a queue, after the commit, that there is work in a lane.
     pub fn wake(&mut self, queue: Queue, lane: i64) {
         self.publish_after_commit(Event::Queued { queue, lane });
@@ -367,6 +380,7 @@ impl Tx {
         }
         self.conn.control("savepoint attempt").await?;
         let (undo_mark, events_mark) = (self.undo.len(), self.events.len());
+        let mail_events_mark = self.mail_events.len();
         self.attempts += 1;
         let outcome = part(self).await;
         self.attempts -= 1;
@@ -402,6 +416,7 @@ impl Tx {
             };
         }
         self.events.truncate(events_mark);
+        self.mail_events.truncate(mail_events_mark);
         outcome
     }
 

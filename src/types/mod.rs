@@ -3,16 +3,17 @@
 
 pub mod address;
 pub mod blob_id;
+pub mod callback_url;
 pub mod clock;
 pub mod connections;
 pub mod date;
 pub mod duration;
 pub mod envelope;
+pub mod event;
 pub mod id;
 pub mod keyword;
 pub mod network;
 pub mod object_type;
-pub mod push_url;
 pub mod scope;
 pub mod secret;
 pub mod size;

@@ -1,7 +1,7 @@
 //! Ranges of IP addresses: `127.0.0.1`, `10.0.0.0/8`, `fd00::/8` (RFC 4632, 3.1; RFC 4291, 2.3).
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 /// An address and how many of its leading bits count.
@@ -16,6 +16,11 @@ pub struct Network {
 pub struct NotANetwork;
 
 impl Network {
+    /// 127.0.0.0/8: this machine.
+    pub fn loopback() -> Network {
+        Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix_len: 8 }
+    }
+
     /// Whether an address is in the range. An IPv4 address seen through an IPv6 socket
     /// (`::ffff:10.0.0.1`) is the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Queue;
-use crate::dns::Dns;
+use crate::callback::Callback;
 use crate::jmap::call::{AccountAccess, Caller, Jmap};
 use crate::jmap::email::push::{NewMail, new_mail};
 use crate::jmap::error::MethodError;
@@ -33,9 +33,9 @@ use crate::store::error::StoreError;
 use crate::store::push_subscription::{self, PushSubscription};
 use crate::store::queue::push::{self as queue, PushRow};
 use crate::store::queue::watch::Watch;
+use crate::types::callback_url::{CallbackUrl, NotACallbackUrl};
 use crate::types::id::Id;
 use crate::types::object_type::ObjectType;
-use crate::types::push_url::{NotAPushUrl, PushUrl};
 use crate::types::scope::{Scope, Scopes};
 use crate::vapid::Vapid;
 use crate::web_push::encrypt::{MAX_TEXT, encrypt};
@@ -93,15 +93,14 @@ enum Fate {
 
 impl WebPush {
     /// Over the parts that methods work on.
-    pub fn new(jmap: Jmap, vapid: Vapid, dns: Dns) -> Result<WebPush, rustls::Error> {
-        let endpoint = Endpoint::new(dns, jmap.push_networks.clone())?;
-        Ok(WebPush {
+    pub fn new(jmap: Jmap, vapid: Vapid, callback: Callback) -> WebPush {
+        WebPush {
             jmap,
             vapid,
-            endpoint,
+            endpoint: Endpoint::new(callback),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             hosts: Arc::default(),
-        })
+        }
     }
 
     fn store(&self) -> &Store {
@@ -225,9 +224,9 @@ impl WebPush {
                 .await?;
         drop(snapshot);
         let Some(subscription) = found else { return Ok(Fate::Drop) };
-        let url: PushUrl = match subscription.url.parse() {
+        let url: CallbackUrl = match subscription.url.parse() {
             Ok(url) => url,
-            Err(NotAPushUrl(why)) => return Ok(Fate::Refused(why.to_owned())),
+            Err(NotACallbackUrl(why)) => return Ok(Fate::Refused(why.to_owned())),
         };
         let Some(_place) = self.enter(url.host()) else { return Ok(Fate::Busy) };
         match (row.types, subscription.is_verified) {
@@ -239,7 +238,7 @@ impl WebPush {
     }
 
     /// Whether the URL is the client's own, it has to show by the code that only the URL hears.
-    async fn verify(&self, subscription: &PushSubscription, url: &PushUrl) -> Result<Fate, StoreError> {
+    async fn verify(&self, subscription: &PushSubscription, url: &CallbackUrl) -> Result<Fate, StoreError> {
         let text = json!({
             "@type": "PushVerification",
             "pushSubscriptionId": subscription.id,
@@ -253,7 +252,7 @@ impl WebPush {
         &self,
         row: &PushRow,
         subscription: &PushSubscription,
-        url: &PushUrl,
+        url: &CallbackUrl,
     ) -> Result<Fate, StoreError> {
         let mut until = None;
         if row.types & ObjectType::EmailDelivery.bit() != 0 {
@@ -287,7 +286,7 @@ impl WebPush {
         &self,
         row: &PushRow,
         subscription: &PushSubscription,
-        url: &PushUrl,
+        url: &CallbackUrl,
         config: &Value,
     ) -> Result<Result<i64, Fate>, StoreError> {
         let mut snapshot = self.store().read().await?;
@@ -330,7 +329,7 @@ impl WebPush {
     async fn post(
         &self,
         subscription: &PushSubscription,
-        url: &PushUrl,
+        url: &CallbackUrl,
         content: &Value,
         ttl: u32,
         urgency: &'static str,

@@ -24,6 +24,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vapid", &["types", "store"]),
     ("app", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store", "index", "vapid"]),
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
+    ("callback", &["types", "dns", "https"]),
+    ("events", &["types", "mail", "bus", "callback", "store"]),
     ("admin", &["types", "config", "mail", "bus", "blob", "index", "jmap", "store"]),
     ("receive", &["types", "config", "mail", "smtp", "dns", "listen", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
@@ -32,17 +34,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("push", &["types", "config", "bus", "cache", "store"]),
     (
         "web_push",
-        &[
-            "types", "config", "dns", "https", "bus", "cache", "blob", "index", "store", "vapid", "jmap",
-            "push",
-        ],
+        &["types", "config", "bus", "cache", "callback", "blob", "index", "store", "vapid", "jmap", "push"],
     ),
     // Of the bus, http tells in /readyz whether it works.
     (
         "http",
         &[
             "types", "config", "mail", "listen", "bus", "cache", "jmap", "push", "blob", "store", "app",
-            "admin",
+            "admin", "events",
         ],
     ),
 ];

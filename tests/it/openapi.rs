@@ -75,7 +75,7 @@ fn the_document_holds_for_every_kind_of_key() {
 
 #[test]
 fn a_client_that_is_made_of_the_document_works() {
-    let server = Server::start();
+    let server = Server::builder().env("POSTRIDER_PUSH_NETWORKS", "127.0.0.1").start();
     let (shop, customer) = (server.account_named("shop"), server.account_named("customer"));
     let all = ["--scope", "read,write,send,admin", "--domain", "*"];
     let api = Api::new(&server, &shop.address, &all);

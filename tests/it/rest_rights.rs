@@ -50,6 +50,16 @@ fn operations() -> Vec<Operation> {
         row("post", "/sends/batch", json!({ "messages": [send()] }), &["send"]),
         row("get", "/sends/{id}", none(), &["read", "send"]),
         row("post", "/sends/{id}/cancel", none(), &["send"]),
+        row("get", "/sends/{id}/timeline", none(), &["read", "send"]),
+        row("get", "/events", none(), &["read", "send"]),
+        row("get", "/webhooks", none(), &["read", "send"]),
+        of_all("post", "/webhooks", json!({ "url": "https://hooks.test/" })),
+        row("get", "/webhooks/{id}", none(), &["read", "send"]),
+        of_all("patch", "/webhooks/{id}", json!({})),
+        of_all("delete", "/webhooks/{id}", none()),
+        of_all("post", "/webhooks/{id}/secret", none()),
+        of_all("post", "/webhooks/{id}/replay", json!({ "after": "" })),
+        of_all("post", "/webhooks/{id}/test", none()),
         row("get", "/domains", none(), &["admin"]),
         of_server("post", "/domains", json!({ "domain": "example.test" })),
         row("get", "/domains/{domain}", none(), &["admin"]),
@@ -182,6 +192,7 @@ fn another_s_message_and_send_are_not_there() {
     let bobs = Api::new(server, &bob.address, &[]);
     let new = json!({ "from": { "email": bob.address }, "to": [{ "email": bob.address }], "text": "x" });
     let send = id_of(&bobs.post("/sends", &new));
+    let webhook = id_of(&bobs.post("/webhooks", &json!({ "url": "https://hooks.test/" })));
     let api = Api::new(server, &alice.address, &[]);
     for (method, path, body) in [
         ("GET", format!("/messages/{email}"), None),
@@ -191,6 +202,15 @@ fn another_s_message_and_send_are_not_there() {
         ("GET", format!("/threads/{thread}"), None),
         ("GET", format!("/sends/{send}"), None),
         ("POST", format!("/sends/{send}/cancel"), None),
+        ("GET", format!("/sends/{send}/timeline"), None),
+        ("GET", format!("/webhooks/{webhook}"), None),
+        ("PATCH", format!("/webhooks/{webhook}"), Some(json!({ "url": "https://elsewhere.test/" }))),
+        ("DELETE", format!("/webhooks/{webhook}"), None),
+        ("POST", format!("/webhooks/{webhook}/secret"), None),
+        ("POST", format!("/webhooks/{webhook}/replay"), Some(json!({ "after": "" }))),
+        ("POST", format!("/webhooks/{webhook}/test"), None),
+        ("GET", "/events?domain=example.test".to_owned(), None),
+        ("GET", "/webhooks?domain=example.test".to_owned(), None),
     ] {
         assert_eq!(api.problem(method, &path, body.as_ref()).0, 404, "{method} {path}");
     }
@@ -198,6 +218,13 @@ fn another_s_message_and_send_are_not_there() {
     // A key for one account goes no farther than that, though its login does.
     server.cli(&["access", "grant", &alice.address, &bob.address]);
     assert_eq!(id_of(&api.get(&format!("/messages/{email}?account={}", bob.address))), email);
+    // Who may look into an account hears of it, for as long as that; what outlives it is for the owner.
+    let events = api.get(&format!("/events?account={}", bob.address));
+    assert_eq!(events["events"][0]["data"]["sendId"], *send);
+    let hooks = format!("/webhooks?account={}", bob.address);
+    assert_eq!(api.problem("GET", &hooks, None), (403, "forbidden".to_owned()));
+    let new_hook = json!({ "url": "https://hooks.test/" });
+    assert_eq!(api.problem("POST", &hooks, Some(&new_hook)), (403, "forbidden".to_owned()));
     let only = Api::new(server, &alice.address, &["--account", &alice.address]);
     assert_eq!(only.problem("GET", &format!("/messages/{email}?account={}", bob.address), None).0, 404);
     assert_eq!(only.problem("POST", "/sends", Some(&new)), (403, "forbidden".to_owned()));

@@ -33,8 +33,9 @@ struct Steps {
 
 impl Steps {
     fn new(role: &'static str, sink: &Sink) -> Steps {
-        let others =
-            ["api", "push", "receive", "ingest", "deliver"].into_iter().filter(|other| *other != role);
+        let others = ["api", "push", "receive", "ingest", "deliver", "events"]
+            .into_iter()
+            .filter(|other| *other != role);
         let rest = others.collect::<Vec<_>>().join(",");
         let rest = if role == "index" { rest } else { format!("{rest},index") };
         let relay_to = vec![

@@ -4,6 +4,7 @@
 //! PREFIX:a:ACCOUNT   ORIGIN MODSEQ TYPE,TYPE AT  an account has changed; types by their numbers
 //! PREFIX:q:QUEUE     ORIGIN LANE                 a queue has work
 //! PREFIX:l           ORIGIN LOGIN                a login has changed
+//! PREFIX:e           ORIGIN DOMAIN               events of mail were logged
 //! PREFIX:beat        ORIGIN up|bye               a process is there, or leaves in order
 //! PREFIX:look        ORIGIN look                 events of this process were lost
 //! ```
@@ -41,6 +42,7 @@ pub fn channel(prefix: &str, topic: Topic) -> String {
         Topic::Account(account) => format!("{prefix}:a:{account}"),
         Topic::Queue(queue) => format!("{prefix}:q:{}", queue_name(queue)),
         Topic::Logins => format!("{prefix}:l"),
+        Topic::Logs => format!("{prefix}:e"),
     }
 }
 
@@ -50,6 +52,8 @@ fn queue_name(queue: Queue) -> &'static str {
         Queue::Outgoing => "outgoing",
         Queue::Index => "index",
         Queue::Push => "push",
+        Queue::Events => "events",
+        Queue::Webhooks => "webhooks",
     }
 }
 
@@ -62,6 +66,7 @@ pub fn encode(prefix: &str, origin: &str, event: &Event) -> Option<(String, Stri
         }
         Event::Queued { queue, lane } => (Topic::Queue(*queue), format!("{origin} {lane}")),
         Event::LoginChanged { login } => (Topic::Logins, format!("{origin} {login}")),
+        Event::Logged { domain } => (Topic::Logs, format!("{origin} {domain}")),
         Event::Missed(_) => return None,
     };
     Some((channel(prefix, topic), text))
@@ -83,11 +88,13 @@ pub fn decode<'t>(prefix: &str, channel: &str, text: &'t str) -> Option<(&'t str
             Heard::Event(Event::Changed { account, modseq, types: types.collect(), at })
         }
         ("q", name, lane) => {
-            let known = [Queue::Incoming, Queue::Outgoing, Queue::Index, Queue::Push];
+            let known =
+                [Queue::Incoming, Queue::Outgoing, Queue::Index, Queue::Push, Queue::Events, Queue::Webhooks];
             let queue = known.into_iter().find(|queue| queue_name(*queue) == name)?;
             Heard::Event(Event::Queued { queue, lane: lane.parse().ok()? })
         }
         ("l", "", login) => Heard::Event(Event::LoginChanged { login: login.parse().ok()? }),
+        ("e", "", domain) => Heard::Event(Event::Logged { domain: domain.into() }),
         ("beat", "", "up") => Heard::Up,
         ("beat", "", "bye") => Heard::Bye,
         ("look", "", _) => Heard::Look,
@@ -108,6 +115,8 @@ mod tests {
             Event::Changed { account: AccountId(Id(1)), modseq: 1, types: [].into(), at: 0 },
             Event::Queued { queue: Queue::Outgoing, lane: 3 },
             Event::LoginChanged { login: Id(9) },
+            Event::Logged { domain: "example.test".into() },
+            Event::Queued { queue: Queue::Webhooks, lane: 1 },
         ] {
             let (channel, text) = encode("p", "me", &event).expect("it travels");
             assert_eq!(decode("p", &channel, &text), Some(("me", Heard::Event(event))));

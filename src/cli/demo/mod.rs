@@ -16,10 +16,15 @@ use crate::cli::output::{Failure, print};
 use crate::cli::serve::Server;
 use crate::config::Config;
 use crate::types::clock::Clock;
+use crate::types::network::Network;
 use crate::types::secret::Secret;
 
 /// Runs the command.
-pub async fn run(config: Config) -> Result<(), Failure> {
+pub async fn run(mut config: Config) -> Result<(), Failure> {
+    // Whoever tries webhooks has the receiver on this machine.
+    if config.push_networks.is_empty() {
+        config.push_networks = vec![Network::loopback()];
+    }
     let server = Server::start(config).await?;
     let prepared = prepare(&server.office, Clock::system().now_ms()).await;
     let (is_new, account_id) = match prepared {

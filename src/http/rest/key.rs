@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::auth::{Entry, enter};
 use crate::http::error::HttpError;
-use crate::http::limits::Kind;
+use crate::http::limits::{Kind, PushPlace};
 use crate::http::rest::problem::{Code, Problem};
 use crate::http::state::HttpState;
 use crate::jmap::call::{AccountAccess, Caller};
@@ -23,7 +23,7 @@ pub struct Key {
     /// How far the key goes beside those.
     pub reach: Reach,
     /// Among the requests of the login that are under way.
-    _place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl FromRequestParts<HttpState> for Key {
@@ -32,11 +32,18 @@ impl FromRequestParts<HttpState> for Key {
     async fn from_request_parts(parts: &mut Parts, http: &HttpState) -> Result<Key, Problem> {
         let Entry { caller, reach, .. } = enter(parts, http).await?;
         let place = http.concurrency.enter(Kind::Request, caller.login_id).await.map_err(HttpError::Jmap)?;
-        Ok(Key { caller, reach, _place: place })
+        Ok(Key { caller, reach, place: Some(place) })
     }
 }
 
 impl Key {
+    /// Takes a place among those who stay connected, in exchange for that among requests.
+    pub fn settle_down(&mut self, http: &HttpState) -> Result<PushPlace, Problem> {
+        let place = http.push_places.enter(self.caller.login_id)?;
+        self.place = None;
+        Ok(place)
+    }
+
     /// Refuses a key without this scope.
     pub fn needs(&self, scope: Scope) -> Result<(), Problem> {
         if self.caller.scopes.has(scope) { Ok(()) } else { Err(Problem::missing_scope(scope)) }

@@ -5,6 +5,7 @@
 mod administration;
 mod attachments;
 pub mod body;
+mod events;
 pub mod key;
 mod mailboxes;
 mod messages;
@@ -42,6 +43,13 @@ fn operations() -> OpenApiRouter<HttpState> {
         .routes(routes!(messages::thread))
         .routes(routes!(attachments::upload))
         .routes(routes!(attachments::download))
+        .routes(routes!(events::timeline))
+        .routes(routes!(events::list))
+        .routes(routes!(events::webhooks::list, events::webhooks::add))
+        .routes(routes!(events::webhooks::get, events::webhooks::update, events::webhooks::remove))
+        .routes(routes!(events::webhooks::replace_secret))
+        .routes(routes!(events::webhooks::replay))
+        .routes(routes!(events::webhooks::test))
         .merge(administration::operations())
 }
 

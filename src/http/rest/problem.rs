@@ -34,6 +34,8 @@ pub enum Code {
     Conflict,
     /// 409: the same Idempotency-Key came with another request.
     IdempotencyMismatch,
+    /// 410: what came after a cursor is gone.
+    CursorExpired,
     /// 413
     TooLarge,
     /// 422: the request is understood and cannot be done as it is.
@@ -63,6 +65,7 @@ impl Code {
                 "idempotency_mismatch",
                 "The idempotency key was used for another request",
             ),
+            Code::CursorExpired => (StatusCode::GONE, "cursor_expired", "The cursor is too old"),
             Code::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
             Code::Unprocessable => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "It cannot be done as asked")

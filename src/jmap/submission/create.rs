@@ -22,10 +22,13 @@ use crate::store::email::read::{self, EmailRow};
 use crate::store::error::StoreError;
 use crate::store::identity::{self, Identity};
 use crate::store::queue::outgoing::{self as queue, NewOutgoing};
+use crate::store::submission::note::{self, Note};
 use crate::store::submission::{self, NewSubmission};
 use crate::store::tx::Tx;
 use crate::types::address::Address;
+use crate::types::date::utc_date;
 use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
+use crate::types::event::{EventData, EventKind, MAX_RECIPIENTS_TOLD};
 use crate::types::id::Id;
 
 /// The time over which recipients are counted, the same wherever mail is submitted.
@@ -286,10 +289,11 @@ impl<'a, 'b> Preparing<'a, 'b> {
 }
 
 /// Stores a prepared submission and queues its deliveries, one row for each destination domain; its
-/// id, and the properties that the server set (without `id`).
+/// id, and the properties that the server set (without `id`). The note is the sender's.
 pub async fn insert(
     tx: &mut Tx,
     prepared: &PreparedSubmission,
+    note: &Note,
 ) -> Result<(Id, Map<String, Value>), StoreError> {
     let PreparedSubmission { message, envelope, .. } = prepared;
     let recipients: Vec<String> =
@@ -304,6 +308,20 @@ pub async fn insert(
         message_id: &message.header.message_id,
     };
     let stored = submission::insert(tx, &new).await?;
+    note::insert(tx, stored.id, note).await?;
+    let told = EventData {
+        send_id: Some(stored.id),
+        message_id: Some(prepared.email_id),
+        thread_id: Some(prepared.thread_id),
+        from: envelope.mail_from.as_ref().map(|mailbox| mailbox.on_the_wire()),
+        subject: message.header.subject.clone(),
+        recipients: recipients.iter().take(MAX_RECIPIENTS_TOLD).cloned().collect(),
+        send_at: (prepared.send_at > tx.now_ms()).then(|| utc_date(prepared.send_at)),
+        tags: note.tags.clone(),
+        metadata: note.metadata.clone(),
+        ..EventData::default()
+    };
+    tx.note_event(EventKind::Sent, stored.id, told);
     let rows = queue::insert(tx, &outgoing_rows(prepared, stored.id)).await?;
     if let Some(first) = rows.first() {
         // The rows refer to the message; its octets come with the reference of the first.

@@ -27,6 +27,8 @@ pub struct Header {
     pub recipients: Vec<String>,
     /// The Message-ID with which it leaves, without angle brackets.
     pub message_id: String,
+    /// Its subject, decoded and cut.
+    pub subject: Option<String>,
     /// Whether what leaves of it is ASCII.
     pub is_ascii: bool,
 }
@@ -79,6 +81,7 @@ fn read_header(lines: &[u8], missing: &Missing) -> Header {
         }
         header.is_ascii &= field.raw.is_ascii() || REMOVED.iter().any(|name| field.is(name));
     }
+    header.subject = dsn::original_subject(lines);
     header.message_id = dsn::message_id(lines).unwrap_or_else(|| missing.message_id.clone());
     header
 }

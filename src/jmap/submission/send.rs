@@ -12,6 +12,7 @@ use crate::jmap::submission::create::{PreparedSubmission, Preparing, insert};
 use crate::store::email::insert::Inserted;
 use crate::store::error::StoreError;
 use crate::store::identity::{self, Identity};
+use crate::store::submission::note::Note;
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::id::Id;
@@ -101,13 +102,17 @@ pub struct Sent {
 }
 
 /// Stores a message and its submission, and queues its deliveries.
-pub async fn insert_send(tx: &mut Tx, prepared: &PreparedSend) -> Result<Result<Sent, SetError>, StoreError> {
+pub async fn insert_send(
+    tx: &mut Tx,
+    prepared: &PreparedSend,
+    note: &Note,
+) -> Result<Result<Sent, SetError>, StoreError> {
     let inserted = match insert_prepared(tx, &prepared.email, &Creations::default()).await? {
         Ok(inserted) => inserted,
         Err(error) => return Ok(Err(error)),
     };
     let Inserted { email_id, thread_id, .. } = inserted;
     let submission = prepared.submission.clone().of(email_id, thread_id);
-    let (id, _) = insert(tx, &submission).await?;
+    let (id, _) = insert(tx, &submission, note).await?;
     Ok(Ok(Sent { submission: id, email: email_id, thread: thread_id, send_at: submission.send_at }))
 }

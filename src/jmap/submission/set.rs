@@ -15,6 +15,7 @@ use crate::jmap::standard::set::{Changed, Creations, SetOutcome, SetRequest, che
 use crate::jmap::submission::create::{PreparedSubmission, insert, prepare};
 use crate::jmap::submission::to_json;
 use crate::store::error::StoreError;
+use crate::store::submission::note::Note;
 use crate::store::submission::{self, Submission, UndoStatus};
 use crate::store::tx::Tx;
 use crate::types::id::Id;
@@ -98,7 +99,7 @@ async fn write(
     for (key, created) in &prepared.create {
         match created {
             Ok(created) => {
-                let (id, mut properties) = insert(tx, created).await?;
+                let (id, mut properties) = insert(tx, created, &Note::default()).await?;
                 emails.insert(id, created.email_id);
                 creations.0.insert(key.clone(), id.to_string());
                 properties.insert("id".to_owned(), json!(id));

@@ -10,6 +10,7 @@ use crate::store::db::{Conn, everywhere_sql, sql};
 use crate::store::directory::account;
 use crate::store::directory::token::{Token, rights_at};
 use crate::store::error::StoreError;
+use crate::store::queue::queue_sql;
 use crate::store::value::Row;
 use crate::types::blob_id::BlobHash;
 use crate::types::envelope::{IncomingEnvelope, OutgoingEnvelope, OutgoingRecipient};
@@ -178,34 +179,33 @@ pub async fn oldest_accounts_of_domains(
 /// The lanes of a queue that have something due. Each lane costs a seek, whether it is empty or has
 /// a million rows; on a sharded database each shard reads what is due.
 pub async fn lanes_with_work(conn: &mut Conn, queue: Queue, now_ms: i64) -> Result<Vec<i64>, StoreError> {
-    if conn.is_sharded() {
-        let query = match queue {
-            Queue::Incoming => everywhere_sql("select distinct lane from incoming where due <= $1"),
-            Queue::Outgoing => everywhere_sql("select distinct lane from outgoing where due <= $1"),
-            Queue::Index => everywhere_sql("select distinct lane from index_queue where due <= $1"),
-            Queue::Push => everywhere_sql("select distinct lane from push_queue where due <= $1"),
-        };
-        return query.bind(now_ms).column(conn).await;
+    if queue == Queue::Events {
+        return lanes_with_events(conn).await;
     }
-    let query = match queue {
-        Queue::Incoming => sql("with recursive known (lane) as (select min(lane) from incoming union all \
-             select (select min(n.lane) from incoming n where n.lane > known.lane) from known \
+    let query = if conn.is_sharded() {
+        queue_sql("select distinct lane from {queue} where due <= $1", queue).everywhere()
+    } else {
+        queue_sql(
+            "with recursive known (lane) as (select min(lane) from {queue} union all \
+             select (select min(n.lane) from {queue} n where n.lane > known.lane) from known \
              where known.lane is not null) select known.lane from known where known.lane is not null \
-             and exists (select 1 from incoming q where q.lane = known.lane and q.due <= $1)"),
-        Queue::Outgoing => sql("with recursive known (lane) as (select min(lane) from outgoing union all \
-             select (select min(n.lane) from outgoing n where n.lane > known.lane) from known \
-             where known.lane is not null) select known.lane from known where known.lane is not null \
-             and exists (select 1 from outgoing q where q.lane = known.lane and q.due <= $1)"),
-        Queue::Index => sql("with recursive known (lane) as (select min(lane) from index_queue union all \
-             select (select min(n.lane) from index_queue n where n.lane > known.lane) from known \
-             where known.lane is not null) select known.lane from known where known.lane is not null \
-             and exists (select 1 from index_queue q where q.lane = known.lane and q.due <= $1)"),
-        Queue::Push => sql("with recursive known (lane) as (select min(lane) from push_queue union all \
-             select (select min(n.lane) from push_queue n where n.lane > known.lane) from known \
-             where known.lane is not null) select known.lane from known where known.lane is not null \
-             and exists (select 1 from push_queue q where q.lane = known.lane and q.due <= $1)"),
+             and exists (select 1 from {queue} q where q.lane = known.lane and q.due <= $1)",
+            queue,
+        )
     };
     query.bind(now_ms).column(conn).await
+}
+
+/// The lanes that have events to be logged: whatever waits there is due.
+async fn lanes_with_events(conn: &mut Conn) -> Result<Vec<i64>, StoreError> {
+    let query = if conn.is_sharded() {
+        everywhere_sql("select distinct lane from event_outbox")
+    } else {
+        sql("with recursive known (lane) as (select min(lane) from event_outbox union all \
+             select (select min(n.lane) from event_outbox n where n.lane > known.lane) from known \
+             where known.lane is not null) select known.lane from known where known.lane is not null")
+    };
+    query.column(conn).await
 }
 
 /// How much is in a queue.
@@ -222,22 +222,13 @@ pub struct Depth {
 /// How much is in a queue, for metrics. It reads the whole queue.
 pub async fn queue_depth(conn: &mut Conn, queue: Queue) -> Result<Depth, StoreError> {
     let query = match queue {
-        Queue::Incoming => everywhere_sql(
+        Queue::Events => everywhere_sql("select count(*), 0, min(created_at) from event_outbox"),
+        queue => queue_sql(
             "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
-             min(case when is_held = 0 then created_at end) from incoming",
-        ),
-        Queue::Outgoing => everywhere_sql(
-            "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
-             min(case when is_held = 0 then created_at end) from outgoing",
-        ),
-        Queue::Index => everywhere_sql(
-            "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
-             min(case when is_held = 0 then created_at end) from index_queue",
-        ),
-        Queue::Push => everywhere_sql(
-            "select count(*), cast(coalesce(sum(is_held), 0) as bigint), \
-             min(case when is_held = 0 then created_at end) from push_queue",
-        ),
+             min(case when is_held = 0 then created_at end) from {queue}",
+            queue,
+        )
+        .everywhere(),
     };
     let depth = query
         .first(conn, |row| Ok(Depth { rows: row.get(0)?, held: row.get(1)?, oldest_created_at: row.get(2)? }))

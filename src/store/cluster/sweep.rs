@@ -134,6 +134,11 @@ pub async fn push_subscriptions_trim(store: &Store) -> Result<(), StoreError> {
     store.write_plain(Urgency::Background, unit).await
 }
 
+/// The domains of which events were logged.
+pub async fn domains_with_logs(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
+    everywhere_sql("select domain from event_head").column(conn).await
+}
+
 /// Some accounts with uploads whose time is over.
 pub async fn accounts_with_expired_uploads(
     conn: &mut Conn,

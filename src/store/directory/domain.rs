@@ -5,6 +5,8 @@ use crate::store::cluster;
 use crate::store::db::{Conn, sql};
 use crate::store::directory::DirectoryError;
 use crate::store::error::StoreError;
+use crate::store::event::log::{self, View};
+use crate::store::event::webhook;
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::store::value::Row;
@@ -97,8 +99,10 @@ pub async fn add(store: &Store, new: NewDomain) -> Result<String, DirectoryError
         .await?
 }
 
-/// Removes a domain that has no addresses. The name is in lower-case A-labels.
+/// Removes a domain that has no addresses, with its webhooks and its log of events. The name is in lower-case
+/// A-labels.
 pub async fn remove(store: &Store, name: String) -> Result<(), DirectoryError> {
+    let domain = name.clone();
     store
         .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
             if cluster::domain_has_addresses(tx, &name).await? {
@@ -107,7 +111,11 @@ pub async fn remove(store: &Store, name: String) -> Result<(), DirectoryError> {
             let touched = sql("delete from domain where name = $1").bind(&name).run(tx).await?;
             Ok(if touched == 0 { Err(DirectoryError::NoSuchDomain) } else { Ok(()) })
         })
-        .await?
+        .await??;
+    // If this is cut short, it is done when the domain is added and removed again; the log goes with its age.
+    webhook::delete_of(store, View { domain: domain.clone(), account: None }).await?;
+    while log::forget_domain(store, domain.clone()).await? {}
+    Ok(())
 }
 
 /// Names the account that gets the mail for `postmaster`.

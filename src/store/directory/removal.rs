@@ -7,8 +7,10 @@
 use crate::bus::Event;
 use crate::store::Store;
 use crate::store::db::{Query, sql};
-use crate::store::directory::{DirectoryError, domain, login};
+use crate::store::directory::{DirectoryError, account, domain, login};
 use crate::store::error::StoreError;
+use crate::store::event::log::{self, View};
+use crate::store::event::webhook;
 use crate::store::queue::index;
 use crate::store::tx::Tx;
 use crate::types::id::{AccountId, Id};
@@ -17,10 +19,13 @@ use crate::types::id::{AccountId, Id};
 const BATCH: usize = 1_000;
 
 /// The tables of which an account may have any number of rows.
-const LARGE_TABLES: usize = 16;
+const LARGE_TABLES: usize = 17;
+/// Those of them, the first ones, whose rows are in the lane of the account.
+const OF_LANES: usize = 2;
 
 /// Removes an account, the login that owns it, and all that it has.
 pub async fn remove(store: &Store, account: AccountId) -> Result<(), DirectoryError> {
+    let name = account::names(&mut *store.read().await?, &[account]).await?.remove(&account);
     store.write(account, close).await?;
     loop {
         for table in 0..LARGE_TABLES {
@@ -28,10 +33,23 @@ pub async fn remove(store: &Store, account: AccountId) -> Result<(), DirectoryEr
                 == BATCH as u64
             {}
         }
+        // Once before the account goes, so that a removal that is cut short forgets them in its second run,
+        // and once after it: then nothing more is logged.
+        forget_events(store, account, name.as_deref()).await?;
         if store.write(account, finish).await? {
-            return Ok(());
+            break;
         }
     }
+    Ok(forget_events(store, account, name.as_deref()).await?)
+}
+
+/// Removes the account from the log of its domain, and its webhooks.
+async fn forget_events(store: &Store, account: AccountId, name: Option<&str>) -> Result<(), StoreError> {
+    let Some((_, domain)) = name.and_then(|name| name.rsplit_once('@')) else { return Ok(()) };
+    let domain = domain.to_owned();
+    webhook::delete_of(store, View { domain: domain.clone(), account: Some(account) }).await?;
+    while log::forget_account(store, domain.clone(), account).await? {}
+    Ok(())
 }
 
 /// Lets nobody in any more: no address leads here, no login reaches it.
@@ -60,42 +78,45 @@ async fn close(tx: &mut Tx) -> Result<(), StoreError> {
 async fn batch(tx: &mut Tx, table: usize) -> Result<u64, StoreError> {
     let Some(query) = delete_from(table) else { return Ok(0) };
     let query = query.bind(tx.account()).bind(BATCH as i64);
-    if table == 0 { query.bind(tx.lane()).run(tx).await } else { query.run(tx).await }
+    let query = if table < OF_LANES { query.bind(tx.lane()) } else { query };
+    query.run(tx).await
 }
 
 fn delete_from(table: usize) -> Option<Query> {
     Some(match table {
         0 => sql("delete from outgoing where lane = $3 and account_id = $1 and id in \
                   (select id from outgoing where lane = $3 and account_id = $1 limit $2)"),
-        1 => sql("delete from membership where account_id = $1 and (mailbox_id, received_at, email_id) in \
+        1 => sql("delete from event_outbox where lane = $3 and account_id = $1 and (modseq, n) in \
+                  (select modseq, n from event_outbox where lane = $3 and account_id = $1 limit $2)"),
+        2 => sql("delete from membership where account_id = $1 and (mailbox_id, received_at, email_id) in \
                   (select mailbox_id, received_at, email_id from membership where account_id = $1 limit $2)"),
-        2 => sql("delete from keyword where account_id = $1 and (keyword, received_at, email_id) in \
+        3 => sql("delete from keyword where account_id = $1 and (keyword, received_at, email_id) in \
                   (select keyword, received_at, email_id from keyword where account_id = $1 limit $2)"),
-        3 => sql("delete from email_structure where account_id = $1 and email_id in \
+        4 => sql("delete from email_structure where account_id = $1 and email_id in \
                   (select email_id from email_structure where account_id = $1 limit $2)"),
-        4 => sql("delete from email where account_id = $1 and id in \
+        5 => sql("delete from email where account_id = $1 and id in \
                   (select id from email where account_id = $1 limit $2)"),
-        5 => sql("delete from thread_mailbox where account_id = $1 and (thread_id, mailbox_id) in \
+        6 => sql("delete from thread_mailbox where account_id = $1 and (thread_id, mailbox_id) in \
                   (select thread_id, mailbox_id from thread_mailbox where account_id = $1 limit $2)"),
-        6 => sql("delete from thread_key where account_id = $1 and (message_id_hash, subject_hash) in \
+        7 => sql("delete from thread_key where account_id = $1 and (message_id_hash, subject_hash) in \
                   (select message_id_hash, subject_hash from thread_key where account_id = $1 limit $2)"),
-        7 => sql("delete from blob_reference where account_id = $1 and (hash, source, object_id) in \
+        8 => sql("delete from blob_reference where account_id = $1 and (hash, source, object_id) in \
                   (select hash, source, object_id from blob_reference where account_id = $1 limit $2)"),
-        8 => sql("delete from inline_blob where account_id = $1 and hash in \
+        9 => sql("delete from inline_blob where account_id = $1 and hash in \
                   (select hash from inline_blob where account_id = $1 limit $2)"),
-        9 => sql("delete from change where account_id = $1 and (type, modseq, object_id) in \
+        10 => sql("delete from change where account_id = $1 and (type, modseq, object_id) in \
                   (select type, modseq, object_id from change where account_id = $1 limit $2)"),
-        10 => sql("delete from delivered where account_id = $1 and delivery_id in \
+        11 => sql("delete from delivered where account_id = $1 and delivery_id in \
                    (select delivery_id from delivered where account_id = $1 limit $2)"),
-        11 => sql("delete from submission where account_id = $1 and id in \
+        12 => sql("delete from submission where account_id = $1 and id in \
                    (select id from submission where account_id = $1 limit $2)"),
-        12 => sql("delete from vacation_sent where account_id = $1 and address in \
+        13 => sql("delete from vacation_sent where account_id = $1 and address in \
                    (select address from vacation_sent where account_id = $1 limit $2)"),
-        13 => sql("delete from mailbox_subscription where account_id = $1 and (mailbox_id, login_id) in \
+        14 => sql("delete from mailbox_subscription where account_id = $1 and (mailbox_id, login_id) in \
                    (select mailbox_id, login_id from mailbox_subscription where account_id = $1 limit $2)"),
-        14 => sql("delete from send_note where account_id = $1 and submission_id in \
+        15 => sql("delete from send_note where account_id = $1 and submission_id in \
                    (select submission_id from send_note where account_id = $1 limit $2)"),
-        15 => sql("delete from idempotency where account_id = $1 and idempotency_key in \
+        16 => sql("delete from idempotency where account_id = $1 and idempotency_key in \
                    (select idempotency_key from idempotency where account_id = $1 limit $2)"),
         _ => return None,
     })

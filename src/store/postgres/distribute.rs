@@ -45,14 +45,23 @@ const OF_ACCOUNTS: [(&str, &str); 28] = [
     ("push_subscription", "login_id"),
     ("push_interest", "account_id"),
 ];
-const OF_LANES: [(&str, &str); 5] = [
+const OF_LANES: [(&str, &str); 8] = [
     ("incoming", "lane"),
     ("incoming_body", "lane"),
     ("outgoing", "lane"),
     ("index_queue", "lane"),
     ("push_queue", "lane"),
+    ("event_outbox", "lane"),
+    ("event_lease", "lane"),
+    ("webhook_queue", "lane"),
 ];
-const OF_TEXTS: [(&str, &str); 2] = [("address", "address"), ("login_name", "name")];
+const OF_TEXTS: [(&str, &str); 5] = [
+    ("address", "address"),
+    ("login_name", "name"),
+    ("event_head", "domain"),
+    ("event_log", "domain"),
+    ("webhook", "domain"),
+];
 const OF_HASHES: [(&str, &str); 2] = [("blob", "hash"), ("token_secret", "secret_hash")];
 
 /// Distributes the tables that are not yet, when the database has Citus; the tables that were.
@@ -135,6 +144,7 @@ async fn move_to_lanes(engine: &PostgresEngine, postgres: &mut PostgresConn) -> 
             format!("update index_queue set lane = {lane} where account_id = {account}"),
             format!("update outgoing set lane = {lane} where account_id = {account}"),
             format!("update push_queue set lane = {lane} where account_id = {account}"),
+            format!("update event_outbox set lane = {lane} where account_id = {account}"),
             format!("update account set lane = {lane} where id = {account}"),
         ] {
             postgres.control(&text).await?;
@@ -163,6 +173,7 @@ mod tests {
             include_str!("../../../migrations/postgres/0002_directory.sql"),
             include_str!("../../../migrations/postgres/0003_web_push.sql"),
             include_str!("../../../migrations/postgres/0004_integrators.sql"),
+            include_str!("../../../migrations/postgres/0005_events.sql"),
         );
         let mut made: Vec<&str> = schema
             .lines()

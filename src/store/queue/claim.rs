@@ -8,7 +8,7 @@ use crate::bus::Queue;
 use crate::store::Store;
 use crate::store::db::sql;
 use crate::store::error::StoreError;
-use crate::store::queue::NEVER;
+use crate::store::queue::{NEVER, queue_sql};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::store::value::Value;
@@ -46,12 +46,7 @@ impl Claim {
 pub(super) async fn has_work(store: &Store, queue: Queue, lane: i64) -> Result<bool, StoreError> {
     let now_ms = store.clock().now_ms();
     let mut snapshot = store.read().await?;
-    let query = match queue {
-        Queue::Incoming => sql("select id from incoming where lane = $1 and due <= $2 limit 1"),
-        Queue::Outgoing => sql("select id from outgoing where lane = $1 and due <= $2 limit 1"),
-        Queue::Index => sql("select id from index_queue where lane = $1 and due <= $2 limit 1"),
-        Queue::Push => sql("select id from push_queue where lane = $1 and due <= $2 limit 1"),
-    };
+    let query = queue_sql("select id from {queue} where lane = $1 and due <= $2 limit 1", queue);
     let found = query.bind(lane).bind(now_ms).value::<Id>(&mut snapshot).await?;
     Ok(found.is_some())
 }
@@ -67,16 +62,11 @@ pub(super) async fn take(
     if ids.is_empty() {
         return Ok(());
     }
-    let query = match queue {
-        Queue::Incoming => sql("update incoming set due = $3, attempts = attempts + 1, tries = tries + 1, \
-             is_leased = 1 where lane = $1 and id = any($2)"),
-        Queue::Outgoing => sql("update outgoing set due = $3, attempts = attempts + 1, tries = tries + 1, \
-             is_leased = 1 where lane = $1 and id = any($2)"),
-        Queue::Index => sql("update index_queue set due = $3, attempts = attempts + 1, tries = tries + 1, \
-             is_leased = 1 where lane = $1 and id = any($2)"),
-        Queue::Push => sql("update push_queue set due = $3, attempts = attempts + 1, tries = tries + 1, \
-             is_leased = 1 where lane = $1 and id = any($2)"),
-    };
+    let query = queue_sql(
+        "update {queue} set due = $3, attempts = attempts + 1, tries = tries + 1, \
+             is_leased = 1 where lane = $1 and id = any($2)",
+        queue,
+    );
     let until = tx.now_ms() + lease_ms;
     query.bind(lane).bind(ids).bind(until).run(tx).await?;
     Ok(())
@@ -88,16 +78,11 @@ pub async fn held(conn: &mut Tx, queue: Queue, claims: &[Claim]) -> Result<Vec<C
     let Some(first) = claims.first() else { return Ok(Vec::new()) };
     let lane = first.lane;
     let ids: Vec<Id> = claims.iter().map(|claim| claim.id).collect();
-    let query = match queue {
-        Queue::Incoming => sql("select id, attempts from incoming where lane = $1 and id = any($2) \
-                                and is_leased = 1 for update"),
-        Queue::Outgoing => sql("select id, attempts from outgoing where lane = $1 and id = any($2) \
-                                and is_leased = 1 for update"),
-        Queue::Index => sql("select id, attempts from index_queue where lane = $1 and id = any($2) \
-                             and is_leased = 1 for update"),
-        Queue::Push => sql("select id, attempts from push_queue where lane = $1 and id = any($2) \
-                             and is_leased = 1 for update"),
-    };
+    let query = queue_sql(
+        "select id, attempts from {queue} where lane = $1 and id = any($2) \
+                                and is_leased = 1 for update",
+        queue,
+    );
     let rows: std::collections::HashSet<(i64, Id, i64)> = query
         .bind(lane)
         .bind(&ids)
@@ -122,16 +107,11 @@ pub async fn renew(
         .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let until = tx.now_ms() + lease_ms;
             let rows: Vec<_> = claims.iter().map(|claim| claim.key_and(until)).collect();
-            let query = match queue {
-                Queue::Incoming => sql("update incoming set due = $4 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Outgoing => sql("update outgoing set due = $4 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Index => sql("update index_queue set due = $4 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Push => sql("update push_queue set due = $4 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-            };
+            let query = queue_sql(
+                "update {queue} set due = $4 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1",
+                queue,
+            );
             if query.run_each(tx, rows).await? == claims.len() as u64 {
                 return Ok(claims);
             }
@@ -145,26 +125,16 @@ pub async fn renew(
 /// so that all of it is undone.
 pub async fn done(tx: &mut Tx, queue: Queue, claims: &[Claim]) -> Result<u64, StoreError> {
     let keys: Vec<_> = claims.iter().map(Claim::key).collect();
-    let query = match queue {
-        Queue::Incoming => {
-            sql(
-                "delete from incoming_body where lane = $1 and id = $2 and exists (select 1 from incoming q \
-                 where q.lane = $1 and q.id = $2 and q.attempts = $3 and q.is_leased = 1)",
-            )
-            .run_each(tx, keys.clone())
-            .await?;
-            sql("delete from incoming where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
-        }
-        Queue::Outgoing => {
-            sql("delete from outgoing where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
-        }
-        Queue::Index => {
-            sql("delete from index_queue where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
-        }
-        Queue::Push => {
-            sql("delete from push_queue where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
-        }
-    };
+    if queue == Queue::Incoming {
+        sql("delete from incoming_body where lane = $1 and id = $2 and exists (select 1 from incoming q \
+             where q.lane = $1 and q.id = $2 and q.attempts = $3 and q.is_leased = 1)")
+        .run_each(tx, keys.clone())
+        .await?;
+    }
+    let query = queue_sql(
+        "delete from {queue} where lane = $1 and id = $2 and attempts = $3 and is_leased = 1",
+        queue,
+    );
     query.run_each(tx, keys).await
 }
 
@@ -176,31 +146,21 @@ pub async fn retry(
     due: i64,
     error: &str,
 ) -> Result<bool, StoreError> {
-    let query = match queue {
-        Queue::Incoming => sql("update incoming set due = $4, last_error = $5, is_leased = 0 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-        Queue::Outgoing => sql("update outgoing set due = $4, last_error = $5, is_leased = 0 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-        Queue::Index => sql("update index_queue set due = $4, last_error = $5, is_leased = 0 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-        Queue::Push => sql("update push_queue set due = $4, last_error = $5, is_leased = 0 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-    };
+    let query = queue_sql(
+        "update {queue} set due = $4, last_error = $5, is_leased = 0 \
+             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1",
+        queue,
+    );
     Ok(query.bind_all(claim.key_and(due)).bind(error_text(error)).run(tx).await? == 1)
 }
 
 /// Sets a row aside with the reason, until somebody retries or drops it; whether the claim still held.
 pub async fn hold(tx: &mut Tx, queue: Queue, claim: Claim, reason: &str) -> Result<bool, StoreError> {
-    let query = match queue {
-        Queue::Incoming => sql("update incoming set due = $4, last_error = $5, is_leased = 0, is_held = 1 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-        Queue::Outgoing => sql("update outgoing set due = $4, last_error = $5, is_leased = 0, is_held = 1 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-        Queue::Index => sql("update index_queue set due = $4, last_error = $5, is_leased = 0, is_held = 1 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-        Queue::Push => sql("update push_queue set due = $4, last_error = $5, is_leased = 0, is_held = 1 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-    };
+    let query = queue_sql(
+        "update {queue} set due = $4, last_error = $5, is_leased = 0, is_held = 1 \
+             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1",
+        queue,
+    );
     Ok(query.bind_all(claim.key_and(NEVER)).bind(error_text(reason)).run(tx).await? == 1)
 }
 
@@ -211,16 +171,11 @@ pub async fn give_back(store: &Store, queue: Queue, claims: Vec<Claim>) -> Resul
         .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let now_ms = tx.now_ms();
             let rows = claims.iter().map(|claim| claim.key_and(now_ms)).collect();
-            let query = match queue {
-                Queue::Incoming => sql("update incoming set due = $4, tries = tries - 1, is_leased = 0 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Outgoing => sql("update outgoing set due = $4, tries = tries - 1, is_leased = 0 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Index => sql("update index_queue set due = $4, tries = tries - 1, is_leased = 0 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Push => sql("update push_queue set due = $4, tries = tries - 1, is_leased = 0 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-            };
+            let query = queue_sql(
+                "update {queue} set due = $4, tries = tries - 1, is_leased = 0 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1",
+                queue,
+            );
             query.run_each(tx, rows).await?;
             for claim in &claims {
                 tx.wake(queue, claim.lane);
@@ -236,16 +191,11 @@ pub async fn postpone(store: &Store, queue: Queue, claims: Vec<(Claim, i64)>) ->
     store
         .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
             let rows = claims.iter().map(|(claim, due)| claim.key_and(*due)).collect();
-            let query = match queue {
-                Queue::Incoming => sql("update incoming set due = $4, tries = tries - 1, is_leased = 0 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Outgoing => sql("update outgoing set due = $4, tries = tries - 1, is_leased = 0 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Index => sql("update index_queue set due = $4, tries = tries - 1, is_leased = 0 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-                Queue::Push => sql("update push_queue set due = $4, tries = tries - 1, is_leased = 0 \
-                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1"),
-            };
+            let query = queue_sql(
+                "update {queue} set due = $4, tries = tries - 1, is_leased = 0 \
+                     where lane = $1 and id = $2 and attempts = $3 and is_leased = 1",
+                queue,
+            );
             query.run_each(tx, rows).await?;
             Ok(())
         })
@@ -257,16 +207,11 @@ pub async fn postpone(store: &Store, queue: Queue, claims: Vec<(Claim, i64)>) ->
 pub async fn release(store: &Store, queue: Queue, lane: i64, id: Id) -> Result<bool, StoreError> {
     store
         .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
-            let query = match queue {
-                Queue::Incoming => sql("update incoming set due = $3, tries = 0, is_held = 0 \
-                     where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)"),
-                Queue::Outgoing => sql("update outgoing set due = $3, tries = 0, is_held = 0 \
-                     where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)"),
-                Queue::Index => sql("update index_queue set due = $3, tries = 0, is_held = 0 \
-                     where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)"),
-                Queue::Push => sql("update push_queue set due = $3, tries = 0, is_held = 0 \
-                     where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)"),
-            };
+            let query = queue_sql(
+                "update {queue} set due = $3, tries = 0, is_held = 0 \
+                     where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)",
+                queue,
+            );
             let now_ms = tx.now_ms();
             let touched = query.bind(lane).bind(id).bind(now_ms).run(tx).await?;
             tx.wake(queue, lane);

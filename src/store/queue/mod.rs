@@ -1,8 +1,9 @@
-//! The queues between the stages: mail to be filed, mail to be sent, Emails to be indexed, devices to be
-//! told.
+//! The queues between the stages: mail to be filed, mail to be sent, Emails to be indexed, devices and
+//! webhooks to be told.
 //!
 //! A row is written in the transaction that causes it, in a lane; workers claim due rows of a lane
-//! with a lease, do them idempotently and remove them. `claim` has what is the same for all queues.
+//! with a lease, do them idempotently and remove them. `claim` has what is the same for all queues, but for
+//! events to be logged: nobody claims them, since logging one twice does nothing (`store::event`).
 
 pub mod claim;
 pub mod delivered;
@@ -17,10 +18,12 @@ mod tests;
 pub mod watch;
 #[cfg(test)]
 mod watch_tests;
+pub mod webhook;
 
 use crate::bus::Queue;
 use crate::store::Store;
 use crate::store::cluster;
+use crate::store::db::{Query, sql};
 use crate::store::error::StoreError;
 use crate::store::lanes::Lanes;
 use crate::types::id::AccountId;
@@ -42,6 +45,23 @@ pub async fn due_lanes(store: &Store, queue: Queue) -> Result<Vec<i64>, StoreErr
         }
         (lanes, _) => lanes,
     }
+}
+
+/// The table of a queue.
+fn table(queue: Queue) -> &'static str {
+    match queue {
+        Queue::Incoming => "incoming",
+        Queue::Outgoing => "outgoing",
+        Queue::Index => "index_queue",
+        Queue::Push => "push_queue",
+        Queue::Events => "event_outbox",
+        Queue::Webhooks => "webhook_queue",
+    }
+}
+
+/// A statement that is the same for all queues, which says `{queue}` for the table.
+pub(in crate::store) fn queue_sql(text: &'static str, queue: Queue) -> Query {
+    sql(text.replace("{queue}", table(queue)))
 }
 
 /// When a row is due that is set aside: never.

@@ -15,10 +15,12 @@ use crate::store::blob::{self, BlobSource};
 use crate::store::db::{Conn, Query, sql};
 use crate::store::error::StoreError;
 use crate::store::queue::outgoing;
+use crate::store::submission::note::Note;
 use crate::store::submission::result::{DeliveryStatuses, Merging, canceled};
 use crate::store::tx::Tx;
 use crate::store::value::Row;
 use crate::types::blob_id::BlobId;
+use crate::types::event::{EventData, EventKind};
 use crate::types::id::{AccountId, Id};
 use crate::types::object_type::ObjectType;
 
@@ -253,6 +255,9 @@ pub async fn cancel(tx: &mut Tx, submission: &mut Submission) -> Result<bool, St
     submission.undo_status = UndoStatus::Canceled;
     canceled(&mut submission.delivery_status);
     update(tx, submission).await?;
+    let account = tx.account();
+    let told = Noted::of(tx, account, submission.clone()).await?.told();
+    tx.note_event(EventKind::Canceled, submission.id, told);
     Ok(true)
 }
 
@@ -283,27 +288,63 @@ pub async fn delete(tx: &mut Tx, gone: &[Submission]) -> Result<(), StoreError> 
 
 /// Writes what a try of deliver came to, for some recipients of a submission, and that it cannot be
 /// taken back any more: address, reply, and how far the message has come. A recipient whose fate is
-/// known keeps it. Nothing happens for a submission that is gone (or 0, which is none).
+/// known keeps it. Nothing happens for a submission that is gone (or 0, which is none); else it is told, with
+/// its note.
 ///
 /// Replies have the form of RFC 8621, 7: one line, starting with the code.
 pub async fn record_results<A, R>(
     tx: &mut Tx,
     submission: Id,
     results: &[(A, R, Delivered)],
-) -> Result<(), StoreError>
+) -> Result<Option<Noted>, StoreError>
 where
     A: AsRef<str> + Sync,
     R: AsRef<str> + Sync,
 {
     let account = tx.account();
-    let Some(mut submission) = by_id(tx, account, submission).await? else { return Ok(()) };
+    let Some(mut submission) = by_id(tx, account, submission).await? else { return Ok(None) };
     let before = submission.clone();
     submission.undo_status = UndoStatus::Final;
     let mut merging = Merging::of(&mut submission.delivery_status);
     for (address, reply, delivered) in results {
-        merging.enter(address.as_ref(), reply.as_ref(), *delivered);
+        let _is_new = merging.enter(address.as_ref(), reply.as_ref(), *delivered);
     }
-    if submission == before { Ok(()) } else { update(tx, &submission).await }
+    if submission != before {
+        update(tx, &submission).await?;
+    }
+    Noted::of(tx, account, submission).await.map(Some)
+}
+
+/// A submission with what its sender has noted of it.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    submission: Submission,
+    note: Note,
+}
+
+impl Noted {
+    /// Reads the note of a submission.
+    pub async fn of(
+        conn: &mut Conn,
+        account: AccountId,
+        submission: Submission,
+    ) -> Result<Noted, StoreError> {
+        let note = note::of(conn, account, &[submission.id]).await?.pop();
+        Ok(Noted { submission, note: note.map(|(_, note)| note).unwrap_or_default() })
+    }
+
+    /// What events tell of it.
+    pub fn told(&self) -> EventData {
+        let Noted { submission, note } = self;
+        EventData {
+            send_id: Some(submission.id),
+            message_id: Some(submission.email_id),
+            thread_id: Some(submission.thread_id),
+            tags: note.tags.clone(),
+            metadata: note.metadata.clone(),
+            ..EventData::default()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::blob::{self, BlobSource, Reference};
 use crate::store::error::StoreError;
-use crate::store::submission::{Submission, by_id, update};
+use crate::store::submission::{Noted, Submission, by_id, update};
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::blob_id::{BlobHash, BlobId};
+use crate::types::event::{EventData, EventKind};
 use crate::types::id::Id;
 
 /// Longest reply that is kept, in characters.
@@ -98,13 +99,14 @@ impl<'a> Merging<'a> {
     }
 
     /// Enters a result. An address that the envelope does not have is nobody's.
-    pub(super) fn enter(&mut self, address: &str, reply: &str, delivered: Delivered) {
-        let Some(status) = self.status_of(address) else { return };
-        if status.delivered.is_final() {
-            return;
-        }
+    /// Whether that is new.
+    pub(super) fn enter(&mut self, address: &str, reply: &str, delivered: Delivered) -> bool {
+        let Some(status) = self.status_of(address).filter(|status| !status.delivered.is_final()) else {
+            return false;
+        };
         status.smtp_reply = reply.chars().filter(|c| !c.is_control()).take(MAX_REPLY_CHARS).collect();
         status.delivered = delivered;
+        true
     }
 
     fn status_of(&mut self, address: &str) -> Option<&mut DeliveryStatus> {
@@ -119,13 +121,16 @@ impl<'a> Merging<'a> {
     }
 }
 
+/// What a report says of a recipient: the address, a reply (RFC 8621, 7), how far the message has come.
+pub type Told = (String, String, Delivered);
+
 /// A report that came back about a submission.
 #[derive(Clone, Debug)]
 pub enum Report {
     /// A delivery status notification (RFC 3464), with what it says of recipients: the address, a
     /// reply (RFC 8621, 7), and how far the message has come. Actions other than `failed` and
     /// `delivered` do not belong here.
-    Dsn(Vec<(String, String, Delivered)>),
+    Dsn(Vec<Told>),
     /// A message disposition notification (RFC 8098), with the recipients who have seen the message.
     Mdn(Vec<String>),
 }
@@ -141,30 +146,41 @@ pub async fn record_report(
 ) -> Result<bool, StoreError> {
     let account = tx.account();
     let Some(mut found) = by_id(tx, account, submission).await? else { return Ok(false) };
-    if !enter(&mut found, &BlobId::whole(blob), report) {
-        return Ok(false);
-    }
+    let Some(news) = enter(&mut found, &BlobId::whole(blob), report) else { return Ok(false) };
     let reference =
         Reference { hash: blob, source: BlobSource::Submission, object_id: submission, size, expires_at: 0 };
     blob::reference_add(tx, &[reference]).await?;
     update(tx, &found).await?;
+    if !news.is_empty() {
+        let told = Noted::of(tx, account, found).await?.told();
+        for (address, reply, delivered) in news {
+            let kind = if *delivered == Delivered::Yes { EventKind::Delivered } else { EventKind::Bounced };
+            let recipient = Some(address.clone());
+            let told = EventData { recipient, reply: Some(reply.clone()), ..told.clone() };
+            tx.note_event(kind, submission, told);
+        }
+    }
     Ok(true)
 }
 
-fn enter(submission: &mut Submission, blob_id: &BlobId, report: &Report) -> bool {
+/// What is new of recipients; `None` when the report is not kept.
+fn enter<'r>(submission: &mut Submission, blob_id: &BlobId, report: &'r Report) -> Option<Vec<&'r Told>> {
     let reports = match report {
         Report::Dsn(_) => &mut submission.dsn_blob_ids,
         Report::Mdn(_) => &mut submission.mdn_blob_ids,
     };
     if reports.contains(blob_id) || reports.len() >= MAX_REPORTS {
-        return false;
+        return None;
     }
     reports.push(blob_id.clone());
+    let mut news = Vec::new();
     match report {
         Report::Dsn(results) => {
             let mut merging = Merging::of(&mut submission.delivery_status);
-            for (address, reply, delivered) in results {
-                merging.enter(address, reply, *delivered);
+            for told in results {
+                if merging.enter(&told.0, &told.1, told.2) {
+                    news.push(told);
+                }
             }
         }
         Report::Mdn(seen_by) => {
@@ -176,5 +192,5 @@ fn enter(submission: &mut Submission, blob_id: &BlobId, report: &Report) -> bool
             }
         }
     }
-    true
+    Some(news)
 }

@@ -11,6 +11,7 @@ pub mod message;
 pub mod ports;
 pub mod postgres;
 pub mod push_service;
+pub mod receiver;
 pub mod relay;
 pub mod rest;
 pub mod s3;

@@ -28,7 +28,7 @@ use crate::store::directory::address::{Resolved, resolve};
 use crate::store::error::StoreError;
 use crate::store::idempotency::{self, Known};
 use crate::store::mailbox;
-use crate::store::submission::note::{self, Note};
+use crate::store::submission::note::Note;
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::date::utc_date;
@@ -281,13 +281,7 @@ fn told_again(known: Known) -> Result<Option<Vec<BatchResult>>, Problem> {
 
 async fn store(tx: &mut Tx, ready: &Ready) -> Result<BatchResult, StoreError> {
     let sent = match ready {
-        Ok((prepared, note)) => match insert_send(tx, prepared).await? {
-            Ok(sent) => {
-                note::insert(tx, sent.submission, note).await?;
-                Ok(sent)
-            }
-            Err(error) => Err(Problem::from(error)),
-        },
+        Ok((prepared, note)) => insert_send(tx, prepared, note).await?.map_err(Problem::from),
         Err(problem) => Err(problem.clone()),
     };
     Ok(match sent {

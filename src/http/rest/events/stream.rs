@@ -1,0 +1,105 @@
+//! The log as a stream of Server-Sent Events. It ends with the key, when the login changes, and when the server
+//! stops; the client comes back with the id of the last event.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::unfold;
+
+use crate::events::feed::{Listener, Wake};
+use crate::events::object::EventObject;
+use crate::http::auth::expiry_of;
+use crate::http::rest::events::{LOOK_EVERY, PAGE, read_on};
+use crate::http::rest::key::Key;
+use crate::http::rest::problem::Problem;
+use crate::http::state::HttpState;
+use crate::store::event::log::{Cursor, LoggedEvent, View};
+use crate::types::event::EventKinds;
+
+/// Looks without news after which a comment keeps the connection open.
+const SILENT_LOOKS: u32 = 3;
+
+struct Streaming {
+    http: HttpState,
+    listener: Listener,
+    view: View,
+    kinds: EventKinds,
+    cursor: Cursor,
+    events: VecDeque<LoggedEvent>,
+    is_new: bool,
+}
+
+/// The answer that is a stream.
+pub fn answer(
+    http: HttpState,
+    mut key: Key,
+    view: View,
+    cursor: Cursor,
+    kinds: EventKinds,
+) -> Result<Response, Problem> {
+    let place = key.settle_down(&http)?;
+    let listener = http.feed.listen(&view.domain, key.caller.login_id);
+    let clock = http.app.clock.clone();
+    let ended = Box::pin(async move {
+        let _place = place;
+        expiry_of(key.caller.expires_at, clock).await;
+    });
+    let streaming = Streaming { http, listener, view, kinds, cursor, events: VecDeque::new(), is_new: true };
+    let events = unfold(streaming, |mut streaming| async move {
+        let text = streaming.next().await?;
+        Some((Ok::<Bytes, Infallible>(text), streaming))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // Proxies of the nginx family would gather the stream otherwise.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(events.take_until(ended))).into_response())
+}
+
+impl Streaming {
+    /// What is written next; nothing more when `None`.
+    async fn next(&mut self) -> Option<Bytes> {
+        if std::mem::take(&mut self.is_new) {
+            // Something must be written at once, or some proxies and browsers hold the answer back.
+            return Some(Bytes::from_static(b": connected\n"));
+        }
+        let mut silent = 0;
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(text_of(EventObject::from(event)));
+            }
+            let page = read_on(&self.http, &self.view, self.cursor, self.kinds, PAGE).await;
+            let Ok(page) = page.inspect_err(|_| tracing::warn!("a log could not be read; a stream ends"))
+            else {
+                return None;
+            };
+            self.cursor = page.next;
+            self.events = page.events.into();
+            if !self.events.is_empty() || page.has_more {
+                continue;
+            }
+            match tokio::time::timeout(LOOK_EVERY, self.listener.wake()).await {
+                Ok(Wake::News) => {}
+                Ok(Wake::LoginChanged | Wake::Closing) => return None,
+                Err(_) => {
+                    silent += 1;
+                    if silent == SILENT_LOOKS {
+                        return Some(Bytes::from_static(b": ping\n"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn text_of(event: EventObject) -> Bytes {
+    let data = serde_json::to_string(&event).unwrap_or_default();
+    Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", event.cursor, event.r#type))
+}

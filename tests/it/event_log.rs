@@ -1,0 +1,199 @@
+//! The log of events over the REST API: what happens to mail is there, in order, and is waited for.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::events::EventStream;
+use crate::support::http::Request;
+use crate::support::jmap::{Client, id_of};
+use crate::support::rest::Api;
+use crate::support::server::Server;
+use crate::support::smtp_sink::{Sink, Stage, Step};
+use crate::support::{eventually, message, smtp};
+
+fn new_send(from: &Client, to: &str) -> Value {
+    json!({
+        "from": { "email": from.address }, "to": [{ "email": to }], "subject": "Your order", "text": "It comes.",
+        "tags": ["order"], "metadata": { "order": 17 },
+    })
+}
+
+/// The types of events, in order.
+fn types(events: &Value) -> Vec<String> {
+    let list = events["events"].as_array().expect("events");
+    list.iter().map(|event| event["type"].as_str().expect("a type").to_owned()).collect()
+}
+
+/// The timeline of a send once it has so many events.
+fn timeline(api: &Api, send: &str, count: usize) -> Value {
+    eventually(&format!("{count} events of {send}"), || {
+        let timeline = api.get(&format!("/sends/{send}/timeline"));
+        (types(&timeline).len() >= count).then_some(timeline)
+    })
+}
+
+#[test]
+fn a_send_and_its_receipt_are_told_to_both_sides() {
+    let server = Server::shared();
+    let (alice, bob) = (server.account(), server.account());
+    let api = Api::new(server, &alice.address, &["--scope", "send"]);
+    let bobs = Api::new(server, &bob.address, &["--scope", "read"]);
+    assert_eq!(types(&bobs.get("/events")), [""; 0]);
+    let begin = bobs.get("/events?after=latest")["nextCursor"].as_str().expect("a cursor").to_owned();
+    let accepted = api.post("/sends", &new_send(&alice, &bob.address));
+    let send = id_of(&accepted);
+    let told = timeline(&api, &send, 2);
+    assert_eq!(types(&told), ["message.sent", "message.delivered"]);
+    let (sent, delivered) = (&told["events"][0], &told["events"][1]);
+    for event in [sent, delivered] {
+        assert_eq!((&event["accountId"], &event["account"]), (&json!(alice.account), &json!(alice.address)));
+        assert_eq!(event["data"]["sendId"], *send);
+        assert_eq!(event["data"]["messageId"], accepted["messageId"]);
+        assert_eq!(event["data"]["threadId"], accepted["threadId"]);
+        assert_eq!(event["data"]["tags"], json!(["order"]));
+        assert_eq!(event["data"]["metadata"], json!({ "order": 17 }));
+        assert_eq!(event["data"]["from"], alice.address);
+    }
+    assert_eq!(sent["data"]["recipients"], json!([bob.address]));
+    assert_eq!(sent["data"]["subject"], "Your order");
+    assert_eq!(delivered["data"]["recipient"], bob.address);
+    assert!(
+        delivered["data"]["reply"].as_str().is_some_and(|reply| reply.starts_with("250 ")),
+        "{delivered}"
+    );
+    // The other side: with a cursor from before, and nothing that a key for sending may not hear.
+    let page = eventually("received", || {
+        let page = bobs.get(&format!("/events?after={begin}"));
+        (!types(&page).is_empty()).then_some(page)
+    });
+    assert_eq!(types(&page), ["message.received"]);
+    let received = &page["events"][0]["data"];
+    assert_eq!((&received["from"], &received["subject"]), (&json!(alice.address), &json!("Your order")));
+    let message = bobs.get(&format!("/messages/{}", received["messageId"].as_str().expect("an id")));
+    assert_eq!(message["threadId"], received["threadId"]);
+    assert_eq!(api.problem("GET", "/events?types=message.received", None), (403, "missing_scope".to_owned()));
+    assert_eq!(bobs.problem("GET", "/events?types=message.read", None), (400, "invalid_request".to_owned()));
+    assert_eq!(bobs.problem("GET", "/events?after=17", None), (400, "invalid_request".to_owned()));
+    assert_eq!(types(&api.get("/events?types=message.delivered")), ["message.delivered"]);
+}
+
+#[test]
+fn what_other_servers_say_is_told_for_each_recipient() {
+    let sink = Sink::start();
+    sink.script(|stage, line| {
+        let is_refused = stage == Stage::Recipient && line.contains("no@remote.test");
+        if is_refused { Step::Reply("550 5.1.1 No such user") } else { Step::Accept }
+    });
+    let server = Server::builder().env("POSTRIDER_RELAY", sink.relay()).start();
+    let alice = server.account();
+    let api = Api::new(&server, &alice.address, &["--scope", "send"]);
+    let mut new = new_send(&alice, "yes@remote.test");
+    new["to"] = json!([{ "email": "yes@remote.test" }, { "email": "no@remote.test" }]);
+    let send = id_of(&api.post("/sends", &new));
+    let told = timeline(&api, &send, 3);
+    let of = |kind: &str| {
+        let found = told["events"].as_array().expect("events").iter().find(|event| event["type"] == kind);
+        found.unwrap_or_else(|| panic!("{kind}: {told}"))["data"].clone()
+    };
+    assert_eq!(of("message.delivered")["recipient"], "yes@remote.test");
+    assert_eq!(of("message.bounced")["recipient"], "no@remote.test");
+    assert_eq!(of("message.bounced")["reply"], "550 5.1.1 No such user");
+    // A later one that is taken back.
+    let mut later = new_send(&alice, "yes@remote.test");
+    later["sendAt"] = json!("2099-01-01T00:00:00Z");
+    let send = id_of(&api.post("/sends", &later));
+    api.post(&format!("/sends/{send}/cancel"), &json!({}));
+    let told = timeline(&api, &send, 2);
+    assert_eq!(types(&told), ["message.sent", "message.canceled"]);
+    assert_eq!(told["events"][0]["data"]["sendAt"], "2099-01-01T00:00:00Z");
+}
+
+#[test]
+fn whoever_waits_hears_at_once_and_pages_join_without_a_gap() {
+    let server = Server::shared();
+    let alice = server.account();
+    let api = Api::new(server, &alice.address, &["--scope", "read"]);
+    let cursor = api.get("/events?after=latest")["nextCursor"].as_str().expect("a cursor").to_owned();
+    let begun = Instant::now();
+    let empty = api.get(&format!("/events?after={cursor}&wait=1"));
+    assert!(types(&empty).is_empty() && begun.elapsed() >= Duration::from_secs(1));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let page = api.get(&format!("/events?after={cursor}&wait=30"));
+            (page, Instant::now())
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let text = message::text("sender@remote.test", &alice.address, "1", "text");
+        smtp::send(server.smtp(), "sender@remote.test", &[&alice.address], &text);
+        let sent = Instant::now();
+        let (page, heard) = waiting.join().expect("an answer");
+        assert_eq!(types(&page), ["message.received"]);
+        assert!(heard.saturating_duration_since(sent) < Duration::from_secs(3), "it was not woken");
+    });
+    for number in 2..=9 {
+        let text = message::text("sender@remote.test", &alice.address, &number.to_string(), "text");
+        smtp::send(server.smtp(), "sender@remote.test", &[&alice.address], &text);
+    }
+    alice.wait_for_emails(json!({}), 9);
+    let (mut subjects, mut after) = (Vec::new(), cursor);
+    while subjects.len() < 9 {
+        let page = api.get(&format!("/events?after={after}&limit=2&wait=10"));
+        let list = page["events"].as_array().expect("events");
+        assert!(!list.is_empty() && list.len() <= 2, "{page}");
+        subjects.extend(list.iter().map(|event| event["data"]["subject"].as_str().unwrap().to_owned()));
+        // The cursor of an event is as good as that of its page.
+        assert_eq!(list.last().map(|event| &event["cursor"]), Some(&page["nextCursor"]));
+        after = page["nextCursor"].as_str().expect("a cursor").to_owned();
+    }
+    subjects.sort();
+    assert_eq!(subjects, (1..=9).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stream_goes_on_where_it_was_cut_and_ends_with_its_key() {
+    let server = Server::shared();
+    let (alice, bob) = (server.account(), server.account());
+    let api = Api::new(server, &alice.address, &["--scope", "read", "--domain", "example.test"]);
+    let open = |last: Option<&str>| {
+        let path = "/events?domain=example.test&after=latest";
+        let request = api.request("GET", path);
+        let request = match last {
+            Some(id) => request.header("Last-Event-ID", id),
+            None => request,
+        };
+        EventStream::open(server.http(), request)
+    };
+    let deliver = |to: &Client, subject: &str| {
+        let text = message::text("sender@remote.test", &to.address, subject, "text");
+        smtp::send(server.smtp(), "sender@remote.test", &[&to.address], &text);
+    };
+    // Others use the same domain: only these two are looked at.
+    let next = |stream: &EventStream| {
+        stream.wait_for("an event", |event| {
+            let account = event.json()["accountId"].as_str()?.to_owned();
+            [&alice.account, &bob.account].contains(&&account).then(|| event.clone())
+        })
+    };
+    let stream = open(None);
+    deliver(&alice, "first");
+    let first = next(&stream);
+    assert_eq!(
+        (first.name.as_str(), &first.json()["data"]["subject"]),
+        ("message.received", &json!("first"))
+    );
+    drop(stream);
+    deliver(&bob, "second");
+    bob.wait_for_subject("second");
+    let stream = open(first.id.as_deref());
+    let second = next(&stream);
+    assert_eq!(
+        (&second.json()["account"], &second.json()["data"]["subject"]),
+        (&json!(bob.address), &json!("second"))
+    );
+    server.cli(&["token", "revoke", &api.key_id]);
+    assert!(stream.ended_within(Duration::from_secs(20)), "the key is void");
+    let refused =
+        Request::get("/api/v1/events").header("Authorization", &format!("Bearer {}", api.key.unwrap()));
+    refused.send(server.http()).expect(401);
+}
