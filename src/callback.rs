@@ -38,7 +38,7 @@ pub enum NoAnswer {
 }
 
 /// Whether an address may be asked.
-pub fn may_reach(address: IpAddr, allowed: &[Network]) -> bool {
+fn may_reach(address: IpAddr, allowed: &[Network]) -> bool {
     is_public(address) || is_allowed(address, allowed)
 }
 
@@ -48,7 +48,7 @@ fn is_allowed(address: IpAddr, allowed: &[Network]) -> bool {
 
 /// Whether a URL may be asked, as far as it can be told without the DNS. Without TLS it may be in an allowed
 /// network only, and must name an address: what is said of a name can change.
-pub fn check(url: &CallbackUrl, allowed: &[Network]) -> Result<(), &'static str> {
+fn check(url: &CallbackUrl, allowed: &[Network]) -> Result<(), &'static str> {
     match url.address() {
         Some(address) if !may_reach(address, allowed) => Err(FORBIDDEN),
         address if url.is_plain() && !address.is_some_and(|address| is_allowed(address, allowed)) => {
@@ -81,6 +81,11 @@ impl Callback {
         Ok(Callback { client: https::client_with(Resolver::Own(Arc::new(find)), true)?, allowed })
     }
 
+    /// Whether a URL may be asked, as far as it can be told without the DNS.
+    pub fn check(&self, url: &CallbackUrl) -> Result<(), &'static str> {
+        check(url, &self.allowed)
+    }
+
     /// Posts JSON, or what a header among these says; the beginning of the answer, if it comes in time. What
     /// follows the header of the answer is of no interest, and not read.
     pub async fn post(
@@ -91,7 +96,7 @@ impl Callback {
         within: Duration,
     ) -> Result<Response<Incoming>, NoAnswer> {
         // A connector asks nobody about a host that is an address.
-        check(url, &self.allowed).map_err(|why| NoAnswer::Forbidden(why.to_owned()))?;
+        self.check(url).map_err(|why| NoAnswer::Forbidden(why.to_owned()))?;
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(url.uri())

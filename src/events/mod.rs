@@ -8,6 +8,8 @@
 pub mod feed;
 pub mod object;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 pub mod webhook;
 

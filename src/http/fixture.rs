@@ -1,17 +1,15 @@
 //! The HTTP face without its network, for the tests of handlers: one account, and who calls.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::app;
-use crate::callback::Callback;
 use crate::config::Config;
 use crate::config::settings::Settings;
-use crate::dns::Dns;
 use crate::events::feed::Feed;
-use crate::events::webhook::Webhooks;
+use crate::events::testing::webhooks;
 use crate::http::auth::SignedIn;
 use crate::http::origin::Origin;
 use crate::http::state::HttpState;
@@ -66,9 +64,7 @@ impl Fixture {
         };
         let hub = Hub::new(app.store.clone(), CancellationToken::new());
         let feed = Feed::new(app.bus.clone(), CancellationToken::new());
-        let dns = Dns::with_server(SocketAddr::from(([127, 0, 0, 1], 53))).unwrap();
-        let callback = Callback::new(dns, Arc::new([])).unwrap();
-        let webhooks = Webhooks::new(app.store.clone(), callback, "mail.example.test".into());
+        let webhooks = webhooks(app.store.clone());
         Fixture { state: HttpState::new(app, hub, feed, webhooks, None), caller, _folder: folder }
     }
 

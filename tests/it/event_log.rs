@@ -101,12 +101,18 @@ fn what_other_servers_say_is_told_for_each_recipient() {
     assert_eq!(of("message.bounced")["reply"], "550 5.1.1 No such user");
     // A later one that is taken back.
     let mut later = new_send(&alice, "yes@remote.test");
-    later["sendAt"] = json!("2099-01-01T00:00:00Z");
+    let held = json!({
+        "emailId": alice.create_email(&alice.mailbox("drafts"), "held", "text"),
+        "identityId": id_of(&alice.call("Identity/get", json!({ "ids": null }))["list"][0]),
+        "envelope": { "mailFrom": { "email": alice.address, "parameters": { "HOLDFOR": "1000" } },
+            "rcptTo": [{ "email": "yes@remote.test" }] },
+    });
+    later["sendAt"] = alice.create("EmailSubmission", held)["sendAt"].clone();
     let send = id_of(&api.post("/sends", &later));
     api.post(&format!("/sends/{send}/cancel"), &json!({}));
     let told = timeline(&api, &send, 2);
     assert_eq!(types(&told), ["message.sent", "message.canceled"]);
-    assert_eq!(told["events"][0]["data"]["sendAt"], "2099-01-01T00:00:00Z");
+    assert_eq!(told["events"][0]["data"]["sendAt"], later["sendAt"]);
 }
 
 #[test]

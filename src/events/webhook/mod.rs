@@ -8,6 +8,8 @@
 
 mod notice;
 mod sign;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,9 +87,26 @@ enum Turned {
     /// The webhook is not there, or wants nothing.
     Nobody,
     /// Something was not taken.
-    Failed(String, Option<u64>),
+    Failed(Failure),
     /// The receiver wants no more.
     Gone,
+}
+
+/// Why something was not taken.
+struct Failure {
+    why: String,
+    /// The seconds after which it may be tried again, if the receiver says.
+    retry_after: Option<u64>,
+    /// Whether something else was taken meanwhile.
+    has_progress: bool,
+}
+
+/// How far a page was posted.
+struct PagePosted {
+    /// What came of the first event that was not taken, if one was tried in vain.
+    failed: Option<Posted>,
+    is_all_taken: bool,
+    has_progress: bool,
 }
 
 impl Webhooks {
@@ -95,6 +114,12 @@ impl Webhooks {
     pub fn new(store: Store, callback: Callback, hostname: Arc<str>) -> Webhooks {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         Webhooks { store, callback, hostname, places, taken: Arc::default() }
+    }
+
+    /// A URL to which events may be posted; else why not.
+    pub fn check_url(&self, text: &str) -> Result<CallbackUrl, &'static str> {
+        let url = CallbackUrl::of_webhook(text).map_err(|error| error.0)?;
+        self.callback.check(&url).map(|()| url)
     }
 
     /// Works until it is told to stop, then finishes what it has in hand.
@@ -131,7 +156,9 @@ impl Webhooks {
     pub async fn work(&self, row: WebhookRow, stop: &CancellationToken) {
         let turned = match self.turn(&row, stop).await {
             Ok(turned) => turned,
-            Err(error) => Turned::Failed(error.to_string(), None),
+            Err(error) => {
+                Turned::Failed(Failure { why: error.to_string(), retry_after: None, has_progress: false })
+            }
         };
         let id = row.webhook;
         if let Err(error) = self.settle(row, turned).await {
@@ -140,7 +167,8 @@ impl Webhooks {
     }
 
     async fn turn(&self, row: &WebhookRow, stop: &CancellationToken) -> Result<Turned, StoreError> {
-        let begun = Instant::now();
+        let until = Instant::now() + TURN;
+        let mut has_progress = false;
         loop {
             let mut snapshot = self.store.read().await?;
             let found = webhook::get(&mut snapshot, &row.domain, row.webhook).await?;
@@ -150,26 +178,31 @@ impl Webhooks {
             let page = log::read(&mut snapshot, &hook.view, hook.cursor, hook.kinds, PAGE).await?;
             drop(snapshot);
             let Ok(url) = CallbackUrl::of_webhook(&hook.url) else {
-                return Ok(Turned::Failed("its URL is none".to_owned(), None));
+                let why = "its URL is none".to_owned();
+                return Ok(Turned::Failed(Failure { why, retry_after: None, has_progress }));
             };
-            let failed = self.post_all(&hook, &url, &page).await?;
-            match failed {
-                Some(Posted::Failed(why, seconds)) => return Ok(Turned::Failed(why, seconds)),
+            let posted = self.post_all(&hook, &url, &page, until).await?;
+            has_progress |= posted.has_progress;
+            match posted.failed {
+                Some(Posted::Failed(why, retry_after)) => {
+                    return Ok(Turned::Failed(Failure { why, retry_after, has_progress }));
+                }
                 Some(Posted::Gone) => return Ok(Turned::Gone),
-                _ if !page.has_more => return Ok(Turned::Done),
-                _ if begun.elapsed() > TURN || stop.is_cancelled() => return Ok(Turned::More),
+                _ if posted.is_all_taken && !page.has_more => return Ok(Turned::Done),
+                _ if Instant::now() >= until || stop.is_cancelled() => return Ok(Turned::More),
                 _ => {}
             }
         }
     }
 
-    /// Posts a page, and moves the cursor over what was taken; the first that was not.
+    /// Posts a page, of which nothing more is begun after a time, and moves the cursor over what was taken.
     async fn post_all(
         &self,
         hook: &Webhook,
         url: &CallbackUrl,
         page: &Page,
-    ) -> Result<Option<Posted>, StoreError> {
+        until: Instant,
+    ) -> Result<PagePosted, StoreError> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&hook.id);
         let taken = taken.get_or_insert_default();
         let mut accounts: BTreeMap<AccountId, Vec<&LoggedEvent>> = BTreeMap::new();
@@ -178,10 +211,11 @@ impl Webhooks {
         }
         // Collected, since a stream of borrowing closures is not `Send` for the compiler.
         let chains: Vec<_> =
-            accounts.into_values().map(|events| self.post_in_order(hook, url, events)).collect();
+            accounts.into_values().map(|events| self.post_in_order(hook, url, events, until)).collect();
         let mut chains = stream::iter(chains).buffer_unordered(SIDE_BY_SIDE);
-        let mut failed = None;
+        let (mut failed, mut has_progress) = (None, false);
         while let Some((posted, failure)) = chains.next().await {
+            has_progress |= !posted.is_empty();
             taken.extend(posted);
             failed = failed.or(failure);
         }
@@ -203,18 +237,22 @@ impl Webhooks {
                 self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(hook.id, beyond);
             }
         }
-        Ok(failed)
+        Ok(PagePosted { failed, is_all_taken: first_left.is_none(), has_progress })
     }
 
-    /// Posts events one after the other until one is not taken; those that were, and what came of that one.
+    /// Posts events one after the other until one is not taken, or the time is over; those that were, and what came of that one.
     async fn post_in_order(
         &self,
         hook: &Webhook,
         url: &CallbackUrl,
         events: Vec<&LoggedEvent>,
+        until: Instant,
     ) -> (Vec<Id>, Option<Posted>) {
         let mut posted = Vec::with_capacity(events.len());
         for event in events {
+            if Instant::now() >= until {
+                break;
+            }
             match self.post(hook, url, &EventObject::from(event.clone())).await {
                 Posted::Taken => posted.push(event.id),
                 failed => return (posted, Some(failed)),
@@ -261,10 +299,11 @@ impl Webhooks {
             }
             Turned::Gone => {
                 let why = "the receiver answered 410: it wants no more".to_owned();
-                self.failed(row, why, None, |_, _| true).await
+                let failure = Failure { why, retry_after: None, has_progress: false };
+                self.failed(row, failure, |_, _| true).await
             }
-            Turned::Failed(why, seconds) => {
-                self.failed(row, why, seconds, |since, now_ms| now_ms - since >= GIVE_UP_MS).await
+            Turned::Failed(failure) => {
+                self.failed(row, failure, |since, now_ms| now_ms - since >= GIVE_UP_MS).await
             }
         }
     }
@@ -272,11 +311,10 @@ impl Webhooks {
     async fn failed(
         &self,
         row: WebhookRow,
-        why: String,
-        seconds: Option<u64>,
+        failure: Failure,
         is_over: impl Fn(i64, i64) -> bool + Clone + Send + 'static,
     ) -> Result<(), StoreError> {
-        let why: String = why.chars().take(MAX_ERROR).collect();
+        let why: String = failure.why.chars().take(MAX_ERROR).collect();
         let (domain, id) = (row.domain.clone(), row.webhook);
         match webhook::failed(&self.store, domain.clone(), id, why.clone(), is_over).await? {
             Failing::Gone => queue::drop_row(&self.store, row).await,
@@ -289,13 +327,15 @@ impl Webhooks {
                 queue::drop_row(&self.store, row).await
             }
             Failing::Since(_) => {
-                let place = usize::try_from(row.tries - 1).unwrap_or_default().min(WAITS_MS.len() - 1);
+                let tries = if failure.has_progress { 1 } else { row.tries };
+                let place = usize::try_from(tries - 1).unwrap_or_default().min(WAITS_MS.len() - 1);
                 let wait = WAITS_MS[place];
-                let asked = seconds.map_or(0, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+                let asked =
+                    failure.retry_after.map_or(0, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
                 let longest = WAITS_MS[WAITS_MS.len() - 1];
                 let wait = wait.max(asked.saturating_mul(1_000).min(longest));
                 let due = self.store.clock().now_ms() + wait + rand::random_range(0..=wait / 10);
-                queue::retry(&self.store, row, due, why).await
+                queue::retry(&self.store, row, due, tries, why).await
             }
         }
     }

@@ -159,11 +159,29 @@ async fn again(tx: &mut Tx, claim: Claim) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The webhook cannot be told now: again at `due`.
-pub async fn retry(store: &Store, row: WebhookRow, due: i64, why: String) -> Result<(), StoreError> {
-    let unit =
-        async move |tx: &mut Tx| claim::retry(tx, Queue::Webhooks, row.claim, due, &why).await.map(drop);
-    store.write_lane(row.claim.lane, Urgency::Background, unit).await
+/// The webhook cannot be told now: again at `due`. So many tries have come to nothing.
+pub async fn retry(
+    store: &Store,
+    row: WebhookRow,
+    due: i64,
+    tries: i64,
+    why: String,
+) -> Result<(), StoreError> {
+    let claim = row.claim;
+    let unit = async move |tx: &mut Tx| {
+        sql("update webhook_queue set due = $4, tries = $5, last_error = $6, is_leased = 0 \
+             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
+        .bind(claim.lane)
+        .bind(claim.id)
+        .bind(claim.attempts)
+        .bind(due)
+        .bind(tries)
+        .bind(claim::error_text(&why))
+        .run(tx)
+        .await
+        .map(drop)
+    };
+    store.write_lane(claim.lane, Urgency::Background, unit).await
 }
 
 /// Nobody is there to be told any more.

@@ -32,7 +32,7 @@ const MAX_PAGE: usize = 500;
 /// Seconds that a request may wait for events.
 const MAX_WAIT: u64 = 60;
 /// Looks at the log that one request has: each is at a thousand events.
-const LOOKS: usize = 20;
+const LOOKS: usize = 10;
 /// A wake may be lost: the log is looked at so often in any case.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Events that a timeline tells.

@@ -6,7 +6,6 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::callback;
 use crate::events::object::EventObject;
 use crate::events::webhook::{Posted, new_secret};
 use crate::http::rest::body::Body;
@@ -149,8 +148,7 @@ fn shown_with_secret(webhook: store::Webhook) -> Webhook {
 /// A URL that may be posted to.
 fn check_url(http: &HttpState, text: &str) -> Result<(), Problem> {
     let refused = |why: &str| Problem::new(Code::Unprocessable, format!("url: {why}."));
-    let url = CallbackUrl::of_webhook(text).map_err(|error| refused(error.0))?;
-    callback::check(&url, &http.app.config.push_networks).map_err(refused)
+    http.webhooks.check_url(text).map_err(refused).map(drop)
 }
 
 fn check_description(text: &str) -> Result<(), Problem> {
