@@ -149,6 +149,7 @@ impl Bench {
         let unit = async move |tx: &mut Tx| {
             let envelope = serde_json::json!({});
             let new = NewSubmission {
+                settled: &[],
                 identity_id: Id(1),
                 email_id: Id(1),
                 thread_id: Id(1),

@@ -20,6 +20,7 @@ use crate::store::queue::claim::{self, Claim};
 use crate::store::queue::incoming::{self, NewIncoming};
 use crate::store::queue::outgoing::{self, Next, Outcome};
 use crate::store::submission::{self, Delivered, Noted};
+use crate::store::suppression::{self, Reason};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
 use crate::types::envelope::RecipientStatus;
@@ -132,6 +133,9 @@ async fn commit(shared: &Shared, account: AccountId, results: &[Finished]) -> Re
             }
             let found = submission::record_results(tx, finished.submission, &statuses(finished)).await?;
             note_events(tx, finished, found.as_ref());
+            if found.is_some() {
+                suppress(tx, finished).await?;
+            }
         }
         Ok(held)
     };
@@ -164,6 +168,16 @@ fn note_events(tx: &mut Tx, finished: &Finished, submission: Option<&Noted>) {
         };
         tx.note_event(kind, finished.submission, told);
     }
+}
+
+/// Programs do not send again to addresses that there are not.
+async fn suppress(tx: &mut Tx, finished: &Finished) -> Result<(), StoreError> {
+    for Said { address, report, status } in &finished.said {
+        if *status == RecipientStatus::Failed && suppression::is_hard(&report.status) {
+            suppression::add(tx, vec![address.clone()], Reason::Bounce, &report.reply).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What a submission shows of its recipients (RFC 8621, 7).

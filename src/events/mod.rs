@@ -37,11 +37,16 @@ const LEASE_MS: i64 = 5_000;
 /// Names of accounts that are remembered.
 const NAMES: usize = 20_000;
 
+/// After the first event, for others to come along.
+const GATHERED: Duration = Duration::from_millis(5);
+
 /// Takes events to the logs of their domains.
 pub struct Logger {
     store: Store,
     /// Tells this process from others.
     holder: i64,
+    /// The lanes that are this process's, until when.
+    leases: HashMap<i64, i64>,
     /// The primary addresses of accounts, which never change.
     names: HashMap<AccountId, String>,
 }
@@ -49,7 +54,8 @@ pub struct Logger {
 impl Logger {
     /// Over the store.
     pub fn new(store: Store) -> Logger {
-        Logger { store, holder: rand::random_range(1..i64::MAX), names: HashMap::new() }
+        let holder = rand::random_range(1..i64::MAX);
+        Logger { store, holder, leases: HashMap::new(), names: HashMap::new() }
     }
 
     /// Works until it is told to stop.
@@ -60,48 +66,81 @@ impl Logger {
                 () = stop.cancelled() => return,
                 lane = watch.lane() => lane,
             };
-            match self.work(lane).await {
+            tokio::time::sleep(GATHERED).await;
+            let mut lanes = watch.more();
+            lanes.push(lane);
+            lanes.sort_unstable();
+            lanes.dedup();
+            match self.work(&lanes).await {
                 Ok(true) => {}
-                // Another process has the lane, or is about to lose it.
+                // Another process has them, or is about to lose them.
                 Ok(false) => tokio::time::sleep(Duration::from_millis(200)).await,
                 Err(error) => {
-                    tracing::warn!(%error, lane, "events could not be logged; they are tried again");
+                    tracing::warn!(%error, "events could not be logged; they are tried again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         }
     }
 
-    /// Takes all events of a lane that are there now to their logs; false when another process has it.
-    pub async fn work(&mut self, lane: i64) -> Result<bool, StoreError> {
-        let mut after = (AccountId::default(), Place::default());
+    /// Takes all events of lanes that are there now to their logs; false when other processes have them all.
+    pub async fn work(&mut self, lanes: &[i64]) -> Result<bool, StoreError> {
+        let start = (AccountId::default(), Place::default());
+        let mut places: BTreeMap<i64, (AccountId, Place)> = lanes.iter().map(|lane| (*lane, start)).collect();
+        let mut has_any = false;
         loop {
-            if !event::lease(&self.store, lane, self.holder, LEASE_MS).await? {
-                return Ok(false);
+            let held = self.held(places.keys().copied().collect()).await?;
+            places.retain(|lane, _| held.contains(lane));
+            has_any |= !places.is_empty();
+            let mut rows: Vec<(i64, Waiting)> = Vec::new();
+            let mut snapshot = self.store.read().await?;
+            let mut next = BTreeMap::new();
+            for (lane, after) in places {
+                let found = event::waiting(&mut snapshot, lane, after, BATCH).await?;
+                if let Some(last) = found.last().filter(|_| found.len() == BATCH) {
+                    next.insert(lane, (last.account, last.place));
+                }
+                rows.extend(found.into_iter().map(|row| (lane, row)));
             }
-            let rows = event::waiting(&mut *self.store.read().await?, lane, after, BATCH).await?;
-            let Some(last) = rows.last() else { return Ok(true) };
-            after = (last.account, last.place);
-            self.log(&rows).await?;
-            event::forget(&self.store, lane, &rows).await?;
-            let oldest = rows.iter().map(|row| row.created_at).min().unwrap_or_default();
+            drop(snapshot);
+            if rows.is_empty() {
+                return Ok(has_any);
+            }
+            let waiting: Vec<&Waiting> = rows.iter().map(|(_, row)| row).collect();
+            self.log(&waiting).await?;
+            let oldest = waiting.iter().map(|row| row.created_at).min().unwrap_or_default();
             let lag_ms = (self.store.clock().now_ms() - oldest).max(0);
             metrics::histogram!("postrider_event_log_seconds").record(lag_ms as f64 / 1_000.0);
             metrics::counter!("postrider_events_logged_total").increment(rows.len() as u64);
-            if rows.len() < BATCH {
+            event::forget(&self.store, &rows).await?;
+            if next.is_empty() {
                 return Ok(true);
             }
+            places = next;
         }
     }
 
-    async fn log(&mut self, rows: &[Waiting]) -> Result<(), StoreError> {
+    /// Those of some lanes that are this process's for a while.
+    async fn held(&mut self, lanes: Vec<i64>) -> Result<Vec<i64>, StoreError> {
+        let now_ms = self.store.clock().now_ms();
+        let is_sure = |lane: &i64| self.leases.get(lane).is_some_and(|until| until - now_ms > LEASE_MS / 2);
+        let (sure, unsure): (Vec<i64>, Vec<i64>) = lanes.into_iter().partition(is_sure);
+        let taken = event::lease(&self.store, &unsure, self.holder, LEASE_MS).await?;
+        for lane in unsure {
+            self.leases.remove(&lane);
+        }
+        self.leases.extend(taken.iter().map(|lane| (*lane, now_ms + LEASE_MS)));
+        Ok([sure, taken].concat())
+    }
+
+    async fn log(&mut self, rows: &[&Waiting]) -> Result<(), StoreError> {
         self.learn_names(rows).await?;
         let mut domains: BTreeMap<String, Vec<(Waiting, String)>> = BTreeMap::new();
         for row in rows {
             // Events of an account that has gone are nobody's.
             let Some(name) = self.names.get(&row.account) else { continue };
             let domain = name.rsplit('@').next().unwrap_or_default().to_owned();
-            domains.entry(domain).or_default().push((row.clone(), name.clone()));
+            domains.entry(domain).or_default().push((Waiting::clone(row), name.clone()));
         }
         for (domain, events) in domains {
             let seq = append(&self.store, domain.clone(), events.clone()).await?;
@@ -117,7 +156,7 @@ impl Logger {
         Ok(())
     }
 
-    async fn learn_names(&mut self, rows: &[Waiting]) -> Result<(), StoreError> {
+    async fn learn_names(&mut self, rows: &[&Waiting]) -> Result<(), StoreError> {
         let mut unknown: Vec<AccountId> =
             rows.iter().map(|row| row.account).filter(|account| !self.names.contains_key(account)).collect();
         unknown.dedup();

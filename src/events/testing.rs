@@ -186,7 +186,7 @@ impl Bench {
 
     pub async fn log(&mut self, account: AccountId) -> bool {
         let lane = self.lane(account).await;
-        self.logger.work(lane).await.unwrap()
+        self.logger.work(&[lane]).await.unwrap()
     }
 
     pub async fn read(&self, view: &View, cursor: Cursor, kinds: EventKinds, limit: usize) -> log::Page {
@@ -228,7 +228,7 @@ impl Bench {
             }
         }
         for lane in lanes {
-            for row in queue::claim(&self.fixture.store, lane, 100, LEASE_MS).await.unwrap() {
+            for row in queue::claim(&self.fixture.store, &[lane], 100, LEASE_MS).await.unwrap() {
                 count += 1;
                 self.webhooks.work(row, &CancellationToken::new()).await;
             }

@@ -8,6 +8,7 @@
 //! parts are bounded, and what lies beyond a bound is kept as an opaque part: no message is
 //! refused. Text that leaves this module is Unicode without NUL.
 
+pub mod arf_read;
 pub mod auth_results;
 pub mod auto_reply;
 pub mod base_subject;

@@ -48,6 +48,15 @@ impl Lanes {
         Ok(lane.or_else(|| by_shard.values().next().copied()).unwrap_or(0))
     }
 
+    /// Lanes in groups that one transaction may write without asking several nodes.
+    pub fn together(&self, lanes: &[i64]) -> Vec<Vec<i64>> {
+        match self {
+            Lanes::Plain if lanes.is_empty() => Vec::new(),
+            Lanes::Plain => vec![lanes.to_vec()],
+            Lanes::Sharded(_) => lanes.iter().map(|lane| vec![*lane]).collect(),
+        }
+    }
+
     /// A lane for a row that belongs to no account, always the same for the same number.
     pub fn of_number(&self, number: i64) -> i64 {
         let place = |count: usize| (number.cast_unsigned() % count.max(1) as u64) as usize;

@@ -54,8 +54,8 @@ const MIGRATIONS: [Migration; 5] = [
     Migration {
         version: 5,
         oldest_program: 4,
-        sqlite: include_str!("../../migrations/sqlite/0005_events.sql"),
-        postgres: include_str!("../../migrations/postgres/0005_events.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0005_programs.sql"),
+        postgres: include_str!("../../migrations/postgres/0005_programs.sql"),
     },
 ];
 

@@ -38,6 +38,8 @@ mod sqlite;
 #[cfg(test)]
 mod sqlite_tests;
 pub mod submission;
+pub mod suppression;
+pub mod template;
 #[cfg(test)]
 pub mod testing;
 pub mod tx;

@@ -31,7 +31,7 @@ const SCHEMA: &str = concat!(
     include_str!("../../migrations/sqlite/0002_directory.sql"),
     include_str!("../../migrations/sqlite/0003_web_push.sql"),
     include_str!("../../migrations/sqlite/0004_integrators.sql"),
-    include_str!("../../migrations/sqlite/0005_events.sql"),
+    include_str!("../../migrations/sqlite/0005_programs.sql"),
 );
 
 /// Files whose statements may read all of a table: they are on the path of no request.

@@ -162,6 +162,9 @@ pub struct EventData {
     /// Whether it was filed into Junk.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_junk: bool,
+    /// Whether it was a test, which nobody got.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_test: bool,
     /// When it leaves, where that is later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]

@@ -11,6 +11,7 @@ mod processor;
 mod push;
 mod scenario;
 mod smtp;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +46,34 @@ enum Command {
     /// Ask at a steady rate while nothing else happens, while a mail comes for very many, and while very many
     /// clients come back at once. The accounts are u0@DOMAIN, u1@DOMAIN and so on, with one password
     Calm(CalmArgs),
+    /// Have mail come at a steady rate for u0@DOMAIN, u1@DOMAIN and so on, with one password, each with a webhook.
+    /// The server must have push_networks=127.0.0.1
+    Webhooks(WebhookArgs),
+}
+
+#[derive(clap::Args)]
+struct WebhookArgs {
+    /// Where webhooks are made
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    api: SocketAddr,
+    /// Where the mail comes in
+    #[arg(long, default_value = "127.0.0.1:2525")]
+    smtp: SocketAddr,
+    /// The domain of the accounts
+    #[arg(long, default_value = "example.test")]
+    domain: String,
+    /// The password of the accounts
+    #[arg(long)]
+    password: String,
+    /// Accounts, each with a webhook
+    #[arg(long, default_value_t = 100)]
+    endpoints: usize,
+    /// Mails in a second
+    #[arg(long, default_value_t = 1_000)]
+    rate: u64,
+    /// For how long
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
 }
 
 #[derive(clap::Args)]
@@ -182,6 +211,15 @@ fn main() {
                 push::herd(&api, args.push, &args.domain, args.herd);
             }
         }
+        Command::Webhooks(args) => webhooks::measure(&webhooks::Target {
+            api: args.api,
+            smtp: args.smtp,
+            domain: args.domain,
+            password: args.password,
+            endpoints: args.endpoints.max(1),
+            rate: args.rate.max(1),
+            time: Duration::from_secs(args.seconds.max(1)),
+        }),
         Command::Run(args) => scenario::run_all(&scenario::Target {
             http: args.http,
             smtp: args.smtp,

@@ -28,7 +28,7 @@ use crate::callback::{Callback, NoAnswer, retry_after};
 use crate::events::object::EventObject;
 use crate::store::Store;
 use crate::store::error::StoreError;
-use crate::store::event::log::{self, LoggedEvent, Page};
+use crate::store::event::log::{self, Cursor, LoggedEvent, Page};
 use crate::store::event::webhook::{self, Failing, Webhook};
 use crate::store::queue::watch::Watch;
 use crate::store::queue::webhook::{self as queue, WebhookRow};
@@ -80,8 +80,8 @@ pub enum Posted {
 
 /// What has become of a turn.
 enum Turned {
-    /// All is told.
-    Done,
+    /// All is told, and the cursor is to be moved.
+    Done(Option<(Cursor, Cursor)>),
     /// There is more.
     More,
     /// The webhook is not there, or wants nothing.
@@ -105,6 +105,8 @@ struct Failure {
 struct PagePosted {
     /// What came of the first event that was not taken, if one was tried in vain.
     failed: Option<Posted>,
+    /// Where the cursor was and where it belongs.
+    moved: (Cursor, Cursor),
     is_all_taken: bool,
     has_progress: bool,
 }
@@ -132,10 +134,16 @@ impl Webhooks {
                 lane = watch.lane() => lane,
             };
             let Ok(mut places) = self.places.clone().acquire_many_owned(CLAIMED as u32).await else { break };
-            let rows = match queue::claim(&self.store, lane, CLAIMED, LEASE_MS).await {
+            let mut lanes = watch.more();
+            lanes.push(lane);
+            lanes.sort_unstable();
+            lanes.dedup();
+            let each = (CLAIMED / lanes.len()).max(1);
+            lanes.truncate(CLAIMED);
+            let rows = match queue::claim(&self.store, &lanes, each, LEASE_MS).await {
                 Ok(rows) => rows,
                 Err(error) => {
-                    tracing::warn!(%error, lane, "the queue of webhooks cannot be worked on");
+                    tracing::warn!(%error, "the queue of webhooks cannot be worked on");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
@@ -181,28 +189,29 @@ impl Webhooks {
                 let why = "its URL is none".to_owned();
                 return Ok(Turned::Failed(Failure { why, retry_after: None, has_progress }));
             };
-            let posted = self.post_all(&hook, &url, &page, until).await?;
+            let posted = self.post_all(&hook, &url, &page, until).await;
             has_progress |= posted.has_progress;
+            let (from, to) = posted.moved;
+            let has_moved = from != to;
+            if posted.is_all_taken && !page.has_more {
+                return Ok(Turned::Done(has_moved.then_some((from, to))));
+            }
+            if has_moved {
+                webhook::advance(&self.store, row.domain.clone(), row.webhook, from, to).await?;
+            }
             match posted.failed {
                 Some(Posted::Failed(why, retry_after)) => {
                     return Ok(Turned::Failed(Failure { why, retry_after, has_progress }));
                 }
                 Some(Posted::Gone) => return Ok(Turned::Gone),
-                _ if posted.is_all_taken && !page.has_more => return Ok(Turned::Done),
                 _ if Instant::now() >= until || stop.is_cancelled() => return Ok(Turned::More),
                 _ => {}
             }
         }
     }
 
-    /// Posts a page, of which nothing more is begun after a time, and moves the cursor over what was taken.
-    async fn post_all(
-        &self,
-        hook: &Webhook,
-        url: &CallbackUrl,
-        page: &Page,
-        until: Instant,
-    ) -> Result<PagePosted, StoreError> {
+    /// Posts a page, of which nothing more is begun after a time.
+    async fn post_all(&self, hook: &Webhook, url: &CallbackUrl, page: &Page, until: Instant) -> PagePosted {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&hook.id);
         let taken = taken.get_or_insert_default();
         let mut accounts: BTreeMap<AccountId, Vec<&LoggedEvent>> = BTreeMap::new();
@@ -226,10 +235,6 @@ impl Webhooks {
             Some(0) => hook.cursor,
             Some(place) => page.events.get(place - 1).map_or(hook.cursor, LoggedEvent::cursor),
         };
-        if to != hook.cursor {
-            let domain = hook.view.domain.clone();
-            webhook::advance(&self.store, domain, hook.id, hook.cursor, to).await?;
-        }
         if let Some(place) = first_left {
             let after: HashSet<Id> = page.events.iter().skip(place).map(|event| event.id).collect();
             let beyond: HashSet<Id> = taken.intersection(&after).copied().collect();
@@ -237,7 +242,7 @@ impl Webhooks {
                 self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(hook.id, beyond);
             }
         }
-        Ok(PagePosted { failed, is_all_taken: first_left.is_none(), has_progress })
+        PagePosted { failed, moved: (hook.cursor, to), is_all_taken: first_left.is_none(), has_progress }
     }
 
     /// Posts events one after the other until one is not taken, or the time is over; those that were, and what came of that one.
@@ -291,7 +296,7 @@ impl Webhooks {
 
     async fn settle(&self, row: WebhookRow, turned: Turned) -> Result<(), StoreError> {
         match turned {
-            Turned::Done => queue::told(&self.store, row).await,
+            Turned::Done(moved) => queue::told(&self.store, row, moved).await,
             Turned::More => queue::go_on(&self.store, row).await,
             Turned::Nobody => {
                 self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.webhook);

@@ -86,7 +86,7 @@ async fn a_slow_receiver_gets_what_comes_while_it_is_slow() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         bench.happen(alice, &["2"]).await;
         let lane = bench.lane(alice).await;
-        Logger::new(bench.fixture.store.clone()).work(lane).await.unwrap();
+        Logger::new(bench.fixture.store.clone()).work(&[lane]).await.unwrap();
     };
     tokio::join!(posting, meanwhile);
     bench.fixture.clock.advance_ms(6_000);

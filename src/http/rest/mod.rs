@@ -13,6 +13,8 @@ pub mod openapi;
 mod parameters;
 pub mod problem;
 mod sends;
+mod suppressions;
+mod templates;
 
 use axum::Router;
 use axum::extract::Request;
@@ -43,6 +45,10 @@ fn operations() -> OpenApiRouter<HttpState> {
         .routes(routes!(messages::thread))
         .routes(routes!(attachments::upload))
         .routes(routes!(attachments::download))
+        .routes(routes!(templates::list))
+        .routes(routes!(templates::get, templates::put, templates::remove))
+        .routes(routes!(suppressions::list, suppressions::add))
+        .routes(routes!(suppressions::remove))
         .routes(routes!(events::timeline))
         .routes(routes!(events::list))
         .routes(routes!(events::webhooks::list, events::webhooks::add))

@@ -1,7 +1,7 @@
 //! New submissions, made ready outside the transaction: all that can be refused is refused here, and
 //! the message that leaves is in the blob store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::jmap::call::{AccountAccess, Call};
 use crate::jmap::email::create::run_parsing;
 use crate::jmap::error::{MethodError, SetError};
 use crate::jmap::identity::OwnAddresses;
-use crate::jmap::submission::envelope::{Envelope, forbidden_mail_from};
+use crate::jmap::submission::envelope::{Envelope, Mailbox, forbidden_mail_from};
 use crate::jmap::submission::message::{Header, Missing, outgoing};
 use crate::jmap::submission::to_json;
 use crate::store::blob::BlobSource;
@@ -23,7 +23,8 @@ use crate::store::error::StoreError;
 use crate::store::identity::{self, Identity};
 use crate::store::queue::outgoing::{self as queue, NewOutgoing};
 use crate::store::submission::note::{self, Note};
-use crate::store::submission::{self, NewSubmission};
+use crate::store::submission::{self, Delivered, NewSubmission};
+use crate::store::suppression;
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::date::utc_date;
@@ -289,13 +290,15 @@ impl<'a, 'b> Preparing<'a, 'b> {
 }
 
 /// Stores a prepared submission and queues its deliveries, one row for each destination domain; its
-/// id, and the properties that the server set (without `id`). The note is the sender's.
+/// id, and the properties that the server set (without `id`).
 pub async fn insert(
     tx: &mut Tx,
     prepared: &PreparedSubmission,
-    note: &Note,
+    sending: &Sending,
 ) -> Result<(Id, Map<String, Value>), StoreError> {
     let PreparedSubmission { message, envelope, .. } = prepared;
+    let note = &sending.note;
+    let kept_back = sending.kept_back(tx, envelope).await?;
     let recipients: Vec<String> =
         envelope.recipients.iter().map(|recipient| recipient.mailbox.text.clone()).collect();
     let new = NewSubmission {
@@ -304,6 +307,7 @@ pub async fn insert(
         thread_id: prepared.thread_id,
         envelope: &envelope.json,
         recipients: &recipients,
+        settled: &kept_back,
         send_at: prepared.send_at,
         message_id: &message.header.message_id,
     };
@@ -319,10 +323,17 @@ pub async fn insert(
         send_at: (prepared.send_at > tx.now_ms()).then(|| utc_date(prepared.send_at)),
         tags: note.tags.clone(),
         metadata: note.metadata.clone(),
+        is_test: sending.is_test,
         ..EventData::default()
     };
-    tx.note_event(EventKind::Sent, stored.id, told);
-    let rows = queue::insert(tx, &outgoing_rows(prepared, stored.id)).await?;
+    tx.note_event(EventKind::Sent, stored.id, told.clone());
+    for (address, reply, delivered) in &kept_back {
+        let kind = if *delivered == Delivered::Yes { EventKind::Delivered } else { EventKind::Suppressed };
+        let (recipient, reply) = (Some(address.clone()), Some((*reply).to_owned()));
+        let told = EventData { recipient, reply, recipients: Vec::new(), send_at: None, ..told.clone() };
+        tx.note_event(kind, stored.id, told);
+    }
+    let rows = queue::insert(tx, &outgoing_rows(prepared, stored.id, &kept_back)).await?;
     if let Some(first) = rows.first() {
         // The rows refer to the message; its octets come with the reference of the first.
         message.blob.reference(tx, BlobSource::Submission, *first, 0).await?;
@@ -336,11 +347,44 @@ pub async fn insert(
     Ok((stored.id, properties))
 }
 
-fn outgoing_rows(prepared: &PreparedSubmission, submission: Id) -> Vec<NewOutgoing> {
+/// What a program says beside the message.
+#[derive(Clone, Debug, Default)]
+pub struct Sending {
+    /// It is told back.
+    pub note: Note,
+    /// Whether recipients are left out to whom programs do not send.
+    pub heeds_suppressions: bool,
+    /// Whether nothing leaves, and everybody counts as having got it.
+    pub is_test: bool,
+}
+
+/// A recipient for whom nothing is queued, with what is said of it.
+type KeptBack = (String, &'static str, Delivered);
+
+impl Sending {
+    async fn kept_back(&self, tx: &mut Tx, envelope: &Envelope) -> Result<Vec<KeptBack>, StoreError> {
+        let all = || envelope.recipients.iter().map(|recipient| &recipient.mailbox);
+        if self.is_test {
+            let reply = "250 2.0.0 Captured: it was a test";
+            return Ok(all().map(|mailbox| (mailbox.text.clone(), reply, Delivered::Yes)).collect());
+        }
+        if !self.heeds_suppressions {
+            return Ok(Vec::new());
+        }
+        let (account, addresses) = (tx.account(), all().map(|mailbox| mailbox.address.to_string()).collect());
+        let suppressed = suppression::among(tx, account, addresses).await?;
+        let is_suppressed = |mailbox: &&Mailbox| suppressed.contains(&mailbox.address.to_string());
+        let reply = "550 5.1.0 Not tried: the address is on the list of suppressions";
+        Ok(all().filter(is_suppressed).map(|mailbox| (mailbox.text.clone(), reply, Delivered::No)).collect())
+    }
+}
+
+fn outgoing_rows(prepared: &PreparedSubmission, submission: Id, kept_back: &[KeptBack]) -> Vec<NewOutgoing> {
     let PreparedSubmission { message, envelope, .. } = prepared;
     let mail_from = envelope.mail_from.as_ref().map_or_else(String::new, |mailbox| mailbox.on_the_wire());
     let mut domains: BTreeMap<&str, Vec<OutgoingRecipient>> = BTreeMap::new();
-    for recipient in &envelope.recipients {
+    let kept_back: HashSet<&str> = kept_back.iter().map(|(address, ..)| address.as_str()).collect();
+    for recipient in envelope.recipients.iter().filter(|of| !kept_back.contains(of.mailbox.text.as_str())) {
         let mut outgoing = OutgoingRecipient::new(recipient.mailbox.on_the_wire());
         outgoing.notify = recipient.notify.clone();
         outgoing.orcpt = recipient.orcpt.clone();

@@ -4,7 +4,7 @@
 //! (`message`) and its envelope (`envelope`), all checks done. `set` stores the record and queues the
 //! deliveries, and runs the implicit Email/set, in one transaction; `send` makes the Email too.
 
-mod create;
+pub mod create;
 mod envelope;
 mod message;
 pub mod query;

@@ -8,11 +8,10 @@ use crate::jmap::email::create::{PreparedEmail, compose_draft, insert_prepared, 
 use crate::jmap::error::{MethodError, SetError};
 use crate::jmap::identity::is_same;
 use crate::jmap::standard::set::Creations;
-use crate::jmap::submission::create::{PreparedSubmission, Preparing, insert};
+use crate::jmap::submission::create::{PreparedSubmission, Preparing, Sending, insert};
 use crate::store::email::insert::Inserted;
 use crate::store::error::StoreError;
 use crate::store::identity::{self, Identity};
-use crate::store::submission::note::Note;
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::id::Id;
@@ -105,7 +104,7 @@ pub struct Sent {
 pub async fn insert_send(
     tx: &mut Tx,
     prepared: &PreparedSend,
-    note: &Note,
+    sending: &Sending,
 ) -> Result<Result<Sent, SetError>, StoreError> {
     let inserted = match insert_prepared(tx, &prepared.email, &Creations::default()).await? {
         Ok(inserted) => inserted,
@@ -113,6 +112,6 @@ pub async fn insert_send(
     };
     let Inserted { email_id, thread_id, .. } = inserted;
     let submission = prepared.submission.clone().of(email_id, thread_id);
-    let (id, _) = insert(tx, &submission, note).await?;
+    let (id, _) = insert(tx, &submission, sending).await?;
     Ok(Ok(Sent { submission: id, email: email_id, thread: thread_id, send_at: submission.send_at }))
 }

@@ -12,10 +12,9 @@ use crate::jmap::error::{MethodError, SetError};
 use crate::jmap::limits::MAX_OBJECTS_IN_SET;
 use crate::jmap::standard::patch;
 use crate::jmap::standard::set::{Changed, Creations, SetOutcome, SetRequest, check_state, objects};
-use crate::jmap::submission::create::{PreparedSubmission, insert, prepare};
+use crate::jmap::submission::create::{PreparedSubmission, Sending, insert, prepare};
 use crate::jmap::submission::to_json;
 use crate::store::error::StoreError;
-use crate::store::submission::note::Note;
 use crate::store::submission::{self, Submission, UndoStatus};
 use crate::store::tx::Tx;
 use crate::types::id::Id;
@@ -99,7 +98,7 @@ async fn write(
     for (key, created) in &prepared.create {
         match created {
             Ok(created) => {
-                let (id, mut properties) = insert(tx, created, &Note::default()).await?;
+                let (id, mut properties) = insert(tx, created, &Sending::default()).await?;
                 emails.insert(id, created.email_id);
                 creations.0.insert(key.clone(), id.to_string());
                 properties.insert("id".to_owned(), json!(id));

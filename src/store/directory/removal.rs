@@ -19,7 +19,7 @@ use crate::types::id::{AccountId, Id};
 const BATCH: usize = 1_000;
 
 /// The tables of which an account may have any number of rows.
-const LARGE_TABLES: usize = 17;
+const LARGE_TABLES: usize = 19;
 /// Those of them, the first ones, whose rows are in the lane of the account.
 const OF_LANES: usize = 2;
 
@@ -118,6 +118,10 @@ fn delete_from(table: usize) -> Option<Query> {
                    (select submission_id from send_note where account_id = $1 limit $2)"),
         16 => sql("delete from idempotency where account_id = $1 and idempotency_key in \
                    (select idempotency_key from idempotency where account_id = $1 limit $2)"),
+        17 => sql("delete from suppression where account_id = $1 and address in \
+                   (select address from suppression where account_id = $1 limit $2)"),
+        18 => sql("delete from template where account_id = $1 and name in \
+                   (select name from template where account_id = $1 limit $2)"),
         _ => return None,
     })
 }

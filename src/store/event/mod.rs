@@ -108,36 +108,56 @@ pub async fn waiting(
     .await
 }
 
-/// Takes the work on a lane until a time, or keeps it; whether it did.
-pub async fn lease(store: &Store, lane: i64, holder: i64, lease_ms: i64) -> Result<bool, StoreError> {
-    store
-        .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
-            let taken = sql("insert into event_lease (lane, holder, ends_at) values ($1, $2, $3) \
-                             on conflict (lane) do update set holder = excluded.holder, ends_at = excluded.ends_at \
-                             where event_lease.holder = excluded.holder or event_lease.ends_at <= $4")
-            .bind(lane)
-            .bind(holder)
-            .bind(tx.now_ms() + lease_ms)
-            .bind(tx.now_ms())
-            .run(tx)
-            .await?;
-            Ok(taken == 1)
-        })
-        .await
+/// Takes the work on lanes until a time, or keeps it; the lanes that are the holder's now.
+pub async fn lease(store: &Store, lanes: &[i64], holder: i64, lease_ms: i64) -> Result<Vec<i64>, StoreError> {
+    let mut held = Vec::with_capacity(lanes.len());
+    for group in store.lanes().together(lanes) {
+        let first = group.first().copied().unwrap_or_default();
+        let unit = async move |tx: &mut Tx| {
+            let mut held = Vec::with_capacity(group.len());
+            for lane in group {
+                let taken = sql("insert into event_lease (lane, holder, ends_at) values ($1, $2, $3) \
+                                 on conflict (lane) do update \
+                                 set holder = excluded.holder, ends_at = excluded.ends_at \
+                                 where event_lease.holder = excluded.holder or event_lease.ends_at <= $4")
+                .bind(lane)
+                .bind(holder)
+                .bind(tx.now_ms() + lease_ms)
+                .bind(tx.now_ms())
+                .run(tx)
+                .await?;
+                if taken == 1 {
+                    held.push(lane);
+                }
+            }
+            Ok(held)
+        };
+        held.extend(store.write_lane(first, Urgency::Background, unit).await?);
+    }
+    Ok(held)
 }
 
-/// Removes rows of a lane that are in the logs.
-pub async fn forget(store: &Store, lane: i64, rows: &[Waiting]) -> Result<(), StoreError> {
-    let keys: Vec<Vec<Value>> = rows
-        .iter()
-        .map(|row| vec![lane.into(), row.account.into(), row.place.0.into(), row.place.1.into()])
-        .collect();
-    store
-        .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
+/// Removes rows that are in the logs.
+pub async fn forget(store: &Store, rows: &[(i64, Waiting)]) -> Result<(), StoreError> {
+    let mut lanes: Vec<i64> = rows.iter().map(|(lane, _)| *lane).collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    for group in store.lanes().together(&lanes) {
+        let first = group.first().copied().unwrap_or_default();
+        let keys: Vec<Vec<Value>> = rows
+            .iter()
+            .filter(|(lane, _)| group.contains(lane))
+            .map(|(lane, row)| {
+                vec![(*lane).into(), row.account.into(), row.place.0.into(), row.place.1.into()]
+            })
+            .collect();
+        let unit = async move |tx: &mut Tx| {
             sql("delete from event_outbox where lane = $1 and account_id = $2 and modseq = $3 and n = $4")
                 .run_each(tx, keys)
                 .await
                 .map(drop)
-        })
-        .await
+        };
+        store.write_lane(first, Urgency::Background, unit).await?;
+    }
+    Ok(())
 }

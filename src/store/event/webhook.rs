@@ -181,23 +181,31 @@ pub async fn advance(
     from: Cursor,
     to: Cursor,
 ) -> Result<bool, StoreError> {
-    let unit = async move |tx: &mut Tx| {
-        let moved =
-            sql("update webhook set seq = $3, modseq = $4, n = $5, failing_since = 0, last_error = '' \
-                         where domain = $1 and id = $2 and seq = $6 and modseq = $7 and n = $8")
-            .bind(&domain)
-            .bind(id)
-            .bind(to.seq)
-            .bind(to.place.0)
-            .bind(to.place.1)
-            .bind(from.seq)
-            .bind(from.place.0)
-            .bind(from.place.1)
-            .run(tx)
-            .await?;
-        Ok(moved == 1)
-    };
+    let unit = async move |tx: &mut Tx| advance_in(tx, &domain, id, from, to).await;
     store.write_plain(Urgency::Background, unit).await
+}
+
+/// As `advance`, within a transaction.
+pub(in crate::store) async fn advance_in(
+    tx: &mut Tx,
+    domain: &str,
+    id: Id,
+    from: Cursor,
+    to: Cursor,
+) -> Result<bool, StoreError> {
+    let moved = sql("update webhook set seq = $3, modseq = $4, n = $5, failing_since = 0, last_error = '' \
+                     where domain = $1 and id = $2 and seq = $6 and modseq = $7 and n = $8")
+    .bind(domain)
+    .bind(id)
+    .bind(to.seq)
+    .bind(to.place.0)
+    .bind(to.place.1)
+    .bind(from.seq)
+    .bind(from.place.0)
+    .bind(from.place.1)
+    .run(tx)
+    .await?;
+    Ok(moved == 1)
 }
 
 /// Notes that nothing gets through, and disables it for good when it is time; since when that is so.

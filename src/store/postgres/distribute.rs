@@ -15,7 +15,7 @@ use crate::store::postgres::statement::PostgresConn;
 const REFERENCE: [&str; 3] = ["domain", "schema_version", "server_key"];
 
 /// Tables by their distribution column; those of one list are co-located. Parents come first.
-const OF_ACCOUNTS: [(&str, &str); 28] = [
+const OF_ACCOUNTS: [(&str, &str); 30] = [
     ("account", "id"),
     ("mailbox", "account_id"),
     ("mailbox_subscription", "account_id"),
@@ -38,6 +38,8 @@ const OF_ACCOUNTS: [(&str, &str); 28] = [
     ("delivered", "account_id"),
     ("send_note", "account_id"),
     ("idempotency", "account_id"),
+    ("suppression", "account_id"),
+    ("template", "account_id"),
     ("commit_mark", "account_id"),
     ("login", "id"),
     ("access", "login_id"),
@@ -55,12 +57,13 @@ const OF_LANES: [(&str, &str); 8] = [
     ("event_lease", "lane"),
     ("webhook_queue", "lane"),
 ];
-const OF_TEXTS: [(&str, &str); 5] = [
+const OF_TEXTS: [(&str, &str); 6] = [
     ("address", "address"),
     ("login_name", "name"),
     ("event_head", "domain"),
     ("event_log", "domain"),
     ("webhook", "domain"),
+    ("audit", "domain"),
 ];
 const OF_HASHES: [(&str, &str); 2] = [("blob", "hash"), ("token_secret", "secret_hash")];
 
@@ -173,7 +176,7 @@ mod tests {
             include_str!("../../../migrations/postgres/0002_directory.sql"),
             include_str!("../../../migrations/postgres/0003_web_push.sql"),
             include_str!("../../../migrations/postgres/0004_integrators.sql"),
-            include_str!("../../../migrations/postgres/0005_events.sql"),
+            include_str!("../../../migrations/postgres/0005_programs.sql"),
         );
         let mut made: Vec<&str> = schema
             .lines()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::bus::{Event, Interest, Queue, Topic};
 use crate::store::Store;
@@ -42,6 +42,21 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Further lanes that were heard of meanwhile.
+    pub fn more(&mut self) -> Vec<i64> {
+        loop {
+            match self.events.try_recv() {
+                Ok(Event::Queued { queue, lane }) if queue == self.queue => {
+                    self.lanes.insert(lane);
+                }
+                // What was missed is found by the next look.
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        std::mem::take(&mut self.lanes).into_iter().collect()
     }
 
     /// Waits for a wake of this queue, or the next poll; jittered, so that workers do not come

@@ -1,12 +1,12 @@
 //! The queue of webhooks for which something was logged. There is one row at the most for each: what is
 //! logged while it waits is told together, and what is logged while it is in hand is told after it.
 
-use std::collections::BTreeMap;
-
 use crate::bus::Queue;
 use crate::store::Store;
 use crate::store::db::sql;
 use crate::store::error::StoreError;
+use crate::store::event::log::Cursor;
+use crate::store::event::webhook;
 use crate::store::queue::claim::{self, Claim};
 use crate::store::tx::Tx;
 use crate::store::unit::Urgency;
@@ -30,19 +30,25 @@ pub struct WebhookRow {
 
 /// Orders that webhooks are told of what was logged up to a number. A row that waits for a time stays so.
 pub async fn enqueue(store: &Store, domain: &str, webhooks: &[Id], seq: i64) -> Result<(), StoreError> {
-    let mut lanes: BTreeMap<i64, Vec<Id>> = BTreeMap::new();
-    for webhook in webhooks {
-        lanes.entry(store.lanes().of_number(webhook.0)).or_default().push(*webhook);
-    }
-    for (lane, webhooks) in lanes {
+    let lane_of = |webhook: &Id| store.lanes().of_number(webhook.0);
+    let mut lanes: Vec<i64> = webhooks.iter().map(lane_of).collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    for group in store.lanes().together(&lanes) {
+        let first = group.first().copied().unwrap_or_default();
         let domain = domain.to_owned();
+        let webhooks: Vec<(i64, Id)> = webhooks
+            .iter()
+            .map(|webhook| (lane_of(webhook), *webhook))
+            .filter(|(lane, _)| group.contains(lane))
+            .collect();
         let unit = async move |tx: &mut Tx| {
             let rows = webhooks
                 .iter()
-                .map(|webhook| {
+                .map(|(lane, webhook)| {
                     let now_ms = tx.now_ms();
                     vec![
-                        lane.into(),
+                        (*lane).into(),
                         tx.new_id().into(),
                         now_ms.into(),
                         now_ms.into(),
@@ -57,10 +63,12 @@ pub async fn enqueue(store: &Store, domain: &str, webhooks: &[Id], seq: i64) -> 
                  on conflict (lane, webhook_id) do update set seq = excluded.seq")
             .run_each(tx, rows)
             .await?;
-            tx.wake(Queue::Webhooks, lane);
+            for lane in group {
+                tx.wake(Queue::Webhooks, lane);
+            }
             Ok(())
         };
-        store.write_lane(lane, Urgency::Background, unit).await?;
+        store.write_lane(first, Urgency::Background, unit).await?;
     }
     Ok(())
 }
@@ -84,44 +92,73 @@ pub async fn hurry(store: &Store, domain: String, webhook: Id) -> Result<(), Sto
     store.write_lane(lane, Urgency::Interactive, unit).await
 }
 
-/// Claims due rows of a lane, the oldest first.
+/// Claims due rows of lanes, so many of each, the oldest first.
 pub async fn claim(
     store: &Store,
+    lanes: &[i64],
+    limit: usize,
+    lease_ms: i64,
+) -> Result<Vec<WebhookRow>, StoreError> {
+    let mut busy = Vec::with_capacity(lanes.len());
+    for lane in lanes {
+        if claim::has_work(store, Queue::Webhooks, *lane).await? {
+            busy.push(*lane);
+        }
+    }
+    let mut claimed = Vec::new();
+    for group in store.lanes().together(&busy) {
+        let first = group.first().copied().unwrap_or_default();
+        let unit = async move |tx: &mut Tx| {
+            let mut claimed = Vec::new();
+            for lane in group {
+                claimed.extend(claim_lane(tx, lane, limit, lease_ms).await?);
+            }
+            Ok(claimed)
+        };
+        claimed.extend(store.write_lane(first, Urgency::Background, unit).await?);
+    }
+    Ok(claimed)
+}
+
+async fn claim_lane(
+    tx: &mut Tx,
     lane: i64,
     limit: usize,
     lease_ms: i64,
 ) -> Result<Vec<WebhookRow>, StoreError> {
-    if !claim::has_work(store, Queue::Webhooks, lane).await? {
-        return Ok(Vec::new());
-    }
-    let unit = async move |tx: &mut Tx| {
-        let rows = sql("select id, attempts, tries, domain, webhook_id, seq from webhook_queue \
-                        where lane = $1 and due <= $2 order by due, id limit $3 for update skip locked")
-        .bind(lane)
-        .bind(tx.now_ms())
-        .bind(limit as i64)
-        .all(tx, |row| {
-            Ok(WebhookRow {
-                claim: Claim { lane, id: row.get(0)?, attempts: row.get::<i64>(1)? + 1 },
-                tries: row.get::<i64>(2)? + 1,
-                domain: row.get(3)?,
-                webhook: row.get(4)?,
-                seq: row.get(5)?,
-            })
+    let rows = sql("select id, attempts, tries, domain, webhook_id, seq from webhook_queue \
+                    where lane = $1 and due <= $2 order by due, id limit $3 for update skip locked")
+    .bind(lane)
+    .bind(tx.now_ms())
+    .bind(limit as i64)
+    .all(tx, |row| {
+        Ok(WebhookRow {
+            claim: Claim { lane, id: row.get(0)?, attempts: row.get::<i64>(1)? + 1 },
+            tries: row.get::<i64>(2)? + 1,
+            domain: row.get(3)?,
+            webhook: row.get(4)?,
+            seq: row.get(5)?,
         })
-        .await?;
-        let ids: Vec<Id> = rows.iter().map(|row| row.claim.id).collect();
-        claim::take(tx, Queue::Webhooks, lane, &ids, lease_ms).await?;
-        Ok(rows)
-    };
-    store.write_lane(lane, Urgency::Background, unit).await
+    })
+    .await?;
+    let ids: Vec<Id> = rows.iter().map(|row| row.claim.id).collect();
+    claim::take(tx, Queue::Webhooks, lane, &ids, lease_ms).await?;
+    Ok(rows)
 }
 
-/// The webhook has been told all that there was. Its row goes, or is due again when more was logged
-/// meanwhile.
-pub async fn told(store: &Store, row: WebhookRow) -> Result<(), StoreError> {
-    let WebhookRow { claim, seq, .. } = row;
+/// The webhook has been told all that there was, up to a cursor. Its row goes, or is due again when more was
+/// logged meanwhile.
+pub async fn told(store: &Store, row: WebhookRow, moved: Option<(Cursor, Cursor)>) -> Result<(), StoreError> {
+    // Where one transaction can do both, it does.
+    let moves_here = !store.has_nodes();
+    if let Some((from, to)) = moved.filter(|_| !moves_here) {
+        webhook::advance(store, row.domain.clone(), row.webhook, from, to).await?;
+    }
+    let WebhookRow { claim, seq, domain, webhook: id, .. } = row;
     let unit = async move |tx: &mut Tx| {
+        if let Some((from, to)) = moved.filter(|_| moves_here) {
+            webhook::advance_in(tx, &domain, id, from, to).await?;
+        }
         let gone = sql("delete from webhook_queue where lane = $1 and id = $2 and attempts = $3 \
                         and is_leased = 1 and seq = $4")
         .bind(claim.lane)

@@ -9,7 +9,7 @@ pub mod result;
 
 use serde_json::Value as Json;
 
-pub use self::result::{Delivered, Report, record_report};
+pub use self::result::{Delivered, Report, record_complaint, record_report};
 use crate::mail::thread::ThreadKeys;
 use crate::store::blob::{self, BlobSource};
 use crate::store::db::{Conn, Query, sql};
@@ -107,6 +107,8 @@ pub struct NewSubmission<'a> {
     pub envelope: &'a Json,
     /// The recipients, as in the Envelope.
     pub recipients: &'a [String],
+    /// Those of them for whom nothing is queued, with what is said of them.
+    pub settled: &'a [(String, &'static str, Delivered)],
     /// When it is released, in milliseconds since 1970.
     pub send_at: i64,
     /// Message-ID of the message, without angle brackets.
@@ -200,6 +202,12 @@ pub async fn of_report(
 
 /// Makes the record of a submission; the caller queues the deliveries under its id.
 pub async fn insert(tx: &mut Tx, new: &NewSubmission<'_>) -> Result<Submission, StoreError> {
+    let mut delivery_status = result::queued(new.recipients);
+    let mut merging = Merging::of(&mut delivery_status);
+    for (address, reply, delivered) in new.settled {
+        let _is_new = merging.enter(address, reply, *delivered);
+    }
+    let has_left = new.settled.len() == new.recipients.len();
     let submission = Submission {
         id: tx.new_id(),
         identity_id: new.identity_id,
@@ -207,8 +215,8 @@ pub async fn insert(tx: &mut Tx, new: &NewSubmission<'_>) -> Result<Submission, 
         thread_id: new.thread_id,
         envelope: new.envelope.clone(),
         send_at: new.send_at,
-        undo_status: UndoStatus::Pending,
-        delivery_status: result::queued(new.recipients),
+        undo_status: if has_left { UndoStatus::Final } else { UndoStatus::Pending },
+        delivery_status,
         dsn_blob_ids: Vec::new(),
         mdn_blob_ids: Vec::new(),
     };
@@ -372,6 +380,7 @@ mod tests {
                 thread_id: Id(3),
                 envelope: &envelope,
                 recipients: &recipients,
+                settled: &[],
                 send_at: 5,
                 message_id: "m@x",
             };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::blob::{self, BlobSource, Reference};
 use crate::store::error::StoreError;
 use crate::store::submission::{Noted, Submission, by_id, update};
+use crate::store::suppression::{self, Reason};
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::blob_id::{BlobHash, BlobId};
@@ -156,11 +157,44 @@ pub async fn record_report(
         for (address, reply, delivered) in news {
             let kind = if *delivered == Delivered::Yes { EventKind::Delivered } else { EventKind::Bounced };
             let recipient = Some(address.clone());
+            let code = reply.split(' ').nth(1).unwrap_or_default();
+            if *delivered == Delivered::No && suppression::is_hard(code) {
+                suppression::add(tx, vec![address.clone()], Reason::Bounce, reply).await?;
+            }
             let told = EventData { recipient, reply: Some(reply.clone()), ..told.clone() };
             tx.note_event(kind, submission, told);
         }
     }
     Ok(true)
+}
+
+/// Enters a complaint about a submission by some of its recipients; it may not say by which.
+pub async fn record_complaint(
+    tx: &mut Tx,
+    submission: Id,
+    complainants: &[String],
+    kind: &str,
+) -> Result<(), StoreError> {
+    let account = tx.account();
+    let Some(found) = by_id(tx, account, submission).await? else { return Ok(()) };
+    let sent_to: Vec<String> = found.delivery_status.keys().cloned().collect();
+    let is_of_it = |text: &String| {
+        let complainant = Address::parse(text).ok();
+        complainant.is_some() && sent_to.iter().any(|address| Address::parse(address).ok() == complainant)
+    };
+    let mut complainants: Vec<String> = complainants.iter().filter(|text| is_of_it(text)).cloned().collect();
+    if complainants.is_empty() && sent_to.len() == 1 {
+        complainants = sent_to;
+    }
+    suppression::add(tx, complainants.clone(), Reason::Complaint, kind).await?;
+    let told = Noted::of(tx, account, found).await?.told();
+    let whose: Vec<Option<String>> =
+        if complainants.is_empty() { vec![None] } else { complainants.into_iter().map(Some).collect() };
+    for recipient in whose {
+        let told = EventData { recipient, reply: Some(kind.to_owned()), ..told.clone() };
+        tx.note_event(EventKind::Complained, submission, told);
+    }
+    Ok(())
 }
 
 /// What is new of recipients; `None` when the report is not kept.

@@ -3,7 +3,9 @@
 
 pub mod new;
 pub mod status;
+pub mod template;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -23,12 +25,13 @@ use crate::http::rest::sends::new::{NewBatch, NewSend, to_send};
 use crate::http::state::HttpState;
 use crate::jmap::call::{AccountAccess, Call};
 use crate::jmap::capability::Capability;
+use crate::jmap::submission::create::Sending;
 use crate::jmap::submission::send::{PreparedSend, ToSend, insert_send, prepare_sends};
 use crate::store::directory::address::{Resolved, resolve};
 use crate::store::error::StoreError;
 use crate::store::idempotency::{self, Known};
 use crate::store::mailbox;
-use crate::store::submission::note::Note;
+use crate::store::template as template_store;
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::date::utc_date;
@@ -208,7 +211,7 @@ struct Wanted<'a> {
 }
 
 /// A message ready to be stored, with its note; or why it is refused.
-type Ready = Result<(PreparedSend, Note), Problem>;
+type Ready = Result<(PreparedSend, Sending), Problem>;
 
 /// Sends messages from an account; what became of each, and whether that is told again.
 async fn send_all(
@@ -281,7 +284,7 @@ fn told_again(known: Known) -> Result<Option<Vec<BatchResult>>, Problem> {
 
 async fn store(tx: &mut Tx, ready: &Ready) -> Result<BatchResult, StoreError> {
     let sent = match ready {
-        Ok((prepared, note)) => insert_send(tx, prepared, note).await?.map_err(Problem::from),
+        Ok((prepared, sending)) => insert_send(tx, prepared, sending).await?.map_err(Problem::from),
         Err(problem) => Err(problem.clone()),
     };
     Ok(match sent {
@@ -311,11 +314,16 @@ async fn prepare(
         Some(sent) => Some(sent),
         None => mailbox::id_by_role(&mut snapshot, account.id, "inbox").await?,
     };
+    let names: BTreeSet<&str> =
+        messages.iter().filter_map(|new| Some(new.template.as_ref()?.name.as_str())).collect();
+    let names = names.into_iter().map(str::to_owned).collect();
+    let templates = template_store::by_names(&mut snapshot, account.id, names).await?;
+    let templates = templates.into_iter().map(|template| (template.name.clone(), template)).collect();
     drop(snapshot);
     let place = place.ok_or_else(Problem::internal)?;
-    let mut given: Vec<Result<(ToSend, Note), Problem>> = Vec::with_capacity(messages.len());
+    let mut given: Vec<Result<(ToSend, Sending), Problem>> = Vec::with_capacity(messages.len());
     for message in messages {
-        given.push(to_send(http, account, place, message).await?);
+        given.push(to_send(http, account, place, &templates, message).await?);
     }
     let caller = key.caller_for(account);
     let mut created_ids = Default::default();
@@ -333,8 +341,8 @@ async fn prepare(
     for given in given {
         ready.push(match given {
             Err(problem) => Err(problem),
-            Ok((_, note)) => match prepared.next() {
-                Some(Ok(prepared)) => Ok((prepared, note)),
+            Ok((_, sending)) => match prepared.next() {
+                Some(Ok(prepared)) => Ok((prepared, sending)),
                 Some(Err(error)) => Err(error.into()),
                 None => Err(Problem::internal()),
             },

@@ -1,6 +1,6 @@
 //! A message to be sent, as a program gives it, and the Email/set create that it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,11 +11,14 @@ use utoipa::ToSchema;
 use crate::blob::prepared::PreparedBlob;
 use crate::http::rest::messages::object::MailAddress;
 use crate::http::rest::problem::{Code, Problem};
+use crate::http::rest::sends::template::{UseTemplate, fill};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;
 use crate::jmap::limits::UPLOAD_QUOTA;
+use crate::jmap::submission::create::Sending;
 use crate::jmap::submission::send::ToSend;
 use crate::store::submission::note::Note;
+use crate::store::template::Template;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobId;
 use crate::types::date::{parse_date, utc_date};
@@ -69,6 +72,8 @@ pub struct NewSend {
     /// The subject.
     #[serde(default)]
     pub subject: String,
+    /// Makes the subject, the text and the HTML, in place of these.
+    pub template: Option<UseTemplate>,
     /// The text; with `html`, for those who do not show that.
     pub text: Option<String>,
     /// The HTML.
@@ -87,6 +92,10 @@ pub struct NewSend {
     /// When it leaves (RFC 3339), at most 30 days from now; else at once.
     #[schema(format = DateTime)]
     pub send_at: Option<String>,
+    /// Whether this is a test: the message is made and kept with the keyword `test`, nobody gets it, and everybody
+    /// counts as having got it.
+    #[serde(default)]
+    pub test: bool,
     /// At most 10 words of at most 64 characters, which are told back.
     #[serde(default)]
     pub tags: Vec<String>,
@@ -106,6 +115,7 @@ impl NewSend {
             bcc: Vec::new(),
             reply_to: Vec::new(),
             subject,
+            template: None,
             text: None,
             html: None,
             attachments: Vec::new(),
@@ -113,6 +123,7 @@ impl NewSend {
             in_reply_to: None,
             references: Vec::new(),
             send_at: None,
+            test: false,
             tags: Vec::new(),
             metadata: Map::new(),
         }
@@ -136,14 +147,32 @@ pub struct NewBatch {
     pub messages: Vec<Map<String, Value>>,
 }
 
+/// Fills the template of a message, if it has one, of those that were found.
+fn filled(mut new: NewSend, templates: &HashMap<String, Template>) -> Result<NewSend, String> {
+    let Some(wanted) = new.template.take() else { return Ok(new) };
+    if !new.subject.is_empty() || new.text.is_some() || new.html.is_some() {
+        return Err("template: it makes subject, text and html; do not give them as well.".to_owned());
+    }
+    let Some(template) = templates.get(&wanted.name) else {
+        return Err(format!("template: there is no {:?} in this account.", wanted.name));
+    };
+    let made = fill(template, &wanted.variables).map_err(|why| format!("template: {why}."))?;
+    Ok(NewSend { subject: made.subject, text: made.text, html: made.html, ..new })
+}
+
 /// The Email/set create and the envelope of a message. Attachments that come with it are uploaded.
 pub async fn to_send(
     http: &HttpState,
     account: &AccountAccess,
     place: Id,
+    templates: &HashMap<String, Template>,
     new: NewSend,
-) -> Result<Result<(ToSend, Note), Problem>, Problem> {
+) -> Result<Result<(ToSend, Sending), Problem>, Problem> {
     let unprocessable = |text: String| Problem::new(Code::Unprocessable, text);
+    let new = match filled(new, templates) {
+        Ok(new) => new,
+        Err(why) => return Ok(Err(unprocessable(why))),
+    };
     let note = Note { tags: new.tags, metadata: new.metadata };
     if note.tags.len() > MAX_TAGS
         || note.tags.iter().any(|tag| tag.is_empty() || tag.chars().count() > MAX_TAG)
@@ -159,7 +188,8 @@ pub async fn to_send(
     }
     let mut email = Map::new();
     email.insert("mailboxIds".to_owned(), json!({ place.to_string(): true }));
-    email.insert("keywords".to_owned(), json!({ "$seen": true }));
+    let keywords = if new.test { json!({ "$seen": true, "test": true }) } else { json!({ "$seen": true }) };
+    email.insert("keywords".to_owned(), keywords);
     email.insert("from".to_owned(), json!([new.from]));
     email.insert("subject".to_owned(), json!(new.subject));
     for (name, addresses) in [("to", &new.to), ("cc", &new.cc), ("bcc", &new.bcc), ("replyTo", &new.reply_to)]
@@ -222,7 +252,8 @@ pub async fn to_send(
             }))
         }
     };
-    Ok(Ok((ToSend { email, envelope }, note)))
+    let sending = Sending { note, heeds_suppressions: true, is_test: new.test };
+    Ok(Ok((ToSend { email, envelope }, sending)))
 }
 
 /// The body part of an attachment; or what is wrong with it.

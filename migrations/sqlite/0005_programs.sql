@@ -84,3 +84,36 @@ create table webhook_queue (
 ) strict, without rowid;
 create index webhook_queue_due on webhook_queue (lane, due, id);
 create unique index webhook_queue_webhook on webhook_queue (lane, webhook_id);
+
+-- Addresses to which programs do not send for an account: they bounced for good, or complained.
+create table suppression (
+  account_id integer not null,
+  address text not null,
+  reason text not null,
+  detail text not null,
+  created_at integer not null,
+  primary key (account_id, address)
+) strict, without rowid;
+
+-- Messages with places for what differs.
+create table template (
+  account_id integer not null,
+  name text not null,
+  subject text not null,
+  text_body text not null,
+  html_body text not null,
+  updated_at integer not null,
+  primary key (account_id, name)
+) strict, without rowid;
+
+-- What administrators have done, by the domain that it was about (nothing: the server).
+create table audit (
+  domain text not null,
+  id integer not null,
+  created_at integer not null,
+  actor text not null,
+  act text not null,
+  object text not null,
+  outcome text not null,
+  primary key (domain, id)
+) strict, without rowid;

@@ -84,3 +84,36 @@ create table webhook_queue (
 );
 create index webhook_queue_due on webhook_queue (lane, due, id);
 create unique index webhook_queue_webhook on webhook_queue (lane, webhook_id);
+
+-- Addresses to which programs do not send for an account: they bounced for good, or complained.
+create table suppression (
+  account_id bigint not null,
+  address text collate "C" not null,
+  reason text not null,
+  detail text not null,
+  created_at bigint not null,
+  primary key (account_id, address)
+);
+
+-- Messages with places for what differs.
+create table template (
+  account_id bigint not null,
+  name text collate "C" not null,
+  subject text not null,
+  text_body text not null,
+  html_body text not null,
+  updated_at bigint not null,
+  primary key (account_id, name)
+);
+
+-- What administrators have done, by the domain that it was about (nothing: the server).
+create table audit (
+  domain text collate "C" not null,
+  id bigint not null,
+  created_at bigint not null,
+  actor text not null,
+  act text not null,
+  object text not null,
+  outcome text not null,
+  primary key (domain, id)
+);
