@@ -13,7 +13,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as HickoryError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use mail_auth::MessageAuthenticator;
 use rand::seq::SliceRandom;
@@ -169,6 +169,26 @@ impl Dns {
             })
             .collect();
         if texts.is_empty() { Err(DnsError::NotFound) } else { Ok(texts) }
+    }
+
+    /// The hosts to which the mail of a domain goes, each behind its preference.
+    pub async fn mail_hosts(&self, domain: &str) -> Result<Vec<String>, DnsError> {
+        let lookup = self.look_up(domain, RecordType::MX).await?;
+        let host = |record: &Record| match &record.data {
+            RData::MX(mx) => Some(format!("{} {}", mx.preference, mx.exchange)),
+            _ => None,
+        };
+        Ok(lookup.answers().iter().filter_map(host).collect())
+    }
+
+    /// The hosts of a service (RFC 2782): priority, weight, port, name.
+    pub async fn services(&self, name: &str) -> Result<Vec<String>, DnsError> {
+        let lookup = self.look_up(name, RecordType::SRV).await?;
+        let host = |record: &Record| match &record.data {
+            RData::SRV(srv) => Some(format!("{} {} {} {}", srv.priority, srv.weight, srv.port, srv.target)),
+            _ => None,
+        };
+        Ok(lookup.answers().iter().filter_map(host).collect())
     }
 
     /// The names of an address, without final dots.

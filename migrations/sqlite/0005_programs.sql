@@ -117,3 +117,4 @@ create table audit (
   outcome text not null,
   primary key (domain, id)
 ) strict, without rowid;
+create index audit_id on audit (id);

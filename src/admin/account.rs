@@ -1,5 +1,6 @@
 //! Accounts: adding, listing, removing, passwords, quotas.
 
+use crate::admin::audit::About;
 use crate::admin::request::{AccountRow, AdminError, Quota};
 use crate::admin::{Office, PAGE, about, account_of, login_of, parse_address};
 use crate::store::cluster;
@@ -16,14 +17,18 @@ pub async fn add(
     password: Secret,
     quota: Option<Quota>,
 ) -> Result<String, AdminError> {
-    let address = parse_address(text)?;
-    let new = NewAccount {
-        address: address.clone(),
-        password_hash: hash(password).await?,
-        quota_bytes: office.quota_bytes(quota),
+    let subject = About::address(text);
+    let act = async {
+        let address = parse_address(text)?;
+        let new = NewAccount {
+            address: address.clone(),
+            password_hash: hash(password).await?,
+            quota_bytes: office.quota_bytes(quota),
+        };
+        account::create(&office.store, new).await.map_err(about(text))?;
+        Ok(format!("{address} is added"))
     };
-    account::create(&office.store, new).await.map_err(about(text))?;
-    Ok(format!("{address} is added"))
+    office.audited("add account", subject, act).await
 }
 
 pub async fn list(office: &Office) -> Result<Vec<AccountRow>, AdminError> {
@@ -42,34 +47,23 @@ fn row(entry: cluster::AccountEntry) -> AccountRow {
     }
 }
 
-/// The next accounts after one that are listed, at most `limit`; and after which the next ones come.
+/// The next accounts after one, of a domain or of all, at most `limit`; and after which the next ones come.
 pub async fn page(
     office: &Office,
+    domain: Option<&str>,
     after: Option<AccountId>,
     limit: usize,
-    is_listed: impl Fn(&AccountRow) -> bool,
 ) -> Result<(Vec<AccountRow>, Option<String>), AdminError> {
-    let mut rows: Vec<AccountRow> = Vec::new();
-    let mut after = after.unwrap_or_default();
-    loop {
-        let found = cluster::account_list(&mut *office.store.read().await?, after, PAGE).await?;
-        let is_last = found.len() < PAGE;
-        for entry in found {
-            after = entry.id;
-            let row = row(entry);
-            if !is_listed(&row) {
-                continue;
-            }
-            if rows.len() == limit {
-                let next = rows.last().map(|row| row.id.clone());
-                return Ok((rows, next));
-            }
-            rows.push(row);
-        }
-        if is_last {
-            return Ok((rows, None));
-        }
-    }
+    let mut snapshot = office.store.read().await?;
+    let after = after.unwrap_or_default();
+    let mut found = match domain {
+        Some(domain) => cluster::account_list_of_domain(&mut snapshot, domain, after, limit + 1).await?,
+        None => cluster::account_list(&mut snapshot, after, limit + 1).await?,
+    };
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| has_more).map(|last| last.id.to_string());
+    Ok((found.into_iter().map(row).collect(), next))
 }
 
 /// One account.
@@ -99,26 +93,38 @@ pub async fn all(office: &Office) -> Result<Vec<cluster::AccountEntry>, AdminErr
 }
 
 pub async fn remove(office: &Office, text: &str) -> Result<String, AdminError> {
-    let account = account_of(&mut *office.store.read().await?, text).await?;
-    removal::remove(&office.store, account).await.map_err(about(text))?;
-    Ok(format!("{text} is removed with all its mail"))
+    let subject = About::address(text);
+    let act = async {
+        let account = account_of(&mut *office.store.read().await?, text).await?;
+        removal::remove(&office.store, account).await.map_err(about(text))?;
+        Ok(format!("{text} is removed with all its mail"))
+    };
+    office.audited("remove account", subject, act).await
 }
 
 pub async fn set_password(office: &Office, text: &str, password: Secret) -> Result<String, AdminError> {
-    let login = login_of(&mut *office.store.read().await?, text).await?;
-    let hash = hash(password).await?;
-    login::set_password(&office.store, login.id, hash).await.map_err(about(text))?;
-    Ok(format!("the password of {text} is changed"))
+    let subject = About::address(text);
+    let act = async {
+        let login = login_of(&mut *office.store.read().await?, text).await?;
+        let hash = hash(password).await?;
+        login::set_password(&office.store, login.id, hash).await.map_err(about(text))?;
+        Ok(format!("the password of {text} is changed"))
+    };
+    office.audited("change password", subject, act).await
 }
 
 pub async fn set_quota(office: &Office, text: &str, quota: Quota) -> Result<String, AdminError> {
-    let account = account_of(&mut *office.store.read().await?, text).await?;
-    let octets = office.quota_bytes(Some(quota));
-    account::set_quota(&office.store, account, octets).await.map_err(about(text))?;
-    Ok(match quota {
-        Quota::Unlimited => format!("{text} may hold any amount of mail"),
-        Quota::Octets(octets) => format!("{text} may hold {} of mail", show_size(octets)),
-    })
+    let subject = About::address(text);
+    let act = async {
+        let account = account_of(&mut *office.store.read().await?, text).await?;
+        let octets = office.quota_bytes(Some(quota));
+        account::set_quota(&office.store, account, octets).await.map_err(about(text))?;
+        Ok(match quota {
+            Quota::Unlimited => format!("{text} may hold any amount of mail"),
+            Quota::Octets(octets) => format!("{text} may hold {} of mail", show_size(octets)),
+        })
+    };
+    office.audited("change quota", subject, act).await
 }
 
 /// Hashes a password on a thread of its own: it takes long on purpose.

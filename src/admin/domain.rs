@@ -1,7 +1,9 @@
 //! Domains, their DKIM keys and their DNS records.
 
-use crate::admin::request::{AdminError, DnsRecord, DomainAdded, DomainRow};
+use crate::admin::audit::About;
+use crate::admin::request::{AdminError, CheckedRecord, DnsRecord, DomainAdded, DomainRow, RecordState};
 use crate::admin::{Office, about, account_of};
+use crate::dns::{Dns, DnsError};
 use crate::mail::dkim::{KeyKind, generate};
 use crate::mail::dkim_keys;
 use crate::store::directory::account;
@@ -14,41 +16,45 @@ pub async fn add(
     postmaster: Option<String>,
     catch_all: Option<String>,
 ) -> Result<DomainAdded, AdminError> {
-    // Named accounts are looked up first, so that a typing error leaves nothing behind.
-    let mut snapshot = office.store.read().await?;
-    if domain::get(&mut snapshot, &name).await?.is_some() {
-        return Err(AdminError::conflict(format!(
-            "{name}: the domain is there already; `postrider domain set` changes it"
-        )));
-    }
-    let postmaster = match postmaster {
-        Some(address) => Some(account_of(&mut snapshot, &address).await?),
-        None => None,
+    let subject = About::domain(&name);
+    let act = async {
+        // Named accounts are looked up first, so that a typing error leaves nothing behind.
+        let mut snapshot = office.store.read().await?;
+        if domain::get(&mut snapshot, &name).await?.is_some() {
+            return Err(AdminError::conflict(format!(
+                "{name}: the domain is there already; `postrider domain set` changes it"
+            )));
+        }
+        let postmaster = match postmaster {
+            Some(address) => Some(account_of(&mut snapshot, &address).await?),
+            None => None,
+        };
+        let catch_all = match catch_all {
+            Some(address) => Some(account_of(&mut snapshot, &address).await?),
+            None => None,
+        };
+        drop(snapshot);
+        let day = utc_date(office.store.clock().now_ms()).get(..10).unwrap_or_default().replace('-', "");
+        let keys = tokio::task::spawn_blocking(move || {
+            [(KeyKind::Rsa, format!("rsa-{day}")), (KeyKind::Ed25519, format!("ed25519-{day}"))]
+                .map(|(kind, selector)| generate(kind, &selector))
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let keys =
+            keys.await.map_err(|error| AdminError::failed(format!("DKIM keys cannot be made: {error}")))?;
+        let keys = keys.map_err(|error| AdminError::failed(format!("DKIM keys cannot be made: {error}")))?;
+        let new = NewDomain { name: name.clone(), dkim_keys: dkim_keys::to_json(&keys) };
+        let name = domain::add(&office.store, new).await.map_err(about(&name))?;
+        if let Some(account) = postmaster {
+            domain::set_postmaster(&office.store, name.clone(), account).await.map_err(about(&name))?;
+        }
+        if catch_all.is_some() {
+            domain::set_catch_all(&office.store, name.clone(), catch_all).await.map_err(about(&name))?;
+        }
+        show(office, name).await
     };
-    let catch_all = match catch_all {
-        Some(address) => Some(account_of(&mut snapshot, &address).await?),
-        None => None,
-    };
-    drop(snapshot);
-    let day = utc_date(office.store.clock().now_ms()).get(..10).unwrap_or_default().replace('-', "");
-    let keys = tokio::task::spawn_blocking(move || {
-        [(KeyKind::Rsa, format!("rsa-{day}")), (KeyKind::Ed25519, format!("ed25519-{day}"))]
-            .map(|(kind, selector)| generate(kind, &selector))
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()
-    });
-    let keys =
-        keys.await.map_err(|error| AdminError::failed(format!("DKIM keys cannot be made: {error}")))?;
-    let keys = keys.map_err(|error| AdminError::failed(format!("DKIM keys cannot be made: {error}")))?;
-    let new = NewDomain { name: name.clone(), dkim_keys: dkim_keys::to_json(&keys) };
-    let name = domain::add(&office.store, new).await.map_err(about(&name))?;
-    if let Some(account) = postmaster {
-        domain::set_postmaster(&office.store, name.clone(), account).await.map_err(about(&name))?;
-    }
-    if catch_all.is_some() {
-        domain::set_catch_all(&office.store, name.clone(), catch_all).await.map_err(about(&name))?;
-    }
-    show(office, name).await
+    office.audited("add domain", subject, act).await
 }
 
 pub async fn show(office: &Office, name: String) -> Result<DomainAdded, AdminError> {
@@ -85,27 +91,31 @@ pub async fn set(
     postmaster: Option<String>,
     catch_all: Option<String>,
 ) -> Result<String, AdminError> {
-    let mut snapshot = office.store.read().await?;
-    if domain::get(&mut snapshot, &name).await?.is_none() {
-        return Err(no_such_domain(&name));
-    }
-    let postmaster = match postmaster {
-        Some(address) => Some(account_of(&mut snapshot, &address).await?),
-        None => None,
+    let subject = About::domain(&name);
+    let act = async {
+        let mut snapshot = office.store.read().await?;
+        if domain::get(&mut snapshot, &name).await?.is_none() {
+            return Err(no_such_domain(&name));
+        }
+        let postmaster = match postmaster {
+            Some(address) => Some(account_of(&mut snapshot, &address).await?),
+            None => None,
+        };
+        let catch_all = match catch_all.as_deref() {
+            Some("none") => Some(None),
+            Some(address) => Some(Some(account_of(&mut snapshot, address).await?)),
+            None => None,
+        };
+        drop(snapshot);
+        if let Some(account) = postmaster {
+            domain::set_postmaster(&office.store, name.clone(), account).await.map_err(about(&name))?;
+        }
+        if let Some(account) = catch_all {
+            domain::set_catch_all(&office.store, name.clone(), account).await.map_err(about(&name))?;
+        }
+        Ok(format!("{name} is changed; `postrider domain list` shows it"))
     };
-    let catch_all = match catch_all.as_deref() {
-        Some("none") => Some(None),
-        Some(address) => Some(Some(account_of(&mut snapshot, address).await?)),
-        None => None,
-    };
-    drop(snapshot);
-    if let Some(account) = postmaster {
-        domain::set_postmaster(&office.store, name.clone(), account).await.map_err(about(&name))?;
-    }
-    if let Some(account) = catch_all {
-        domain::set_catch_all(&office.store, name.clone(), account).await.map_err(about(&name))?;
-    }
-    Ok(format!("{name} is changed; `postrider domain list` shows it"))
+    office.audited("change domain", subject, act).await
 }
 
 /// The error of a domain that is none of this server.
@@ -114,11 +124,61 @@ pub fn no_such_domain(name: &str) -> AdminError {
 }
 
 pub async fn remove(office: &Office, name: String) -> Result<String, AdminError> {
-    if domain::get(&mut *office.store.read().await?, &name).await?.is_none() {
-        return Err(no_such_domain(&name));
+    let subject = About::domain(&name);
+    let act = async {
+        if domain::get(&mut *office.store.read().await?, &name).await?.is_none() {
+            return Err(no_such_domain(&name));
+        }
+        domain::remove(&office.store, name.clone()).await.map_err(about(&name))?;
+        Ok(format!("{name} is no longer a domain of this server"))
+    };
+    office.audited("remove domain", subject, act).await
+}
+
+/// What the DNS of a domain must say, and what it says.
+pub async fn check(office: &Office, name: String) -> Result<Vec<CheckedRecord>, AdminError> {
+    let Some(dns) = &office.dns else {
+        return Err(AdminError::failed("no DNS server is known here; set `dns` to one"));
+    };
+    let records = show(office, name).await?.records;
+    let checks = records.into_iter().map(|record| check_record(dns, record));
+    Ok(futures_util::future::join_all(checks).await)
+}
+
+async fn check_record(dns: &Dns, record: DnsRecord) -> CheckedRecord {
+    let asked = match record.r#type.as_str() {
+        "MX" => dns.mail_hosts(&record.name).await,
+        "TXT" => dns.txt(&record.name).await,
+        _ => dns.services(&record.name).await,
+    };
+    let (mut found, is_unknown) = match asked {
+        Ok(found) => (found, false),
+        Err(DnsError::NotFound) => (Vec::new(), false),
+        Err(DnsError::Temporary(_)) => (Vec::new(), true),
+    };
+    // Other texts stand beside an SPF record; the beginning says what a text is for.
+    if record.r#type == "TXT" {
+        let kind = record.value.split([';', ' ']).next().unwrap_or_default().to_ascii_lowercase();
+        found.retain(|text| text.to_ascii_lowercase().starts_with(&kind));
     }
-    domain::remove(&office.store, name.clone()).await.map_err(about(&name))?;
-    Ok(format!("{name} is no longer a domain of this server"))
+    let plain = |text: &str| -> String {
+        text.chars()
+            .filter(|c| !c.is_whitespace())
+            .collect::<String>()
+            .trim_end_matches(['.', ';'])
+            .to_owned()
+    };
+    let wanted = plain(&record.value);
+    let state = if found.iter().any(|text| plain(text).eq_ignore_ascii_case(&wanted)) {
+        RecordState::Set
+    } else if is_unknown {
+        RecordState::Unknown
+    } else if found.is_empty() {
+        RecordState::Missing
+    } else {
+        RecordState::Differs
+    };
+    CheckedRecord { record, state, found }
 }
 
 /// What the DNS of a domain must say, so that mail comes in and goes out well.

@@ -1,5 +1,6 @@
 //! The full-text index: orders to make it anew.
 
+use crate::admin::audit::About;
 use crate::admin::request::{AdminError, IndexQueued};
 use crate::admin::{Office, account_of};
 use crate::index::rebuild::queue_page;
@@ -9,16 +10,20 @@ use crate::store::queue::index;
 use crate::types::id::Id;
 
 pub async fn queue(office: &Office, account: &str, after: Option<String>) -> Result<IndexQueued, AdminError> {
-    let account = account_of(&mut *office.store.read().await?, account).await?;
-    let after = match after {
-        Some(after) => {
-            after.parse().map_err(|_| AdminError::invalid(format!("{after} is no id of an Email")))?
-        }
-        None => Id::default(),
+    let subject = About::address(account);
+    let act = async {
+        let account = account_of(&mut *office.store.read().await?, account).await?;
+        let after = match after {
+            Some(after) => {
+                after.parse().map_err(|_| AdminError::invalid(format!("{after} is no id of an Email")))?
+            }
+            None => Id::default(),
+        };
+        let queued = queue_page(&office.store, account, after).await?;
+        let last = queued.last().map(ToString::to_string);
+        Ok(IndexQueued { count: queued.len() as u64, last })
     };
-    let queued = queue_page(&office.store, account, after).await?;
-    let last = queued.last().map(ToString::to_string);
-    Ok(IndexQueued { count: queued.len() as u64, last })
+    office.audited("index again", subject, act).await
 }
 
 pub async fn waiting(office: &Office, account: &str) -> Result<u64, AdminError> {

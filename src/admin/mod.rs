@@ -3,6 +3,7 @@
 pub mod access;
 pub mod account;
 pub mod alias;
+pub mod audit;
 pub mod domain;
 pub mod import;
 pub mod index;
@@ -10,9 +11,12 @@ pub mod queue;
 pub mod request;
 pub mod token;
 
+use std::sync::Arc;
+
 use crate::admin::request::{AdminError, AdminRequest, AdminResponse, Quota, Refusal};
 use crate::blob::{BlobError, Blobs};
 use crate::config::Config;
+use crate::dns::Dns;
 use crate::store::Store;
 use crate::store::db::Conn;
 use crate::store::directory::login::{self, Login};
@@ -33,6 +37,10 @@ pub struct Office {
     public_url: Option<String>,
     /// Octets; `None` is no limit.
     default_quota: Option<u64>,
+    /// Who acts, for the audit log.
+    actor: Arc<str>,
+    /// Asked for the records of domains; absent where there is none.
+    dns: Option<Dns>,
 }
 
 impl Office {
@@ -44,7 +52,19 @@ impl Office {
             hostname: config.hostname.clone(),
             public_url: config.public_url.clone(),
             default_quota: config.default_quota,
+            actor: "command line".into(),
+            dns: None,
         }
+    }
+
+    /// The same, which can ask the DNS.
+    pub fn with_dns(self, dns: Dns) -> Office {
+        Office { dns: Some(dns), ..self }
+    }
+
+    /// The same, for somebody else who acts.
+    pub fn of_actor(&self, actor: &str) -> Office {
+        Office { actor: actor.into(), ..self.clone() }
     }
 
     /// Carries a request out.
@@ -56,6 +76,9 @@ impl Office {
             AdminRequest::DomainList => domain::list(self).await.map(AdminResponse::Domains),
             AdminRequest::DomainShow { domain } => {
                 domain::show(self, domain).await.map(AdminResponse::DomainAdded)
+            }
+            AdminRequest::DomainCheck { domain } => {
+                domain::check(self, domain).await.map(AdminResponse::DomainChecked)
             }
             AdminRequest::DomainSet { domain, postmaster, catch_all } => {
                 domain::set(self, domain, postmaster, catch_all).await.map(AdminResponse::Done)
@@ -104,6 +127,10 @@ impl Office {
             AdminRequest::QueueShow { id } => queue::show(self, &id).await.map(AdminResponse::QueueItem),
             AdminRequest::QueueRetry { id } => queue::retry(self, &id).await.map(AdminResponse::Done),
             AdminRequest::QueueDrop { id } => queue::drop(self, &id).await.map(AdminResponse::Done),
+            AdminRequest::QueueHold { id } => queue::hold(self, &id).await.map(AdminResponse::Done),
+            AdminRequest::AuditList { domain, limit } => {
+                audit::list(self, domain, None, limit).await.map(|(rows, _)| AdminResponse::Audit(rows))
+            }
             AdminRequest::IndexQueue { account, after } => {
                 index::queue(self, &account, after).await.map(AdminResponse::IndexQueued)
             }

@@ -1,5 +1,6 @@
-//! The queues of mail: listing, showing, retrying, dropping.
+//! The queues of mail: listing, showing, retrying, holding, dropping.
 
+use crate::admin::audit::About;
 use crate::admin::request::{AdminError, QueueItem, QueueName, QueueRow};
 use crate::admin::{Office, PAGE};
 use crate::bus::Queue;
@@ -10,6 +11,8 @@ use crate::types::id::Id;
 
 /// Rows that a listing shows at most: more than anybody reads.
 const MAX_LISTED: usize = 10_000;
+/// The reason of rows that an operator has set aside.
+const HELD: &str = "held by an administrator";
 /// Octets of a message's header that are shown.
 const MAX_HEADER_SHOWN: usize = 64 << 10;
 
@@ -66,6 +69,7 @@ fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
         message: entry.message,
         queue,
         state: state.to_owned(),
+        destination: entry.destination,
         sender: entry.sender,
         recipients: entry.recipients,
         size: u64::try_from(entry.size).unwrap_or(0),
@@ -136,29 +140,114 @@ pub async fn show(office: &Office, text: &str) -> Result<QueueItem, AdminError> 
 }
 
 pub async fn retry(office: &Office, text: &str) -> Result<String, AdminError> {
-    let (queue, entry) = find(office, text).await?;
-    let queue = match queue {
-        QueueName::Incoming => Queue::Incoming,
-        QueueName::Outgoing => Queue::Outgoing,
+    let subject = About::server(text);
+    let act = async {
+        let (queue, entry) = find(office, text).await?;
+        if claim::release(&office.store, of_name(queue), entry.lane, entry.id).await? {
+            return Ok(format!("{text} is tried now"));
+        }
+        Err(AdminError::conflict(format!("{text} is being tried at this moment, or is done")))
     };
-    if claim::release(&office.store, queue, entry.lane, entry.id).await? {
-        return Ok(format!("{text} is tried now"));
-    }
-    Err(AdminError::conflict(format!("{text} is being tried at this moment, or is done")))
+    office.audited("retry queued mail", subject, act).await
 }
 
 pub async fn drop(office: &Office, text: &str) -> Result<String, AdminError> {
-    let (queue, entry) = find(office, text).await?;
-    let is_gone = match queue {
-        // A staged object has no reference left and goes with the next sweep.
-        QueueName::Incoming => {
-            let discarded = incoming::discard(&office.store, entry.lane, entry.id).await?;
-            discarded != incoming::Discarded::NotFound
+    let subject = About::server(text);
+    let act = async {
+        let (queue, entry) = find(office, text).await?;
+        let is_gone = match queue {
+            // A staged object has no reference left and goes with the next sweep.
+            QueueName::Incoming => {
+                let discarded = incoming::discard(&office.store, entry.lane, entry.id).await?;
+                discarded != incoming::Discarded::NotFound
+            }
+            QueueName::Outgoing => outgoing::discard(&office.store, entry.lane, entry.id).await?,
+        };
+        if is_gone {
+            return Ok(format!("{text} is dropped"));
         }
-        QueueName::Outgoing => outgoing::discard(&office.store, entry.lane, entry.id).await?,
+        Err(AdminError::conflict(format!("{text} is done already")))
     };
-    if is_gone {
-        return Ok(format!("{text} is dropped"));
+    office.audited("drop queued mail", subject, act).await
+}
+
+/// Sets a row aside until somebody retries or drops it.
+pub async fn hold(office: &Office, text: &str) -> Result<String, AdminError> {
+    let act = async {
+        let (queue, entry) = find(office, text).await?;
+        if claim::set_aside(&office.store, of_name(queue), entry.lane, entry.id, HELD).await? {
+            return Ok(format!("{text} is held; `postrider queue retry` lets it go on"));
+        }
+        Err(AdminError::conflict(format!("{text} is being tried at this moment, or is done")))
+    };
+    office.audited("hold queued mail", About::server(text), act).await
+}
+
+/// What is done to many rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bulk {
+    /// They are tried now.
+    Retry,
+    /// They are set aside.
+    Hold,
+    /// They are removed.
+    Drop,
+}
+
+/// Which rows of the queue of mail to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct Which {
+    /// Those to this domain.
+    pub destination: Option<String>,
+    /// Those whose last error contains this text.
+    pub reason: Option<String>,
+}
+
+/// Does something to all outgoing rows to a destination, or with a reason; to how many it did.
+pub async fn all_of(office: &Office, bulk: Bulk, which: Which) -> Result<u64, AdminError> {
+    let name = match bulk {
+        Bulk::Retry => "retry queued mail",
+        Bulk::Hold => "hold queued mail",
+        Bulk::Drop => "drop queued mail",
+    };
+    let said = [("to", &which.destination), ("because of", &which.reason)];
+    let said = said.iter().filter_map(|(word, text)| Some(format!("{word} {}", text.as_ref()?)));
+    let subject = About::server(&format!("all {}", said.collect::<Vec<_>>().join(" ")));
+    let act = async {
+        let (mut count, mut after) = (0, (-1, Id(0)));
+        loop {
+            let page = page(office, QueueName::Outgoing, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(count) };
+            after = (last.lane, last.id);
+            for entry in page.iter().filter(|entry| which.has(entry)) {
+                let store = &office.store;
+                let is_done = match bulk {
+                    Bulk::Retry => claim::release(store, Queue::Outgoing, entry.lane, entry.id).await?,
+                    Bulk::Hold => {
+                        claim::set_aside(store, Queue::Outgoing, entry.lane, entry.id, HELD).await?
+                    }
+                    Bulk::Drop => outgoing::discard(store, entry.lane, entry.id).await?,
+                };
+                count += u64::from(is_done);
+            }
+        }
+    };
+    office.audited(name, subject, act).await
+}
+
+impl Which {
+    fn has(&self, entry: &QueueEntry) -> bool {
+        let is_to = |domain: &String| {
+            entry.destination.as_ref().is_some_and(|destination| destination.eq_ignore_ascii_case(domain))
+        };
+        self.destination.as_ref().is_none_or(is_to)
+            && self.reason.as_ref().is_none_or(|reason| entry.last_error.contains(reason))
     }
-    Err(AdminError::conflict(format!("{text} is done already")))
+}
+
+fn of_name(queue: QueueName) -> Queue {
+    match queue {
+        QueueName::Incoming => Queue::Incoming,
+        QueueName::Outgoing => Queue::Outgoing,
+    }
 }

@@ -21,6 +21,8 @@ pub enum AdminRequest {
     DomainList,
     /// The DNS records of a domain again. Answer: [`AdminResponse::DomainAdded`].
     DomainShow { domain: String },
+    /// The same, and whether they are set. Answer: [`AdminResponse::DomainChecked`].
+    DomainCheck { domain: String },
     /// Sets what is given and leaves the rest.
     DomainSet {
         domain: String,
@@ -87,6 +89,14 @@ pub enum AdminRequest {
     QueueRetry { id: String },
     /// Removes a row: nothing is sent or filed, nobody is told.
     QueueDrop { id: String },
+    /// Sets a row aside until it is retried. Answer: [`AdminResponse::Done`].
+    QueueHold { id: String },
+    /// What administrators have done, the newest first. Answer: [`AdminResponse::Audit`].
+    AuditList {
+        /// About one domain; else all.
+        domain: Option<String>,
+        limit: usize,
+    },
     /// Which of these keys were imported before. Answer: [`AdminResponse::Known`].
     ImportKnown { account: String, keys: Vec<String> },
     /// Orders the next Emails of an account, after one or from the first, to be indexed again. Answer:
@@ -140,6 +150,7 @@ pub enum AdminResponse {
     /// It was done; a line that says what.
     Done(String),
     DomainAdded(DomainAdded),
+    DomainChecked(Vec<CheckedRecord>),
     Domains(Vec<DomainRow>),
     Accounts(Vec<AccountRow>),
     Aliases(Vec<AliasRow>),
@@ -148,6 +159,7 @@ pub enum AdminResponse {
     Tokens(Vec<TokenRow>),
     Queue(Vec<QueueRow>),
     QueueItem(QueueItem),
+    Audit(Vec<AuditRow>),
     IndexQueued(IndexQueued),
     /// Emails.
     IndexWaiting(u64),
@@ -190,6 +202,30 @@ pub struct DnsRecord {
     pub name: String,
     pub r#type: String,
     pub value: String,
+}
+
+/// A DNS record to set, and what is there.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CheckedRecord {
+    #[serde(flatten)]
+    pub record: DnsRecord,
+    pub state: RecordState,
+    /// What the DNS says of the kind: for SPF the records that begin so, for MX the hosts.
+    pub found: Vec<String>,
+}
+
+/// Whether a DNS record is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordState {
+    /// As it should be.
+    Set,
+    /// Another one of the kind is there: it may be right all the same.
+    Differs,
+    /// There is none.
+    Missing,
+    /// The DNS did not answer.
+    Unknown,
 }
 
 /// A line of `domain list`.
@@ -280,6 +316,9 @@ pub struct QueueRow {
     pub queue: QueueName,
     /// `waiting`, `claimed` or `failed`.
     pub state: String,
+    /// The domain to which it goes; `null` for what is to be filed here.
+    #[serde(default)]
+    pub destination: Option<String>,
     /// MAIL FROM; empty for a null sender.
     pub sender: String,
     pub recipients: Vec<String>,
@@ -303,6 +342,26 @@ pub struct QueueItem {
     pub row: QueueRow,
     /// The header fields of the message.
     pub headers: String,
+}
+
+/// A line of `audit`: something that an administrator has done.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = AuditEntry)]
+pub struct AuditRow {
+    pub id: String,
+    /// UTCDate.
+    pub at: String,
+    /// Who: `command line`, or a login and its key.
+    pub actor: String,
+    /// What.
+    pub act: String,
+    /// On what.
+    pub object: String,
+    /// The domain that it was about; empty for the server.
+    pub domain: String,
+    /// `done`; `begun` when the server ended before it was; else why it was not.
+    pub outcome: String,
 }
 
 /// What kind of thing kept a request from being done.

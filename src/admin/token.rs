@@ -1,5 +1,6 @@
 //! API tokens.
 
+use crate::admin::audit::About;
 use crate::admin::domain::no_such_domain;
 use crate::admin::request::{AdminError, TokenAdded, TokenRow};
 use crate::admin::{Office, about, account, account_of, login_of};
@@ -21,34 +22,39 @@ pub struct Wanted {
 }
 
 pub async fn add(office: &Office, login: &str, wanted: Wanted) -> Result<TokenAdded, AdminError> {
-    let mut snapshot = office.store.read().await?;
-    let login_id = login_of(&mut snapshot, login).await?.id;
-    let scopes = wanted.scopes.iter().map(|name| name.parse::<Scope>()).collect::<Result<Scopes, _>>();
-    let scopes = scopes.map_err(AdminError::invalid)?;
-    let scopes = if scopes.is_empty() { Scopes::USER } else { scopes };
-    let reach = match (wanted.account, wanted.domain) {
-        (Some(_), Some(_)) => {
-            return Err(AdminError::invalid("a token is for one account or for a domain, not both"));
+    let subject = About::address(login).with(&wanted.name);
+    let act = async {
+        let mut snapshot = office.store.read().await?;
+        let login_id = login_of(&mut snapshot, login).await?.id;
+        let scopes = wanted.scopes.iter().map(|name| name.parse::<Scope>()).collect::<Result<Scopes, _>>();
+        let scopes = scopes.map_err(AdminError::invalid)?;
+        let scopes = if scopes.is_empty() { Scopes::USER } else { scopes };
+        let reach = match (wanted.account, wanted.domain) {
+            (Some(_), Some(_)) => {
+                return Err(AdminError::invalid("a token is for one account or for a domain, not both"));
+            }
+            (Some(account), None) => Reach::Account(account_of(&mut snapshot, &account).await?),
+            (None, Some(domain)) => domain_reach(&domain).map_err(AdminError::invalid)?,
+            (None, None) => Reach::Login,
+        };
+        if let Reach::Domain(name) = &reach
+            && domain::get(&mut snapshot, name).await?.is_none()
+        {
+            return Err(no_such_domain(name));
         }
-        (Some(account), None) => Reach::Account(account_of(&mut snapshot, &account).await?),
-        (None, Some(domain)) => domain_reach(&domain).map_err(AdminError::invalid)?,
-        (None, None) => Reach::Login,
+        if scopes.has(Scope::Admin) && !matches!(reach, Reach::Domain(_) | Reach::All) {
+            let text = "the scope admin is for a domain, or for all with *: say which (--domain)";
+            return Err(AdminError::invalid(text));
+        }
+        drop(snapshot);
+        let now_ms = office.store.clock().now_ms();
+        let expires_at =
+            wanted.lifetime_ms.map_or(0, |lifetime_ms| now_ms.saturating_add(lifetime_ms.max(1)));
+        let wanted = TokenWanted { name: wanted.name, expires_at, rights: Rights { scopes, reach } };
+        let new = token::add(&office.store, login_id, wanted).await.map_err(about(login))?;
+        Ok(TokenAdded { id: new.id.to_string(), token: Secret::new(new.secret) })
     };
-    if let Reach::Domain(name) = &reach
-        && domain::get(&mut snapshot, name).await?.is_none()
-    {
-        return Err(no_such_domain(name));
-    }
-    if scopes.has(Scope::Admin) && !matches!(reach, Reach::Domain(_) | Reach::All) {
-        let text = "the scope admin is for a domain, or for all with *: say which (--domain)";
-        return Err(AdminError::invalid(text));
-    }
-    drop(snapshot);
-    let now_ms = office.store.clock().now_ms();
-    let expires_at = wanted.lifetime_ms.map_or(0, |lifetime_ms| now_ms.saturating_add(lifetime_ms.max(1)));
-    let wanted = TokenWanted { name: wanted.name, expires_at, rights: Rights { scopes, reach } };
-    let new = token::add(&office.store, login_id, wanted).await.map_err(about(login))?;
-    Ok(TokenAdded { id: new.id.to_string(), token: Secret::new(new.secret) })
+    office.audited("add key", subject, act).await
 }
 
 pub async fn list(office: &Office, login: Option<&str>) -> Result<Vec<TokenRow>, AdminError> {
@@ -95,10 +101,16 @@ pub async fn owner(office: &Office, text: &str) -> Result<String, AdminError> {
 }
 
 pub async fn revoke(office: &Office, text: &str) -> Result<String, AdminError> {
-    let id = read_id(text)?;
-    let owner = token::owner(&mut *office.store.read().await?, id).await?;
-    token::revoke(&office.store, owner.ok_or_else(|| no_such_token(text))?, id).await.map_err(about(text))?;
-    Ok(format!("the token {text} is worth nothing any more"))
+    let subject = About::address(&owner(office, text).await.unwrap_or_default()).with(text);
+    let act = async {
+        let id = read_id(text)?;
+        let owner = token::owner(&mut *office.store.read().await?, id).await?;
+        token::revoke(&office.store, owner.ok_or_else(|| no_such_token(text))?, id)
+            .await
+            .map_err(about(text))?;
+        Ok(format!("the token {text} is worth nothing any more"))
+    };
+    office.audited("revoke key", subject, act).await
 }
 
 fn read_id(text: &str) -> Result<Id, AdminError> {

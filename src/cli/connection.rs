@@ -11,6 +11,7 @@ use crate::cli::output::{Failure, print};
 use crate::cli::socket::AdminClient;
 use crate::config::Config;
 use crate::config::engine::DatabaseUrl;
+use crate::dns::Dns;
 use crate::store::Store;
 use crate::types::clock::Clock;
 
@@ -74,7 +75,11 @@ impl Admin {
     async fn open_here(config: &Config, lock: Option<DataLock>) -> Result<Admin, Failure> {
         let app = app::open(Arc::new(config.clone()), Clock::system()).await;
         let app = app.map_err(|error| Failure::new(error.to_string()))?;
-        let office = Box::new(Office::new(app.store.clone(), app.blobs, config));
+        let office = Office::new(app.store.clone(), app.blobs, config);
+        let office = Box::new(match Dns::new(&config.dns) {
+            Ok(dns) => office.with_dns(dns),
+            Err(_) => office,
+        });
         Ok(Admin::Here { office, store: app.store, _lock: lock })
     }
 

@@ -2,10 +2,13 @@
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use crate::admin::request::{AdminRequest, AdminResponse, DomainAdded};
+use crate::admin::request::{AdminRequest, AdminResponse, DomainAdded, RecordState};
 use crate::cli::argument;
 use crate::cli::connection::Admin;
 use crate::cli::output::{Failure, print, print_json, print_rows};
+
+/// Characters of a record that a table shows; JSON has all.
+const MAX_SHOWN: usize = 60;
 
 /// What is done with domains.
 #[derive(Subcommand, Debug)]
@@ -23,6 +26,16 @@ pub enum DomainCommand {
     /// Print the DNS records of a domain again
     #[command(after_help = "Example:\n  postrider domain show example.org")]
     Show {
+        /// Such as example.org
+        #[arg(value_parser = argument::domain)]
+        domain: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the DNS whether the records of a domain are set
+    #[command(after_help = "Example:\n  postrider domain check example.org --json")]
+    Check {
         /// Such as example.org
         #[arg(value_parser = argument::domain)]
         domain: String,
@@ -90,6 +103,33 @@ pub async fn run(command: DomainCommand, admin: &mut Admin) -> Result<(), Failur
         }
         DomainCommand::Show { domain, json } => {
             show_records(admin.ask(AdminRequest::DomainShow { domain }).await?, json)
+        }
+        DomainCommand::Check { domain, json } => {
+            match admin.ask(AdminRequest::DomainCheck { domain }).await? {
+                AdminResponse::DomainChecked(rows) => print_rows(
+                    &rows,
+                    json,
+                    ["STATE", "NAME", "TYPE", "WANTED", "FOUND"],
+                    |row| {
+                        let state = match row.state {
+                            RecordState::Set => "set",
+                            RecordState::Differs => "differs",
+                            RecordState::Missing => "missing",
+                            RecordState::Unknown => "unknown",
+                        };
+                        let cut = |text: &str| text.chars().take(MAX_SHOWN).collect::<String>();
+                        [
+                            state.to_owned(),
+                            row.record.name.clone(),
+                            row.record.r#type.clone(),
+                            cut(&row.record.value),
+                            cut(&row.found.join(" | ")),
+                        ]
+                    },
+                    "This domain needs no records.",
+                ),
+                other => Err(Failure::unexpected(&other)),
+            }
         }
         DomainCommand::List { json } => match admin.ask(AdminRequest::DomainList).await? {
             AdminResponse::Domains(rows) => print_rows(

@@ -8,6 +8,7 @@ mod access;
 mod account;
 mod alias;
 mod argument;
+mod audit;
 mod certificate;
 pub mod connection;
 mod copy;
@@ -101,7 +102,7 @@ enum Command {
 /// `serve`.
 #[derive(Args, Debug, Default)]
 struct ServeArgs {
-    /// What this process does: all, or some of api, push, receive, ingest, deliver, index
+    /// What this process does: all, or some of api, push, receive, ingest, deliver, index, events
     #[arg(long, value_name = "ROLE,…", value_parser = role::roles)]
     role: Option<Roles>,
 }
@@ -144,6 +145,8 @@ enum AdminCommand {
         after_help = "Examples:\n  postrider queue list\n  postrider queue retry a2b3c4d5e6f7g"
     )]
     Queue(queue::QueueCommand),
+    /// What administrators have done, the newest first
+    Audit(audit::AuditArgs),
 }
 
 impl AdminCommand {
@@ -215,6 +218,7 @@ async fn run_admin(command: AdminCommand, admin: &mut Admin, config: &Config) ->
         AdminCommand::Access(command) => access::run(command, admin).await,
         AdminCommand::Token(command) => token::run(command, admin).await,
         AdminCommand::Queue(command) => queue::run(command, admin).await,
+        AdminCommand::Audit(args) => audit::run(args, admin).await,
         AdminCommand::Import(args) => import::run(args, admin, config).await,
         AdminCommand::Index(command) => index::run(command, admin, config).await,
     }

@@ -40,6 +40,12 @@ pub enum QueueCommand {
         /// The entry, or its message, as `queue list`, the logs and SMTP replies show it
         id: String,
     },
+    /// Set an entry aside until it is retried or dropped
+    #[command(after_help = "Example:\n  postrider queue hold a2b3c4d5e6f7g")]
+    Hold {
+        /// The entry, or its message, as `queue list`, the logs and SMTP replies show it
+        id: String,
+    },
     /// Remove an entry: its message is not filed or sent, and nobody is told
     #[command(after_help = "Example:\n  postrider queue drop a2b3c4d5e6f7g")]
     Drop {
@@ -82,6 +88,7 @@ pub async fn run(command: QueueCommand, admin: &mut Admin) -> Result<(), Failure
             other => Err(Failure::unexpected(&other)),
         },
         QueueCommand::Retry { id } => admin.ask_done(AdminRequest::QueueRetry { id }).await,
+        QueueCommand::Hold { id } => admin.ask_done(AdminRequest::QueueHold { id }).await,
         QueueCommand::Drop { id } => admin.ask_done(AdminRequest::QueueDrop { id }).await,
     }
 }

@@ -144,7 +144,8 @@ impl Server {
             stages.spawn(Logger::new(app.store.clone()).run(stop.clone()));
             stages.spawn(webhooks.clone().run(stop.clone()));
         }
-        let state = HttpState::new(app.clone(), hub, feed, webhooks, metrics.clone());
+        let office = Office::new(app.store.clone(), app.blobs.clone(), &config).with_dns(dns.clone());
+        let state = HttpState::new(app.clone(), office.clone(), hub, feed, webhooks, metrics.clone());
         if roles.has(Role::Push) {
             let web_push = WebPush::new(state.jmap.clone(), app.vapid.clone(), callback);
             stages.spawn(web_push.run(stop.clone()));
@@ -183,7 +184,6 @@ impl Server {
             let (index, store, blobs) = (app.index.clone(), app.store.clone(), app.blobs.clone());
             stages.spawn(index::worker::run(index, store, blobs, stop.clone()));
         }
-        let office = Office::new(app.store.clone(), app.blobs.clone(), &config);
         stages.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));
         if let (Some(certificate), Some(files)) = (certificate, config.tls.clone()) {
             stages.spawn(certificate.follow(files, LOOK_EVERY, stop.clone()));

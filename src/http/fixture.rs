@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Office;
 use crate::app;
 use crate::config::Config;
 use crate::config::settings::Settings;
@@ -64,8 +65,9 @@ impl Fixture {
         };
         let hub = Hub::new(app.store.clone(), CancellationToken::new());
         let feed = Feed::new(app.bus.clone(), CancellationToken::new());
+        let office = Office::new(app.store.clone(), app.blobs.clone(), &app.config);
         let webhooks = webhooks(app.store.clone());
-        Fixture { state: HttpState::new(app, hub, feed, webhooks, None), caller, _folder: folder }
+        Fixture { state: HttpState::new(app, office, hub, feed, webhooks, None), caller, _folder: folder }
     }
 
     /// The caller as handlers get it.

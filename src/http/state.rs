@@ -59,6 +59,7 @@ impl HttpState {
     /// Over the server's parts.
     pub fn new(
         app: App,
+        office: Office,
         hub: Hub,
         feed: Feed,
         webhooks: Webhooks,
@@ -77,7 +78,7 @@ impl HttpState {
         };
         let tickets = Tickets::new(app.ticket_key, app.clock.clone(), app.cache.clone());
         HttpState(Arc::new(Parts {
-            office: Office::new(app.store.clone(), app.blobs.clone(), &app.config),
+            office,
             app,
             jmap,
             hub,

@@ -16,6 +16,7 @@ pub mod body;
 pub mod body_lists;
 pub mod body_part;
 pub mod charset;
+pub mod clean_html;
 pub mod compose;
 pub mod compose_parts;
 pub mod dkim;

@@ -4,6 +4,7 @@
 //! records changes, writes the change log and publishes after the commit. Every statement about
 //! account data names its account.
 
+pub mod audit;
 pub mod blob;
 pub mod change;
 #[cfg(test)]

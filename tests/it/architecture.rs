@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("jmap", &["types", "config", "mail", "cache", "blob", "index", "store"]),
     ("callback", &["types", "dns", "https"]),
     ("events", &["types", "mail", "bus", "callback", "store"]),
-    ("admin", &["types", "config", "mail", "bus", "blob", "index", "jmap", "store"]),
+    ("admin", &["types", "config", "mail", "dns", "bus", "blob", "index", "jmap", "store"]),
     ("receive", &["types", "config", "mail", "smtp", "dns", "listen", "cache", "blob", "store"]),
     ("ingest", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),
     ("deliver", &["types", "config", "mail", "smtp", "dns", "bus", "cache", "blob", "store"]),

@@ -203,3 +203,151 @@ fn a_stream_goes_on_where_it_was_cut_and_ends_with_its_key() {
         Request::get("/api/v1/events").header("Authorization", &format!("Bearer {}", api.key.unwrap()));
     refused.send(server.http()).expect(401);
 }
+
+#[test]
+fn addresses_that_are_not_there_or_complain_are_not_tried_again() {
+    let sink = Sink::start();
+    sink.script(|stage, line| {
+        let step = |name: &str, reply| (line.contains(name)).then_some(Step::Reply(reply));
+        match stage {
+            Stage::Recipient => step("no@remote.test", "550 5.1.1 No such user")
+                .or_else(|| step("full@remote.test", "552 5.2.2 Mailbox full"))
+                .unwrap_or(Step::Accept),
+            _ => Step::Accept,
+        }
+    });
+    let server = Server::builder().env("POSTRIDER_RELAY", sink.relay()).start();
+    let alice = server.account();
+    let api = Api::new(&server, &alice.address, &["--scope", "send"]);
+    let mut new = new_send(&alice, "x");
+    let to = ["no@remote.test", "full@remote.test", "yes@remote.test"];
+    new["to"] = to.map(|email| json!({ "email": email })).into();
+    let first = id_of(&api.post("/sends", &new));
+    timeline(&api, &first, 4);
+    let listed = |api: &Api| -> Vec<(String, String)> {
+        let list = api.get("/suppressions")["suppressions"].clone();
+        let text = |of: &Value, name: &str| of[name].as_str().expect("a text").to_owned();
+        list.as_array().expect("a list").iter().map(|of| (text(of, "email"), text(of, "reason"))).collect()
+    };
+    assert_eq!(listed(&api), [("no@remote.test".to_owned(), "bounce".to_owned())]);
+
+    // A recipient complains, by the report of its provider (RFC 5965) to the account that sent.
+    let delivery = sink.wait_for("yes@remote.test");
+    let text = String::from_utf8_lossy(&delivery.message).into_owned();
+    let id = text.lines().find(|line| line.starts_with("Message-ID:")).expect("a Message-ID");
+    let report = format!(
+        "From: <fbl@remote.test>\r\nTo: <{to}>\r\nSubject: complaint\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nVersion: 1\r\n\
+         User-Agent: Test/1\r\nOriginal-Rcpt-To: <Yes@remote.test>\r\n\r\n\
+         --b\r\nContent-Type: text/rfc822-headers\r\n\r\n{id}\r\n\r\n--b--\r\n",
+        to = alice.address
+    );
+    smtp::send(server.smtp(), "fbl@remote.test", &[&alice.address], &report);
+    let told = timeline(&api, &first, 5);
+    let complaint = told["events"].as_array().expect("events").last().expect("an event").clone();
+    assert_eq!(
+        (&complaint["type"], &complaint["data"]["recipient"]),
+        (&json!("message.complained"), &json!("Yes@remote.test"))
+    );
+    assert_eq!(listed(&api).len(), 2);
+
+    // Neither is tried; the others get it, and the send says so.
+    let seen = sink.deliveries().len();
+    let second = id_of(&api.post("/sends", &new));
+    let told = timeline(&api, &second, 4);
+    let mut seen_types = types(&told);
+    seen_types.sort();
+    assert_eq!(seen_types, ["message.bounced", "message.sent", "message.suppressed", "message.suppressed"]);
+    assert_eq!(sink.deliveries().len(), seen);
+    let status = api.get(&format!("/sends/{second}"));
+    for recipient in status["recipients"].as_array().expect("recipients") {
+        assert_eq!(recipient["status"], "failed", "{status}");
+    }
+    // A person may try all the same, and a program when the address is off the list.
+    api.ask("DELETE", "/suppressions/yes@remote.test", None).expect(204);
+    assert_eq!(api.problem("DELETE", "/suppressions/yes@remote.test", None).0, 404);
+    new["to"] = json!([{ "email": "yes@remote.test" }]);
+    let third = id_of(&api.post("/sends", &new));
+    assert_eq!(types(&timeline(&api, &third, 2)), ["message.sent", "message.delivered"]);
+    api.ask("POST", "/suppressions", Some(&json!({ "email": "YES@Remote.test", "detail": "asked" })))
+        .expect(204);
+    assert!(
+        listed(&api).contains(&("yes@remote.test".to_owned(), "manual".to_owned())),
+        "{:?}",
+        listed(&api)
+    );
+}
+
+#[test]
+fn a_test_is_made_and_kept_and_nobody_gets_it() {
+    let sink = Sink::start();
+    let server = Server::builder().env("POSTRIDER_RELAY", sink.relay()).start();
+    let (alice, bob) = (server.account(), server.account());
+    let api = Api::new(&server, &alice.address, &["--scope", "send"]);
+    let mut new = new_send(&alice, &bob.address);
+    new["to"] = json!([{ "email": bob.address }, { "email": "yes@remote.test" }]);
+    new["test"] = json!(true);
+    let accepted = api.post("/sends", &new);
+    let told = timeline(&api, &id_of(&accepted), 3);
+    assert_eq!(types(&told), ["message.sent", "message.delivered", "message.delivered"]);
+    assert!(
+        told["events"].as_array().expect("events").iter().all(|event| event["data"]["isTest"] == true),
+        "{told}"
+    );
+    assert_eq!(api.get(&format!("/sends/{}", id_of(&accepted)))["status"], "final");
+    let message =
+        alice.get("Email", accepted["messageId"].as_str().expect("an id"), &["keywords", "mailboxIds"]);
+    assert_eq!(message["keywords"], json!({ "$seen": true, "test": true }));
+    // What is really sent after it arrives; the test has not.
+    new["test"] = json!(false);
+    new["subject"] = json!("in earnest");
+    api.post("/sends", &new);
+    bob.wait_for_subject("in earnest");
+    sink.wait_for("yes@remote.test");
+    assert_eq!((bob.query(json!({})).len(), sink.deliveries().len()), (1, 1));
+}
+
+#[test]
+fn templates_make_messages() {
+    let server = Server::shared();
+    let (alice, bob) = (server.account(), server.account());
+    let api = Api::new(server, &alice.address, &["--scope", "send"]);
+    let template = json!({
+        "subject": "Order {{ number }}", "text": "Dear {{ name }},{% for item in items %} {{ item }}{% endfor %}",
+        "html": "<p>Dear {{ name }}</p>",
+    });
+    api.ask("PUT", "/templates/order", Some(&template)).expect(200);
+    assert_eq!(api.get("/templates")["templates"][0]["name"], "order");
+    assert_eq!(api.get("/templates/order")["subject"], "Order {{ number }}");
+    let variables = json!({ "number": 17, "name": "<Bob>", "items": ["a", "b"] });
+    let new = |variables: &Value| {
+        json!({
+            "from": { "email": alice.address }, "to": [{ "email": bob.address }],
+            "template": { "name": "order", "variables": variables },
+        })
+    };
+    // Many at once, each with its own variables; one lacks one.
+    let batch =
+        api.post("/sends/batch", &json!({ "messages": [new(&variables), new(&json!({ "number": 1 }))] }));
+    assert!(batch["results"][0]["accepted"].is_object(), "{batch}");
+    let refused = &batch["results"][1]["error"];
+    assert_eq!(refused["code"], "unprocessable");
+    assert!(
+        refused["detail"].as_str().is_some_and(|text| text.contains("order") && text.contains("undefined")),
+        "{refused}"
+    );
+    let received = bob.wait_for_subject("Order 17");
+    let read = Api::new(server, &bob.address, &["--scope", "read"]).get(&format!("/messages/{received}"));
+    assert_eq!(read["text"].as_str().map(str::trim_end), Some("Dear <Bob>, a b"));
+    assert_eq!(read["html"].as_str().map(str::trim_end), Some("<p>Dear &lt;Bob&gt;</p>"));
+    // What is wrong is told when it is written.
+    let problem = |body: Value| api.problem("PUT", "/templates/wrong", Some(&body));
+    assert_eq!(problem(json!({ "text": "{{ a" })), (422, "unprocessable".to_owned()));
+    assert_eq!(problem(json!({ "subject": "nothing else" })), (422, "unprocessable".to_owned()));
+    let mut both = new(&variables);
+    both["text"] = json!("x");
+    assert_eq!(api.problem("POST", "/sends", Some(&both)), (422, "unprocessable".to_owned()));
+    api.ask("DELETE", "/templates/order", None).expect(204);
+    assert_eq!(api.problem("POST", "/sends", Some(&new(&variables))), (422, "unprocessable".to_owned()));
+}

@@ -54,6 +54,7 @@ mod receive;
 mod receive_protocol;
 mod redis;
 mod rest;
+mod rest_admin;
 mod rest_rights;
 mod running;
 mod shards;

@@ -28,7 +28,19 @@ fn the_document_is_the_one_that_is_committed() {
     let made = server.cli(&["openapi"]);
     assert!(made == committed, "make it anew: postrider openapi > openapi/postrider.json");
     let served = Api::new(server, &server.account().address, &[]).get("/openapi.json");
-    assert_eq!(served, serde_json::from_str::<Value>(&committed).expect("JSON"));
+    let document = serde_json::from_str::<Value>(&committed).expect("JSON");
+    assert_eq!(served, document);
+    // Each operation comes with a call that can be copied.
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let source = operation["x-codeSamples"][0]["source"].as_str().unwrap_or_default();
+            assert!(
+                source.starts_with("curl ") && !source.contains(['{', '}']) || source.contains("-d '{"),
+                "{method} {path}: {source}"
+            );
+            assert!(!source.contains("null"), "{method} {path} has no example of its body: {source}");
+        }
+    }
 }
 
 #[test]
@@ -59,7 +71,10 @@ fn a_message_is_sent_and_is_the_same_over_jmap() {
     new["attachments"] = json!([
         { "name": "invoice.txt", "type": "text/plain", "content": "VG90YWw6IDEyIEVVUgo=" },
     ]);
-    let accepted = api.post("/sends", &new);
+    let answer = api.ask("POST", "/sends", Some(&new)).expect(202);
+    assert_eq!(answer.header("ratelimit-policy"), Some("\"recipients\";q=1000;w=3600"));
+    assert_eq!(answer.header("ratelimit"), Some("\"recipients\";r=999"));
+    let accepted = answer.json();
     let id = id_of(&accepted);
 
     // It is in Sent, as any mail client would have put it there.

@@ -50,6 +50,13 @@ fn operations() -> Vec<Operation> {
         row("post", "/sends/batch", json!({ "messages": [send()] }), &["send"]),
         row("get", "/sends/{id}", none(), &["read", "send"]),
         row("post", "/sends/{id}/cancel", none(), &["send"]),
+        row("get", "/templates", none(), &["send"]),
+        row("get", "/templates/{name}", none(), &["send"]),
+        row("put", "/templates/{name}", json!({ "text": "x" }), &["send"]),
+        row("delete", "/templates/{name}", none(), &["send"]),
+        row("get", "/suppressions", none(), &["send"]),
+        row("post", "/suppressions", json!({ "email": "nobody@nowhere.test" }), &["send"]),
+        row("delete", "/suppressions/{email}", none(), &["send"]),
         row("get", "/sends/{id}/timeline", none(), &["read", "send"]),
         row("get", "/events", none(), &["read", "send"]),
         row("get", "/webhooks", none(), &["read", "send"]),
@@ -85,6 +92,10 @@ fn operations() -> Vec<Operation> {
         of_server("get", "/queue/{id}", none()),
         of_server("delete", "/queue/{id}", none()),
         of_server("post", "/queue/{id}/retry", none()),
+        of_server("post", "/queue/{id}/hold", none()),
+        of_server("post", "/queue/actions", json!({ "action": "retry", "destination": "nowhere.test" })),
+        row("get", "/domains/{domain}/dns", none(), &["admin"]),
+        of_server("get", "/audit", none()),
     ]
 }
 
@@ -96,6 +107,7 @@ impl Operation {
             .replace("{id}", "abcdefgh")
             .replace("{domain}", "nowhere.test")
             .replace("{blobId}", "abcdefgh");
+        let path = path.replace("{name}", "nothing").replace("{email}", "nobody@nowhere.test");
         let path = path.replace("{address}", "nobody@nowhere.test").replace("{alias}", "nobody@nowhere.test");
         let body = self.body.as_ref().map(|body| body.to_string().replace("FROM", from));
         let body = body.map(|text| serde_json::from_str(&text).expect("JSON"));
@@ -175,6 +187,7 @@ fn every_operation_with_every_kind_of_key() {
                 assert_eq!(operation.ask(api, &bob.address), (403, "forbidden".to_owned()), "{what}");
             } else {
                 let path = operation.path.replace("{id}", "abcdefgh").replace("{blobId}", "abcdefgh");
+                let path = path.replace("{name}", "nothing").replace("{email}", "nobody@nowhere.test");
                 let path = format!("{path}?account={}", bob.account);
                 let problem = api.problem(&operation.method.to_uppercase(), &path, operation.body.as_ref());
                 assert_eq!(problem, (404, "not_found".to_owned()), "{what}");

@@ -185,3 +185,25 @@ async fn a_receiver_that_takes_some_is_tried_again_soon() {
     bench.post().await;
     assert_eq!(receiver.told()["alice@example.test"], ["1", "x", "2"]);
 }
+
+#[tokio::test]
+async fn an_order_that_comes_while_the_one_before_is_carried_out_is_not_lost() {
+    let mut bench = Bench::new().await;
+    let alice = bench.account("alice").await;
+    let receiver = Receiver::start().await;
+    let hook = bench.hook(&receiver, Some(alice)).await;
+    bench.happen(alice, &["1"]).await;
+    bench.log(alice).await;
+    while bench.post().await > 0 {}
+    let store = bench.fixture.store.clone();
+    let domain = || "example.test".to_owned();
+    let lane = store.lanes().of_number(hook.0);
+    queue::hurry(&store, domain(), hook).await.unwrap();
+    let mut rows = queue::claim(&store, &[lane], 1, 60_000).await.unwrap();
+    // Set back while a worker has the row in hand, and has read the cursor before.
+    hooks::set_cursor(&store, domain(), hook, Cursor::default()).await.unwrap();
+    queue::hurry(&store, domain(), hook).await.unwrap();
+    queue::told(&store, rows.remove(0), None).await.unwrap();
+    while bench.post().await > 0 {}
+    assert_eq!(receiver.told()["alice@example.test"], ["1", "1"]);
+}

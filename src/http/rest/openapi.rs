@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use axum::http::header;
 use axum::response::IntoResponse;
+use serde_json::{Value, json};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
@@ -49,9 +50,51 @@ pub fn head() -> OpenApi {
         .build()
 }
 
+/// What stands for parameters in paths, in the examples.
+const EXAMPLES: [(&str, &str); 7] = [
+    ("{id}", "agvkzq2bw2cda"),
+    ("{blobId}", "Gd2f4b8a1c3e5"),
+    ("{address}", "alice@example.org"),
+    ("{alias}", "team@example.org"),
+    ("{domain}", "example.org"),
+    ("{email}", "bob@example.net"),
+    ("{name}", "order"),
+];
+
+/// A call by curl, for each operation.
+fn add_examples(document: &mut Value) {
+    let schemas = document["components"]["schemas"].clone();
+    let paths = document["paths"].as_object_mut();
+    for (path, operations) in paths.into_iter().flatten() {
+        let path = EXAMPLES.iter().fold(path.clone(), |path, (name, value)| path.replace(name, value));
+        for (method, operation) in operations.as_object_mut().into_iter().flatten() {
+            let mut lines = vec![format!("curl https://mail.example.org{BASE}{path}")];
+            if method != "get" {
+                lines.push(format!("-X {}", method.to_uppercase()));
+            }
+            lines.push("-H \"Authorization: Bearer $KEY\"".to_owned());
+            if let Some(content) = operation["requestBody"]["content"].as_object() {
+                match content.get("application/json") {
+                    Some(body) => {
+                        let of = body["schema"]["$ref"].as_str().and_then(|of| of.rsplit('/').next());
+                        let example = &schemas[of.unwrap_or_default()]["example"];
+                        lines.push("-H \"Content-Type: application/json\"".to_owned());
+                        lines.push(format!("-d '{example}'"));
+                    }
+                    None => lines.push("--data-binary @invoice.pdf".to_owned()),
+                }
+            }
+            let source = lines.join(" \\\n  ");
+            operation["x-codeSamples"] = json!([{ "lang": "Shell", "label": "curl", "source": source }]);
+        }
+    }
+}
+
 /// The whole document as JSON, as it is committed.
 pub fn document() -> String {
-    let mut text = serde_json::to_string_pretty(&router().1).unwrap_or_default();
+    let mut document = serde_json::to_value(router().1).unwrap_or_default();
+    add_examples(&mut document);
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
     text
 }

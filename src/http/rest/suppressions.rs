@@ -78,8 +78,8 @@ pub struct ListParameters {
 async fn account_of(http: &HttpState, key: &Key, named: Option<&str>) -> Result<AccountAccess, Problem> {
     key.needs(Scope::Send)?;
     let account = key.account(http, named).await?;
-    if account.is_read_only {
-        return Err(Problem::new(Code::Forbidden, "This account is open for reading only."));
+    if !account.may_send {
+        return Err(Problem::new(Code::Forbidden, "This key may not send from this account."));
     }
     Ok(account)
 }

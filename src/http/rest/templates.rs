@@ -147,8 +147,8 @@ pub async fn put(
     if new.text.is_empty() && new.html.is_empty() {
         return Err(wrong("text or html is wanted.".to_owned()));
     }
-    if account.is_read_only {
-        return Err(Problem::new(Code::Forbidden, "This account is open for reading only."));
+    if !account.may_send {
+        return Err(Problem::new(Code::Forbidden, "This key may not send from this account."));
     }
     let updated_at = http.app.clock.now_ms();
     let template = store::Template { name, subject: new.subject, text: new.text, html: new.html, updated_at };
@@ -174,8 +174,8 @@ pub async fn remove(
 ) -> Result<StatusCode, Problem> {
     key.needs(Scope::Send)?;
     let account = key.account(&http, of.account.as_deref()).await?;
-    if account.is_read_only {
-        return Err(Problem::new(Code::Forbidden, "This account is open for reading only."));
+    if !account.may_send {
+        return Err(Problem::new(Code::Forbidden, "This key may not send from this account."));
     }
     let unit = async move |tx: &mut Tx| store::delete(tx, &name).await;
     if http.app.store.write(account.id, unit).await? { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }

@@ -6,6 +6,7 @@ pub mod shards;
 pub mod sweep;
 
 use crate::bus::Queue;
+use crate::store::audit::{Entry, Page, read_entry};
 use crate::store::db::{Conn, everywhere_sql, sql};
 use crate::store::directory::account;
 use crate::store::directory::token::{Token, rights_at};
@@ -45,16 +46,43 @@ pub async fn account_list(
     )
     .bind(after)
     .bind(limit as i64)
-    .all(conn, |row| {
-        Ok(AccountEntry {
-            id: row.get(0)?,
-            name: row.get(1)?,
-            created_at: row.get(2)?,
-            quota_bytes: row.get(3)?,
-            used_bytes: row.get(4)?,
-            used_emails: row.get(5)?,
-        })
+    .all(conn, read_account)
+    .await
+}
+
+fn read_account(row: &Row<'_>) -> Result<AccountEntry, StoreError> {
+    Ok(AccountEntry {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        created_at: row.get(2)?,
+        quota_bytes: row.get(3)?,
+        used_bytes: row.get(4)?,
+        used_emails: row.get(5)?,
     })
+}
+
+/// Accounts of a domain in the order in which they were made, from the one after `after` on.
+pub async fn account_list_of_domain(
+    conn: &mut Conn,
+    domain: &str,
+    after: AccountId,
+    limit: usize,
+) -> Result<Vec<AccountEntry>, StoreError> {
+    let ids: Vec<Id> = everywhere_sql(
+        "select account_id from address where domain = $1 and is_primary = 1 and account_id > $2 \
+         order by account_id limit $3",
+    )
+    .bind(domain)
+    .bind(after)
+    .bind(limit as i64)
+    .column(conn)
+    .await?;
+    everywhere_sql(
+        "select id, name, created_at, quota_bytes, used_bytes, used_emails from account \
+         where id = any($1) and removed_at = 0 order by id",
+    )
+    .bind(&ids)
+    .all(conn, read_account)
     .await
 }
 
@@ -148,6 +176,18 @@ pub async fn token_list(conn: &mut Conn) -> Result<Vec<(String, Token)>, StoreEr
         };
         Ok((row.get(0)?, token))
     })
+    .await
+}
+
+/// What administrators have done, the newest first.
+pub async fn audit_list(conn: &mut Conn, page: Page) -> Result<Vec<Entry>, StoreError> {
+    everywhere_sql(
+        "select domain, id, created_at, actor, act, object, outcome from audit \
+         where id < $1 order by id desc limit $2",
+    )
+    .bind(page.before)
+    .bind(page.limit as i64)
+    .all(conn, read_entry)
     .await
 }
 

@@ -220,6 +220,28 @@ pub async fn release(store: &Store, queue: Queue, lane: i64, id: Id) -> Result<b
         .await
 }
 
+/// Sets a row aside that no worker has in hand, as an operator asks; false when it is gone or in hand.
+pub async fn set_aside(
+    store: &Store,
+    queue: Queue,
+    lane: i64,
+    id: Id,
+    reason: &'static str,
+) -> Result<bool, StoreError> {
+    store
+        .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
+            let query = queue_sql(
+                "update {queue} set due = $3, last_error = $4, is_leased = 0, is_held = 1 \
+                 where lane = $1 and id = $2 and (is_leased = 0 or due <= $5)",
+                queue,
+            );
+            let now_ms = tx.now_ms();
+            let touched = query.bind(lane).bind(id).bind(NEVER).bind(reason).bind(now_ms).run(tx).await?;
+            Ok(touched == 1)
+        })
+        .await
+}
+
 /// Errors come from anywhere: without NUL, and no longer than anybody reads.
 pub(super) fn error_text(error: &str) -> String {
     error.chars().filter(|c| *c != '\0').take(1_000).collect()

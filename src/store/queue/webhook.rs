@@ -24,7 +24,7 @@ pub struct WebhookRow {
     pub domain: String,
     /// The webhook.
     pub webhook: Id,
-    /// The number of the last event that was logged for it.
+    /// Another one with each order: the number of the last event that was logged for it, or a mark.
     pub seq: i64,
 }
 
@@ -75,7 +75,9 @@ pub async fn enqueue(store: &Store, domain: &str, webhooks: &[Id], seq: i64) -> 
 
 /// Orders that a webhook is told at once, however long it would have waited.
 pub async fn hurry(store: &Store, domain: String, webhook: Id) -> Result<(), StoreError> {
-    enqueue(store, &domain, &[webhook], 0).await?;
+    // As no number of an event: a worker that has the row in hand must see that it is another one.
+    let mark = -store.ids().make().0;
+    enqueue(store, &domain, &[webhook], mark).await?;
     let lane = store.lanes().of_number(webhook.0);
     let unit = async move |tx: &mut Tx| {
         let now_ms = tx.now_ms();

@@ -8,13 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::account as acts;
 use crate::admin::request::{AccountRow, Quota};
-use crate::http::rest::administration::note;
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
-use crate::types::scope::Scope;
+use crate::types::scope::{Reach, Scope};
 use crate::types::secret::Secret;
 
 /// Accounts of a page, unless it is said otherwise, and at most.
@@ -110,11 +109,14 @@ pub async fn list(
                 .map_err(|_| Problem::invalid("cursor: give nextCursor of the page before, as it is."))?,
         ),
     };
-    let is_listed = |row: &AccountRow| {
-        let of = row.address.rsplit('@').next().unwrap_or_default();
-        key.reach.covers_domain(of) && domain.as_ref().is_none_or(|domain| domain == of)
+    let domain = match (&domain, &key.reach) {
+        (Some(domain), _) | (None, Reach::Domain(domain)) => Some(domain.as_str()),
+        _ => None,
     };
-    let (accounts, next_cursor) = acts::page(&http.office, after, limit, is_listed).await?;
+    if domain.is_none() && key.reach != Reach::All {
+        return Err(Problem::new(Code::Forbidden, "This needs a key for a domain, or for the whole server."));
+    }
+    let (accounts, next_cursor) = acts::page(&http.office, domain, after, limit).await?;
     Ok(Json(AccountPage { accounts, next_cursor }))
 }
 
@@ -128,8 +130,7 @@ pub async fn add(
     Body(new): Body<NewAccount>,
 ) -> Result<(StatusCode, Json<AccountRow>), Problem> {
     let address = key.administers_address(&new.address)?.to_string();
-    acts::add(&http.office, &address, new.password, new.quota.map(quota_of).transpose()?).await?;
-    note(&key, "add account", &address);
+    acts::add(&key.office(&http), &address, new.password, new.quota.map(quota_of).transpose()?).await?;
     Ok((StatusCode::CREATED, Json(acts::show(&http.office, &address).await?)))
 }
 
@@ -158,12 +159,10 @@ pub async fn update(
 ) -> Result<Json<AccountRow>, Problem> {
     let address = key.administers_address(&address)?.to_string();
     if let Some(octets) = patch.quota {
-        acts::set_quota(&http.office, &address, quota_of(octets)?).await?;
-        note(&key, "change quota", &address);
+        acts::set_quota(&key.office(&http), &address, quota_of(octets)?).await?;
     }
     if let Some(password) = patch.password {
-        acts::set_password(&http.office, &address, password).await?;
-        note(&key, "change password", &address);
+        acts::set_password(&key.office(&http), &address, password).await?;
     }
     Ok(Json(acts::show(&http.office, &address).await?))
 }
@@ -182,7 +181,6 @@ pub async fn remove(
         let text = "A key does not remove the account of its own login; take a key of another login.";
         return Err(Problem::new(Code::Conflict, text));
     }
-    acts::remove(&http.office, &address).await?;
-    note(&key, "remove account", &address);
+    acts::remove(&key.office(&http), &address).await?;
     Ok(StatusCode::NO_CONTENT)
 }

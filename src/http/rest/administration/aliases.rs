@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 
 use crate::admin::alias as acts;
 use crate::admin::request::AliasRow;
-use crate::http::rest::administration::note;
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::parameters::Path;
@@ -63,8 +62,7 @@ pub async fn add(
     for account in &new.accounts {
         key.administers_address(account)?;
     }
-    acts::add(&http.office, &alias, &new.accounts).await?;
-    note(&key, "add alias", &alias);
+    acts::add(&key.office(&http), &alias, &new.accounts).await?;
     Ok((StatusCode::CREATED, Json(acts::show(&http.office, &alias).await?)))
 }
 
@@ -78,7 +76,6 @@ pub async fn remove(
     Path(alias): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let alias = key.administers_address(&alias)?.to_string();
-    acts::remove(&http.office, &alias, &[]).await?;
-    note(&key, "remove alias", &alias);
+    acts::remove(&key.office(&http), &alias, &[]).await?;
     Ok(StatusCode::NO_CONTENT)
 }

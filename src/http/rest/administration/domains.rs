@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::admin::domain as acts;
-use crate::admin::request::{DnsRecord, DomainRow};
-use crate::http::rest::administration::note;
+use crate::admin::request::{CheckedRecord, DnsRecord, DomainRow, RecordState};
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::parameters::Path;
@@ -86,8 +85,7 @@ pub async fn add(
 ) -> Result<(StatusCode, Json<DomainDetails>), Problem> {
     key.administers_all()?;
     let name = key.administers(&new.domain)?;
-    let added = acts::add(&http.office, name, new.postmaster, new.catch_all).await?;
-    note(&key, "add domain", &added.domain);
+    let added = acts::add(&key.office(&http), name, new.postmaster, new.catch_all).await?;
     Ok((StatusCode::CREATED, Json(details(&http, &added.domain).await?)))
 }
 
@@ -119,8 +117,7 @@ pub async fn update(
     for address in named {
         key.administers_address(address)?;
     }
-    acts::set(&http.office, name.clone(), patch.postmaster, patch.catch_all).await?;
-    note(&key, "change domain", &name);
+    acts::set(&key.office(&http), name.clone(), patch.postmaster, patch.catch_all).await?;
     Ok(Json(details(&http, &name).await?))
 }
 
@@ -139,7 +136,32 @@ pub async fn remove(
     if key.reach != Reach::All {
         key.administers_all()?;
     }
-    acts::remove(&http.office, name.clone()).await?;
-    note(&key, "remove domain", &name);
+    acts::remove(&key.office(&http), name.clone()).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The DNS records of a domain, as they are.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainDns {
+    /// Whether each is set as it should be.
+    is_complete: bool,
+    records: Vec<CheckedRecord>,
+}
+
+/// Check the DNS of a domain
+///
+/// Asks the DNS now for each record that the domain needs.
+#[utoipa::path(get, path = "/domains/{domain}/dns", tag = "Administration", operation_id = "checkDomain",
+    params(("domain" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The answer", body = DomainDns), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+pub async fn check(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(domain): Path<String>,
+) -> Result<Json<DomainDns>, Problem> {
+    let name = key.administers(&domain)?;
+    let records = acts::check(&http.office, name).await?;
+    let is_complete = records.iter().all(|record| record.state == RecordState::Set);
+    Ok(Json(DomainDns { is_complete, records }))
 }

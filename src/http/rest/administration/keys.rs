@@ -8,7 +8,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::request::{AdminError, Refusal, TokenAdded, TokenRow};
 use crate::admin::token as acts;
-use crate::http::rest::administration::note;
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::parameters::{Path, Query};
@@ -141,8 +140,7 @@ pub async fn add(
         account: new.account,
         domain: new.domain,
     };
-    let added = acts::add(&http.office, &login, wanted).await?;
-    note(&key, "add key", &added.id);
+    let added = acts::add(&key.office(&http), &login, wanted).await?;
     Ok((StatusCode::CREATED, Json(added)))
 }
 
@@ -164,7 +162,6 @@ pub async fn revoke(
         error => error.into(),
     })?;
     key.login(Some(&owner)).map_err(|_| none())?;
-    acts::revoke(&http.office, &id).await?;
-    note(&key, "revoke key", &id);
+    acts::revoke(&key.office(&http), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

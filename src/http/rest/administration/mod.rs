@@ -1,8 +1,9 @@
 //! Administration: domains, accounts, aliases, keys, the queues. Each operation is the administrative act
-//! that the command of that name does too (`admin`), and is logged with the key that asked for it.
+//! that the command of that name does too (`admin`), and is entered in the audit log with the key that asked for it.
 
 mod accounts;
 mod aliases;
+mod audit;
 mod domains;
 mod keys;
 mod queue;
@@ -10,8 +11,10 @@ mod queue;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::admin::Office;
 use crate::http::rest::key::Key;
 use crate::http::state::HttpState;
+use crate::types::id::Id;
 
 /// The operations.
 pub fn operations() -> OpenApiRouter<HttpState> {
@@ -27,9 +30,19 @@ pub fn operations() -> OpenApiRouter<HttpState> {
         .routes(routes!(queue::list))
         .routes(routes!(queue::get, queue::remove))
         .routes(routes!(queue::retry))
+        .routes(routes!(queue::hold))
+        .routes(routes!(queue::act_on_many))
+        .routes(routes!(domains::check))
+        .routes(routes!(audit::list))
 }
 
-/// Notes in the log who has done what.
-fn note(key: &Key, act: &str, on: &str) {
-    tracing::info!(login = key.caller.username, token = %key.caller.token_id, act, on, "an administrative act");
+impl Key {
+    /// Administrative acts of whoever has this key.
+    fn office(&self, http: &HttpState) -> Office {
+        let credential = match self.caller.token_id {
+            Id(0) => "password".to_owned(),
+            id => format!("key {id}"),
+        };
+        http.office.of_actor(&format!("{} ({credential})", self.caller.username))
+    }
 }

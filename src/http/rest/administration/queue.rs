@@ -6,12 +6,12 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::admin::queue as acts;
+use crate::admin::queue::{self as acts, Bulk, Which};
 use crate::admin::request::{QueueItem, QueueName, QueueRow};
-use crate::http::rest::administration::note;
+use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::parameters::{Path, Query};
-use crate::http::rest::problem::{Problem, ProblemDetails};
+use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 
 /// Rows that are told at most.
@@ -92,8 +92,7 @@ pub async fn retry(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     key.administers_all()?;
-    acts::retry(&http.office, &id).await?;
-    note(&key, "retry", &id);
+    acts::retry(&key.office(&http), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -109,7 +108,79 @@ pub async fn remove(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     key.administers_all()?;
-    acts::drop(&http.office, &id).await?;
-    note(&key, "drop", &id);
+    acts::drop(&key.office(&http), &id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Hold it
+///
+/// It is set aside until it is retried or dropped.
+#[utoipa::path(post, path = "/queue/{id}/hold", tag = "Administration", operation_id = "holdQueued",
+    params(("id" = String, Path, description = "Of the row, or of the message")),
+    responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+pub async fn hold(
+    State(http): State<HttpState>,
+    key: Key,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    key.administers_all()?;
+    acts::hold(&key.office(&http), &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What is done to many rows.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    /// They are tried now.
+    Retry,
+    /// They are set aside.
+    Hold,
+    /// They are removed: nothing is sent, and nobody is told.
+    Drop,
+}
+
+/// Something to be done to all mail to be sent to a destination, or that waits for a reason.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "action": "hold", "destination": "example.net" }))]
+pub struct ManyQueued {
+    action: Action,
+    /// The domain to which it goes.
+    destination: Option<String>,
+    /// A text within what was said last.
+    reason: Option<String>,
+}
+
+/// To how many rows it was done.
+#[derive(Serialize, ToSchema)]
+pub struct ManyDone {
+    count: u64,
+}
+
+/// Retry, hold or drop by destination or reason
+///
+/// Of mail that waits to be sent; at least one of both is wanted. What a worker has in hand is left alone.
+#[utoipa::path(post, path = "/queue/actions", tag = "Administration", operation_id = "actOnQueue", request_body = ManyQueued,
+    responses((status = 200, description = "The answer", body = ManyDone), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+pub async fn act_on_many(
+    State(http): State<HttpState>,
+    key: Key,
+    Body(many): Body<ManyQueued>,
+) -> Result<Json<ManyDone>, Problem> {
+    key.administers_all()?;
+    let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if !is_given(&many.destination) && !is_given(&many.reason) {
+        return Err(Problem::new(Code::Unprocessable, "destination or reason is wanted."));
+    }
+    let bulk = match many.action {
+        Action::Retry => Bulk::Retry,
+        Action::Hold => Bulk::Hold,
+        Action::Drop => Bulk::Drop,
+    };
+    let which = Which {
+        destination: many.destination.filter(|text| !text.is_empty()),
+        reason: many.reason.filter(|text| !text.is_empty()),
+    };
+    Ok(Json(ManyDone { count: acts::all_of(&key.office(&http), bulk, which).await? }))
 }

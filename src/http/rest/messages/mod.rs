@@ -194,7 +194,9 @@ pub async fn get(
         "maxBodyValueBytes": MAX_TEXT,
     });
     let email = emails(&http, &key, &account, wanted).await?.pop().ok_or_else(no_such_message)?;
-    Ok(tagged(&headers, &Message::from(email)))
+    // Cleaning takes its time.
+    let message = tokio::task::spawn_blocking(move || Message::from(email)).await;
+    Ok(tagged(&headers, &message.map_err(|_| Problem::internal())?))
 }
 
 /// An answer with an ETag of its content (RFC 9110, 8.8.3).

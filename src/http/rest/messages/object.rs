@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::mail::clean_html::clean_html;
 use crate::mail::html::to_text;
 
 /// Octets of each text of a message that is read.
@@ -143,7 +144,8 @@ pub struct Message {
     summary: MessageSummary,
     /// Its text, made of the HTML if there is no other; at most 1 MiB.
     text: String,
-    /// Its HTML as it came, which may be hostile: show it in a sandbox only. At most 1 MiB.
+    /// Its HTML, cleaned: without scripts, styles, forms and frames. Pictures may lie elsewhere, and tell who looks at
+    /// them. Made of at most 1 MiB; absent where it has more tags than a letter. `raw` has all of it as it came.
     html: Option<String>,
     /// Whether text or HTML were cut.
     is_truncated: bool,
@@ -309,7 +311,7 @@ impl From<Email> for Message {
         };
         Message {
             text,
-            html,
+            html: html.and_then(|html| clean_html(&html)),
             is_truncated,
             headers: email.headers.take().unwrap_or_default(),
             attachments: email.attachments.take().unwrap_or_default(),

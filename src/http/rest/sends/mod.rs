@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::cache::Rate;
 use crate::http::rest::body::{read_json, read_object};
 use crate::http::rest::key::Key;
 use crate::http::rest::messages::object::MailAddress;
@@ -37,6 +38,8 @@ use crate::types::address::Address;
 use crate::types::date::utc_date;
 use crate::types::scope::Scope;
 
+/// The time over which recipients are counted.
+const HOUR_MS: i64 = 3_600_000;
 /// Messages of a batch.
 const MAX_BATCH: usize = 500;
 /// Octets of a request, attachments in base64 included; larger ones are uploaded before.
@@ -91,7 +94,22 @@ pub async fn send(State(http): State<HttpState>, key: Key, request: Request) -> 
     let (new, hash) = read_hashed::<NewSend>(request).await?;
     let account = sending_account(&http, &key, &new.from).await?;
     let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
-    only_answer(send_all(&http, &key, wanted, vec![new]).await?)
+    let response = only_answer(send_all(&http, &key, wanted, vec![new]).await?)?;
+    Ok(with_limit(&http, &account, response).await)
+}
+
+/// Says how many recipients more the account may send to within the hour (draft-ietf-httpapi-ratelimit-headers).
+async fn with_limit(http: &HttpState, account: &AccountAccess, mut response: Response) -> Response {
+    let limit = http.jmap.recipients_per_hour;
+    let sent = http.jmap.cache.rate_add(Rate::Recipients, &account.id.to_string(), HOUR_MS, 0).await;
+    let policy = format!("\"recipients\";q={limit};w=3600");
+    let left = format!("\"recipients\";r={}", limit.saturating_sub(sent));
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 /// Sends a message that another operation has made, from an account.
@@ -101,7 +119,8 @@ pub async fn send_one(
     account: &AccountAccess,
     new: NewSend,
 ) -> Result<Response, Problem> {
-    only_answer(send_all(http, key, Wanted { account, idempotency: None }, vec![new]).await?)
+    let response = only_answer(send_all(http, key, Wanted { account, idempotency: None }, vec![new]).await?)?;
+    Ok(with_limit(http, account, response).await)
 }
 
 fn only_answer((mut results, is_replayed): (Vec<BatchResult>, bool)) -> Result<Response, Problem> {
@@ -152,7 +171,8 @@ pub async fn send_batch(
     let account = account.ok_or_else(Problem::internal)?;
     let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
     let (results, is_replayed) = send_all(&http, &key, wanted, messages).await?;
-    Ok(answer(StatusCode::OK, &BatchResults { results }, is_replayed))
+    let response = answer(StatusCode::OK, &BatchResults { results }, is_replayed);
+    Ok(with_limit(&http, &account, response).await)
 }
 
 fn answer<T: Serialize>(status: StatusCode, value: &T, is_replayed: bool) -> Response {

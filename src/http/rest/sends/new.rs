@@ -141,6 +141,10 @@ impl NewAttachment {
 /// Many messages to be sent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "messages": [
+    { "from": { "email": "shop@example.org" }, "to": [{ "email": "bob@example.net" }], "subject": "One", "text": "1" },
+    { "from": { "email": "shop@example.org" }, "to": [{ "email": "carol@example.net" }], "subject": "Two", "text": "2" }
+] }))]
 pub struct NewBatch {
     /// At most 500, all from addresses of one account.
     #[schema(min_items = 1, max_items = 500, value_type = Vec<NewSend>)]

@@ -1,0 +1,72 @@
+//! What administrators have done.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::admin::audit as acts;
+use crate::admin::request::AuditRow;
+use crate::http::rest::key::Key;
+use crate::http::rest::parameters::Query;
+use crate::http::rest::problem::{Problem, ProblemDetails};
+use crate::http::state::HttpState;
+use crate::types::id::Id;
+
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 500;
+
+/// Which entries are listed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ListParameters {
+    /// Only those about this domain; a key of a domain must name it.
+    #[param(example = "example.org")]
+    domain: Option<String>,
+    /// Entries of the page.
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    limit: Option<usize>,
+    /// `nextCursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Entries of the audit log.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditLog {
+    /// The newest first.
+    entries: Vec<AuditRow>,
+    /// `cursor` for the next page; absent with the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// Read the audit log
+///
+/// Every administrative act, by whatever way it was asked for: who, what, and what came of it.
+#[utoipa::path(get, path = "/audit", tag = "Administration", operation_id = "listAudit", params(ListParameters),
+    responses((status = 200, description = "The answer", body = AuditLog), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+pub async fn list(
+    State(http): State<HttpState>,
+    key: Key,
+    Query(parameters): Query<ListParameters>,
+) -> Result<Json<AuditLog>, Problem> {
+    let domain = match &parameters.domain {
+        Some(domain) => Some(key.administers(domain)?),
+        None => {
+            key.administers_all()?;
+            None
+        }
+    };
+    let limit = parameters.limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::invalid(format!("limit: a number from 1 to {MAX_PAGE} is wanted.")));
+    }
+    let before: Option<Id> = match parameters.cursor.as_deref() {
+        None | Some("") => None,
+        Some(text) => Some(text.parse().map_err(|_| Problem::invalid("cursor: this is none of this list."))?),
+    };
+    let (entries, next_cursor) = acts::list(&http.office, domain, before, limit).await?;
+    Ok(Json(AuditLog { entries, next_cursor }))
+}
