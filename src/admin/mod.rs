@@ -124,7 +124,9 @@ impl Office {
             AdminRequest::QueueList { queue, failed_only } => {
                 queue::list(self, queue, failed_only).await.map(AdminResponse::Queue)
             }
-            AdminRequest::QueueShow { id } => queue::show(self, &id).await.map(AdminResponse::QueueItem),
+            AdminRequest::QueueShow { id } => {
+                queue::show(self, &id).await.map(|item| AdminResponse::QueueItem(Box::new(item)))
+            }
             AdminRequest::QueueRetry { id } => queue::retry(self, &id).await.map(AdminResponse::Done),
             AdminRequest::QueueDrop { id } => queue::drop(self, &id).await.map(AdminResponse::Done),
             AdminRequest::QueueHold { id } => queue::hold(self, &id).await.map(AdminResponse::Done),

@@ -158,7 +158,7 @@ pub enum AdminResponse {
     TokenAdded(TokenAdded),
     Tokens(Vec<TokenRow>),
     Queue(Vec<QueueRow>),
-    QueueItem(QueueItem),
+    QueueItem(Box<QueueItem>),
     Audit(Vec<AuditRow>),
     IndexQueued(IndexQueued),
     /// Emails.
