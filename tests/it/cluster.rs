@@ -31,7 +31,8 @@ impl Cluster {
             |roles: &str| Server::builder().roles(roles).envs(Load::environment(sink)).beside(&first).start();
         let two = |roles: &str| vec![one(roles), one(roles)];
         let (pushes, receivers) = (two("push"), two("receive"));
-        let mut workers = [two("ingest"), two("deliver")].into_iter().flatten().collect::<Vec<_>>();
+        let mut workers =
+            [two("ingest"), two("deliver"), two("events")].into_iter().flatten().collect::<Vec<_>>();
         workers.extend((0..indexes).map(|_| one("index")));
         let others: Vec<Server> = (1..apis).map(|_| one(api)).collect();
         Cluster { apis: [vec![first], others].into_iter().flatten().collect(), pushes, receivers, workers }

@@ -121,9 +121,13 @@ fn whoever_waits_hears_at_once_and_pages_join_without_a_gap() {
     let alice = server.account();
     let api = Api::new(server, &alice.address, &["--scope", "read"]);
     let cursor = api.get("/events?after=latest")["nextCursor"].as_str().expect("a cursor").to_owned();
-    let begun = Instant::now();
-    let empty = api.get(&format!("/events?after={cursor}&wait=1"));
-    assert!(types(&empty).is_empty() && begun.elapsed() >= Duration::from_secs(1));
+    // It may be told to come again earlier, when the bus has been interrupted.
+    let waits = (0..5).any(|_| {
+        let begun = Instant::now();
+        assert!(types(&api.get(&format!("/events?after={cursor}&wait=1"))).is_empty());
+        begun.elapsed() >= Duration::from_secs(1)
+    });
+    assert!(waits);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let page = api.get(&format!("/events?after={cursor}&wait=30"));
@@ -149,8 +153,9 @@ fn whoever_waits_hears_at_once_and_pages_join_without_a_gap() {
         assert!(!list.is_empty() && list.len() <= 2, "{page}");
         subjects.extend(list.iter().map(|event| event["data"]["subject"].as_str().unwrap().to_owned()));
         // The cursor of an event is as good as that of its page.
-        assert_eq!(list.last().map(|event| &event["cursor"]), Some(&page["nextCursor"]));
-        after = page["nextCursor"].as_str().expect("a cursor").to_owned();
+        let cursor =
+            if subjects.len() % 4 == 0 { &list[list.len() - 1]["cursor"] } else { &page["nextCursor"] };
+        after = cursor.as_str().expect("a cursor").to_owned();
     }
     subjects.sort();
     assert_eq!(subjects, (1..=9).map(|number| number.to_string()).collect::<Vec<_>>());

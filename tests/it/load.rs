@@ -2,7 +2,7 @@
 //! must be true of it afterwards, whatever happened to the processes meanwhile: nothing acknowledged is
 //! lost, nothing is stored twice, and what is told of it all still fits together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -361,6 +361,7 @@ impl Load {
         assert_states(client, &self.before, &lock(&promised.states));
         assert_found(client, &delivered, &created);
         clients.iter().for_each(assert_counters);
+        assert_logged(&clients, &delivered);
     }
 }
 
@@ -391,6 +392,37 @@ fn assert_mail_is_there_once(clients: &[Client], delivered: &[String], created: 
         }
     }
     assert!(created.values().any(|email| email.is_destroyed) && delivered.len() > created.len() / 10);
+}
+
+/// The log of events has each mail that came in once, and each message that was sent once, whatever was killed.
+fn assert_logged(clients: &[Client], delivered: &[String]) {
+    for client in clients {
+        let (mut received, mut sent, mut ids) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let mut after = String::new();
+        loop {
+            let path = format!("/api/v1/events?limit=500&after={after}");
+            let page = client.signed(Request::get(&path)).send(client.server).expect(200).json();
+            for event in page["events"].as_array().expect("events") {
+                assert!(ids.insert(event["id"].to_string()), "an event is told twice: {event}");
+                let (kind, data) = (event["type"].as_str().expect("a type"), &event["data"]);
+                match (kind, data["subject"].as_str(), data["sendId"].as_str()) {
+                    ("message.received", Some(subject), _) => {
+                        *received.entry(subject.to_owned()).or_insert(0) += 1;
+                    }
+                    ("message.sent", _, Some(send)) => *sent.entry(send.to_owned()).or_insert(0) += 1,
+                    _ => {}
+                }
+            }
+            after = page["nextCursor"].as_str().expect("a cursor").to_owned();
+            if page["hasMore"] == false {
+                break;
+            }
+        }
+        for subject in delivered {
+            assert_eq!(received.get(subject), Some(&1), "{}: events of {subject}", client.address);
+        }
+        assert!(sent.values().all(|count| *count == 1), "{}: {sent:?}", client.address);
+    }
 }
 
 /// What answers of /set and uploads said is so.

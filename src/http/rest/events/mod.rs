@@ -72,7 +72,7 @@ pub struct ListParameters {
     /// Events of the page.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<usize>,
-    /// Seconds to wait for an event when there is none.
+    /// Seconds to wait for an event at the most, when there is none.
     #[param(minimum = 0, maximum = 60, default = 0)]
     wait: Option<u64>,
 }
