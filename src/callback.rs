@@ -51,9 +51,9 @@ fn is_allowed(address: IpAddr, allowed: &[Network]) -> bool {
 fn check(url: &CallbackUrl, allowed: &[Network]) -> Result<(), &'static str> {
     match url.address() {
         Some(address) if !may_reach(address, allowed) => Err(FORBIDDEN),
-        address if url.is_plain() && !address.is_some_and(|address| is_allowed(address, allowed)) => {
-            Err("without TLS only addresses of the networks in push_networks are asked; take https")
-        }
+        address if url.is_plain() && !address.is_some_and(|address| is_allowed(address, allowed)) => Err(
+            "without TLS only addresses (not names) of the networks in push_networks are asked; take https",
+        ),
         _ => Ok(()),
     }
 }

@@ -91,7 +91,9 @@ pub async fn set(
     postmaster: Option<String>,
     catch_all: Option<String>,
 ) -> Result<String, AdminError> {
-    let subject = About::domain(&name);
+    let changes = [("postmaster", &postmaster), ("catch-all", &catch_all)];
+    let changes = changes.iter().filter_map(|(what, to)| Some(format!("{what} {}", to.as_ref()?)));
+    let subject = About::domain(&name).with(&changes.collect::<Vec<_>>().join(", "));
     let act = async {
         let mut snapshot = office.store.read().await?;
         if domain::get(&mut snapshot, &name).await?.is_none() {

@@ -12,7 +12,7 @@ use crate::types::id::Id;
 /// Rows that a listing shows at most: more than anybody reads.
 const MAX_LISTED: usize = 10_000;
 /// The reason of rows that an operator has set aside.
-const HELD: &str = "held by an administrator";
+const HELD: &str = "held by an administrator; ";
 /// Octets of a message's header that are shown.
 const MAX_HEADER_SHOWN: usize = 64 << 10;
 
@@ -60,6 +60,7 @@ async fn page(
 
 fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
     let state = match (entry.is_held, entry.is_leased) {
+        (true, _) if entry.last_error.starts_with(HELD) => "held",
         (true, _) => "failed",
         (false, true) => "claimed",
         (false, false) => "waiting",

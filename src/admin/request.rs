@@ -314,7 +314,7 @@ pub struct QueueRow {
     /// The id of the message in SMTP replies, Received fields and logs.
     pub message: String,
     pub queue: QueueName,
-    /// `waiting`, `claimed` or `failed`.
+    /// `waiting`, `claimed`, `failed`, or `held` by an administrator.
     pub state: String,
     /// The domain to which it goes; `null` for what is to be filed here.
     #[serde(default)]

@@ -21,8 +21,22 @@ pub struct Wanted {
     pub domain: Option<String>,
 }
 
+impl Wanted {
+    /// For the audit log.
+    fn told(&self) -> String {
+        let scopes =
+            if self.scopes.is_empty() { "read, write, send".to_owned() } else { self.scopes.join(", ") };
+        let reach = match (&self.account, &self.domain) {
+            (Some(account), _) => format!(", account {account}"),
+            (None, Some(domain)) => format!(", domain {domain}"),
+            (None, None) => String::new(),
+        };
+        format!("{:?}: {scopes}{reach}", self.name)
+    }
+}
+
 pub async fn add(office: &Office, login: &str, wanted: Wanted) -> Result<TokenAdded, AdminError> {
-    let subject = About::address(login).with(&wanted.name);
+    let subject = About::address(login).with(&wanted.told());
     let act = async {
         let mut snapshot = office.store.read().await?;
         let login_id = login_of(&mut snapshot, login).await?.id;

@@ -14,18 +14,19 @@ pub async fn allow(request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     if is_preflight {
-        set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, OPTIONS");
+        set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         set(
             headers,
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "Authorization, Content-Type, Accept, Range, Last-Event-ID, Cache-Control",
+            "Authorization, Content-Type, Accept, Range, Last-Event-ID, Cache-Control, If-None-Match, Idempotency-Key",
         );
         set(headers, header::ACCESS_CONTROL_MAX_AGE, "86400");
     } else {
         set(
             headers,
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            "Content-Range, Content-Length, Content-Disposition, Retry-After, WWW-Authenticate, X-Request-Id",
+            "Content-Range, Content-Length, Content-Disposition, Retry-After, WWW-Authenticate, X-Request-Id, ETag, \
+             Idempotency-Replayed, RateLimit, RateLimit-Policy",
         );
     }
     response

@@ -71,6 +71,13 @@ fn return_path_len(message: &[u8]) -> usize {
     if is_first { fields.position() } else { 0 }
 }
 
+/// Whether a message says that a program has made it (RFC 3834, 5).
+fn is_automatic(message: &[u8]) -> bool {
+    fields(message)
+        .find(|field| field.is("Auto-Submitted"))
+        .is_some_and(|field| !field.value.trim_ascii().eq_ignore_ascii_case(b"no"))
+}
+
 /// Why a row is not done.
 #[derive(Debug)]
 enum Failure {
@@ -294,6 +301,7 @@ impl Ingest {
                 subject: headers.subject.clone(),
                 size: i64::try_from(message.len()).ok(),
                 queue_id: Some(queue_id),
+                is_automatic: mail_from.is_empty() || is_automatic(&message),
                 ..EventData::default()
             };
             (NewEmail::of(&parsed, hash, received_at), returned, told)

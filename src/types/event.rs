@@ -162,6 +162,9 @@ pub struct EventData {
     /// Whether it was filed into Junk.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_junk: bool,
+    /// Whether a program has made it: a bounce, a reply of somebody who is away, and the like. Answer none of these.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_automatic: bool,
     /// Whether it was a test, which nobody got.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_test: bool,

@@ -339,9 +339,15 @@ fn templates_make_messages() {
     let refused = &batch["results"][1]["error"];
     assert_eq!(refused["code"], "unprocessable");
     assert!(
-        refused["detail"].as_str().is_some_and(|text| text.contains("order") && text.contains("undefined")),
+        refused["detail"].as_str().is_some_and(|text| text.contains("order") && text.contains("items, name")),
         "{refused}"
     );
+    // One that is no message at all is refused by itself, too, by the name of its field.
+    let mut wrong = new(&variables);
+    wrong["to"] = json!([{ "email": 5 }]);
+    let batch = api.post("/sends/batch", &json!({ "messages": [wrong] }));
+    let told = &batch["results"][0]["error"];
+    assert!(told["detail"].as_str().is_some_and(|text| text.starts_with("to[0]: email: ")), "{batch}");
     let received = bob.wait_for_subject("Order 17");
     let read = Api::new(server, &bob.address, &["--scope", "read"]).get(&format!("/messages/{received}"));
     assert_eq!(read["text"].as_str().map(str::trim_end), Some("Dear <Bob>, a b"));
@@ -355,4 +361,37 @@ fn templates_make_messages() {
     assert_eq!(api.problem("POST", "/sends", Some(&both)), (422, "unprocessable".to_owned()));
     api.ask("DELETE", "/templates/order", None).expect(204);
     assert_eq!(api.problem("POST", "/sends", Some(&new(&variables))), (422, "unprocessable".to_owned()));
+}
+
+#[test]
+fn a_reply_is_sent_once_and_what_programs_write_is_marked() {
+    let server = Server::shared();
+    let (alice, bob) = (server.account(), server.account());
+    let (api, bobs) = (Api::new(server, &alice.address, &[]), Api::new(server, &bob.address, &[]));
+    bobs.post("/sends", &new_send(&bob, &alice.address));
+    let question = alice.wait_for_subject("Your order");
+    let reply = |text: &str| {
+        let request = api.request("POST", &format!("/messages/{question}/reply"));
+        let body = json!({ "text": text, "tags": ["answer"] });
+        request.header("Idempotency-Key", "answer-1").json(&body).send(api.server)
+    };
+    let first = reply("Yes.").expect(202).json();
+    let again = reply("Yes.").expect(202);
+    assert_eq!((again.header("idempotency-replayed"), again.json()), (Some("true"), first));
+    assert_eq!(reply("No.").expect(409).json()["code"], "idempotency_mismatch");
+    bob.wait_for_subject("Re: Your order");
+    // A bounce, and a person's mail.
+    bobs.post("/sends", &new_send(&bob, "nobody@example.test"));
+    let told = eventually("three messages", || {
+        let page = bobs.get("/events?types=message.received&wait=5");
+        (types(&page).len() == 2).then_some(page)
+    });
+    let marks: Vec<bool> = told["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .map(|event| event["data"]["isAutomatic"] == true)
+        .collect();
+    assert_eq!(marks, [false, true], "{told}");
+    assert_eq!(bob.query(json!({ "subject": "Re: Your order" })).len(), 1);
 }

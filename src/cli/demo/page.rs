@@ -37,6 +37,7 @@ pub fn page(running: &Running) -> String {
 Postrider demo: mail for {DOMAIN}. Stop it with Ctrl-C; delete {data} to begin anew.
 
   JMAP        {url}/.well-known/jmap
+  REST        {url}/docs
   SMTP        {smtp}, mail from other servers
   Submission  {submission}, mail from mail programs
   Data        {data} ({age})
@@ -59,9 +60,17 @@ Search, here for a word inside a Japanese sentence:
 Watch what happens (leave it running, then send something):
 
   curl -sN {login} '{url}/jmap/eventsource?types=*&closeafter=no&ping=30'
+
+The same for programs: send by one request, and follow what becomes of it (`postrider token add` makes keys for programs):
+
+  curl -s {login} -H 'Content-Type: application/json' {url}/api/v1/sends -d '{send}'
+  curl -sN {login} -H 'Accept: text/event-stream' {url}/api/v1/events
 ",
         data = running.data,
         query = list_request(account_id, "{}"),
+        send = format!(
+            r#"{{"from":{{"email":"{alice}"}},"to":[{{"email":"{bob}"}}],"subject":"Hello","text":"By one request."}}"#
+        ),
         search = list_request(account_id, r#"{"text":"新幹線"}"#),
     );
     if let Some(smtp) = &running.smtp {

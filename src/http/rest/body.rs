@@ -33,12 +33,23 @@ pub async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> R
 
 /// An object of known fields. A list of their values in order, which serde takes as well, is none.
 pub fn read_object<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    let wrong =
-        |what: String| Problem::new(Code::Unprocessable, format!("The body is not as it should be: {what}."));
     if !value.is_object() {
-        return Err(wrong("an object is wanted".to_owned()));
+        return Err(Problem::new(
+            Code::Unprocessable,
+            "The body is not as it should be: an object is wanted.",
+        ));
     }
-    serde_json::from_value(value).map_err(|error| wrong(error.to_string()))
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let is_named = !path.is_empty() && path != ".";
+        let said = error.into_inner();
+        let problem = |what: String| Problem::new(Code::Unprocessable, what);
+        if is_named {
+            problem(format!("{path}: {said}.")).fields(vec![path])
+        } else {
+            problem(format!("The body is not as it should be: {said}."))
+        }
+    })
 }
 
 /// A JSON body of a usual size.

@@ -124,6 +124,11 @@ impl Problem {
         }))
     }
 
+    /// Whether it is of a kind.
+    pub fn is(&self, code: Code) -> bool {
+        self.0.code == code
+    }
+
     /// The request is wrong.
     pub fn invalid(detail: impl Into<String>) -> Problem {
         Problem::new(Code::InvalidRequest, detail)
@@ -139,7 +144,8 @@ impl Problem {
         Problem::new(Code::MissingScope, format!("This needs a key with the scope {}.", scope.name()))
     }
 
-    fn fields(mut self, fields: Vec<String>) -> Problem {
+    /// And the fields that are wrong.
+    pub fn fields(mut self, fields: Vec<String>) -> Problem {
         self.0.fields = fields;
         self
     }
@@ -320,6 +326,8 @@ impl From<SetError> for Problem {
             _ => Code::Unprocessable,
         };
         let problem = Problem::new(code, detail).fields(error.properties.clone());
+        // Recipients are counted by the hour.
+        let problem = if code == Code::TooManyRequests { problem.retry_after(600) } else { problem };
         if code == Code::TooManyRequests { problem.retry_after(3_600) } else { problem }
     }
 }

@@ -42,8 +42,7 @@ pub struct Suppression {
 #[serde(rename_all = "camelCase")]
 pub struct SuppressionList {
     suppressions: Vec<Suppression>,
-    /// `cursor` for the next page; absent with the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Gives the next page as `cursor`; `null` on the last one.
     next_cursor: Option<String>,
 }
 

@@ -41,8 +41,7 @@ pub struct Template {
 #[serde(rename_all = "camelCase")]
 pub struct TemplateList {
     templates: Vec<Template>,
-    /// `cursor` for the next page; absent with the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Gives the next page as `cursor`; `null` on the last one.
     next_cursor: Option<String>,
 }
 

@@ -220,7 +220,8 @@ pub async fn release(store: &Store, queue: Queue, lane: i64, id: Id) -> Result<b
         .await
 }
 
-/// Sets a row aside that no worker has in hand, as an operator asks; false when it is gone or in hand.
+/// Sets a row aside that no worker has in hand, as an operator asks, with a word before its reason; false when
+/// it is gone or in hand.
 pub async fn set_aside(
     store: &Store,
     queue: Queue,
@@ -231,7 +232,7 @@ pub async fn set_aside(
     store
         .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let query = queue_sql(
-                "update {queue} set due = $3, last_error = $4, is_leased = 0, is_held = 1 \
+                "update {queue} set due = $3, last_error = $4 || last_error, is_leased = 0, is_held = 1 \
                  where lane = $1 and id = $2 and (is_leased = 0 or due <= $5)",
                 queue,
             );

@@ -19,6 +19,7 @@ use crate::store::unit::Urgency;
 use crate::store::value::Value;
 use crate::types::blob_id::BlobHash;
 use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient, RecipientStatus};
+use crate::types::event::{EventData, EventKind};
 use crate::types::id::{AccountId, Id};
 
 /// A message to be sent to the recipients of one domain.
@@ -304,7 +305,15 @@ pub async fn discard(store: &Store, lane: i64, id: Id) -> Result<bool, StoreErro
             };
             let pending = recipients.iter().filter(|each| each.status == RecipientStatus::Pending);
             let results: Vec<_> = pending.map(|each| (each.address.as_str(), reply, delivered)).collect();
-            submission::record_results(tx, submission, &results).await?;
+            if let Some(noted) = submission::record_results(tx, submission, &results).await?
+                && delivered == Delivered::No
+            {
+                for (address, reply, _) in results {
+                    let (recipient, reply) = (Some(address.to_owned()), Some(reply.to_owned()));
+                    let told = EventData { recipient, reply, ..noted.told() };
+                    tx.note_event(EventKind::Bounced, submission, told);
+                }
+            }
             Ok(true)
         })
         .await

@@ -37,8 +37,7 @@ pub struct ListParameters {
 pub struct AuditLog {
     /// The newest first.
     entries: Vec<AuditRow>,
-    /// `cursor` for the next page; absent with the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Gives the next page as `cursor`; `null` on the last one.
     next_cursor: Option<String>,
 }
 

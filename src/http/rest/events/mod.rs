@@ -20,6 +20,7 @@ use crate::http::rest::mailboxes::OfAccount;
 use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
+use crate::store::directory::domain;
 use crate::store::event::log::{self, Cursor, Page, View};
 use crate::types::address::normalize_domain;
 use crate::types::event::{EventKind, EventKinds};
@@ -104,7 +105,9 @@ impl Key {
             }
             let name = normalize_domain(domain).filter(|name| self.reach.covers_domain(name));
             let none = || Problem::not_found("There is no such domain for this key.");
-            return Ok(View { domain: name.ok_or_else(none)?, account: None });
+            let name = name.ok_or_else(none)?;
+            let found = domain::get(&mut *http.app.store.read().await?, &name).await?;
+            return Ok(View { domain: found.ok_or_else(none)?.name, account: None });
         }
         let account = self.account(http, whose.account.as_deref()).await?;
         let domain = account.name.rsplit('@').next().unwrap_or_default().to_owned();
@@ -139,14 +142,18 @@ impl Key {
 /// The cursor that a call names, which is still good.
 async fn cursor_of(http: &HttpState, view: &View, named: Option<&str>) -> Result<Cursor, Problem> {
     let mut snapshot = http.app.store.read().await?;
-    let cursor = match named {
+    let cursor: Cursor = match named {
         None | Some("") => return Ok(Cursor::default()),
         Some("latest") => return Ok(log::latest(&mut snapshot, view).await?),
         Some(text) => text
             .parse()
             .map_err(|()| Problem::invalid("after: this is no cursor of this API, nor `latest`."))?,
     };
-    if log::head(&mut snapshot, &view.domain).await?.has_outlived(cursor) {
+    let head = log::head(&mut snapshot, &view.domain).await?;
+    if cursor.seq > head.seq {
+        return Err(Problem::invalid("after: this is no cursor of this log."));
+    }
+    if head.has_outlived(cursor) {
         let text = "Events after this cursor are gone (`keep_events`). Look at the messages themselves, and go on \
                     with `latest`.";
         return Err(Problem::new(Code::CursorExpired, text));

@@ -1,12 +1,12 @@
 //! Replies and forwards: sends that are made of a message.
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::mailboxes::OfAccount;
 use crate::http::rest::messages::object::{Email, MailAddress, SUMMARY};
@@ -14,7 +14,7 @@ use crate::http::rest::messages::{change, emails, no_such_message};
 use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::rest::sends::new::{NewAttachment, NewSend};
-use crate::http::rest::sends::{Accepted, send_one};
+use crate::http::rest::sends::{Accepted, idempotency_key, read_hashed, send_one};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;
 use crate::types::address::Address;
@@ -38,6 +38,13 @@ pub struct NewReply {
     /// Whether those in To and Cc get it too.
     #[serde(default)]
     to_all: bool,
+    /// At most 10 words of at most 64 characters, which are told back.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// Any object of at most 4 KiB, which is told back.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    metadata: Map<String, Value>,
     /// The author, if not the account by its primary address.
     from: Option<MailAddress>,
 }
@@ -61,15 +68,18 @@ pub struct NewForward {
 /// To its Reply-To or its author, in its thread, and flags it as answered. Wants the scopes `read`, `write` and
 /// `send`.
 #[utoipa::path(post, path = "/messages/{id}/reply", tag = "Messages", operation_id = "replyToMessage",
-    params(("id" = String, Path, description = "Its id"), OfAccount), request_body = NewReply,
+    params(("id" = String, Path, description = "Its id"), OfAccount,
+        ("Idempotency-Key" = Option<String>, Header, description = "As with a send")), request_body = NewReply,
     responses((status = 202, description = "It was taken", body = Accepted), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn reply(
     State(http): State<HttpState>,
     key: Key,
     Path(id): Path<String>,
     Query(of): Query<OfAccount>,
-    Body(new): Body<NewReply>,
+    request: Request,
 ) -> Result<Response, Problem> {
+    let idempotency_key = idempotency_key(request.headers())?;
+    let (new, hash) = read_hashed::<NewReply>(request).await?;
     let (account, email) = load(&http, &key, of.account.as_deref(), &id).await?;
     let from = author(new.from, &account);
     let is_own = |address: &MailAddress| is_same(&address.email, &from.email);
@@ -89,9 +99,12 @@ pub async fn reply(
         text: new.text,
         html: new.html,
         attachments: new.attachments,
+        tags: new.tags,
+        metadata: new.metadata,
         ..NewSend::new(from, to, subject("Re", &email))
     };
-    let answer = send_one(&http, &key, &account, within(send, &email)).await?;
+    let idempotency = idempotency_key.map(|text| (text, hash_of(&hash, &id)));
+    let answer = send_one(&http, &key, &account, idempotency, within(send, &email)).await?;
     let flag = json!({ "update": { &id: { "keywords/$answered": true } } });
     change(&http, &key, &account, flag, &id).await?;
     Ok(answer)
@@ -101,15 +114,18 @@ pub async fn reply(
 ///
 /// As an attachment, whole and as it came, and flags it as forwarded. Wants the scopes `read`, `write` and `send`.
 #[utoipa::path(post, path = "/messages/{id}/forward", tag = "Messages", operation_id = "forwardMessage",
-    params(("id" = String, Path, description = "Its id"), OfAccount), request_body = NewForward,
+    params(("id" = String, Path, description = "Its id"), OfAccount,
+        ("Idempotency-Key" = Option<String>, Header, description = "As with a send")), request_body = NewForward,
     responses((status = 202, description = "It was taken", body = Accepted), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn forward(
     State(http): State<HttpState>,
     key: Key,
     Path(id): Path<String>,
     Query(of): Query<OfAccount>,
-    Body(new): Body<NewForward>,
+    request: Request,
 ) -> Result<Response, Problem> {
+    let idempotency_key = idempotency_key(request.headers())?;
+    let (new, hash) = read_hashed::<NewForward>(request).await?;
     let (account, email) = load(&http, &key, of.account.as_deref(), &id).await?;
     let attachment = NewAttachment::of_blob(&email.blob_id, "message/rfc822", "message.eml");
     let send = NewSend {
@@ -117,10 +133,16 @@ pub async fn forward(
         attachments: vec![attachment],
         ..NewSend::new(author(new.from, &account), new.to, subject("Fwd", &email))
     };
-    let answer = send_one(&http, &key, &account, within(send, &email)).await?;
+    let idempotency = idempotency_key.map(|text| (text, hash_of(&hash, &id)));
+    let answer = send_one(&http, &key, &account, idempotency, within(send, &email)).await?;
     let flag = json!({ "update": { &id: { "keywords/$forwarded": true } } });
     change(&http, &key, &account, flag, &id).await?;
     Ok(answer)
+}
+
+/// The hash of a request about a message.
+fn hash_of(body: &Bytes, id: &str) -> Bytes {
+    Bytes::copy_from_slice(blake3::hash(&[body, id.as_bytes()].concat()).as_bytes())
 }
 
 /// The message that is answered, for a key that may.

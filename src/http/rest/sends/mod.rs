@@ -5,7 +5,7 @@ pub mod new;
 pub mod status;
 pub mod template;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
@@ -74,6 +74,12 @@ pub struct BatchResult {
     error: Option<Value>,
 }
 
+impl BatchResult {
+    fn refused(problem: Problem) -> BatchResult {
+        BatchResult { accepted: None, error: Some(json!(problem.details())) }
+    }
+}
+
 /// What became of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchResults {
@@ -94,7 +100,7 @@ pub async fn send(State(http): State<HttpState>, key: Key, request: Request) -> 
     let (new, hash) = read_hashed::<NewSend>(request).await?;
     let account = sending_account(&http, &key, &new.from).await?;
     let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
-    let response = only_answer(send_all(&http, &key, wanted, vec![new]).await?)?;
+    let response = only_answer(send_all(&http, &key, wanted, vec![Ok(new)]).await?)?;
     Ok(with_limit(&http, &account, response).await)
 }
 
@@ -117,9 +123,10 @@ pub async fn send_one(
     http: &HttpState,
     key: &Key,
     account: &AccountAccess,
+    idempotency: Option<(String, Bytes)>,
     new: NewSend,
 ) -> Result<Response, Problem> {
-    let response = only_answer(send_all(http, key, Wanted { account, idempotency: None }, vec![new]).await?)?;
+    let response = only_answer(send_all(http, key, Wanted { account, idempotency }, vec![Ok(new)]).await?)?;
     Ok(with_limit(http, account, response).await)
 }
 
@@ -150,25 +157,42 @@ pub async fn send_batch(
     if batch.messages.is_empty() || batch.messages.len() > MAX_BATCH {
         return Err(Problem::new(Code::Unprocessable, format!("messages: 1 to {MAX_BATCH} are wanted.")));
     }
-    let messages = batch.messages.into_iter().enumerate().map(|(number, message)| {
-        serde_json::from_value(Value::Object(message))
-            .map_err(|error| Problem::new(Code::Unprocessable, format!("messages[{number}]: {error}.")))
-    });
-    let messages: Vec<NewSend> = messages.collect::<Result<_, _>>()?;
     let mut account: Option<AccountAccess> = None;
-    let mut seen: Option<String> = None;
-    for message in &messages {
-        if seen.as_ref() == Some(&message.from.email) {
+    // What was found of each author.
+    let mut authors: HashMap<String, Result<AccountAccess, Problem>> = HashMap::new();
+    let mut messages: Vec<Result<NewSend, Problem>> = Vec::with_capacity(batch.messages.len());
+    for message in batch.messages {
+        let message: Result<NewSend, Problem> = read_object(Value::Object(message));
+        let Ok(new) = &message else {
+            messages.push(message);
             continue;
+        };
+        let author = &new.from.email;
+        if !authors.contains_key(author) {
+            authors.insert(author.clone(), sending_account(&http, &key, &new.from).await);
         }
-        let of = sending_account(&http, &key, &message.from).await?;
-        if account.as_ref().is_some_and(|account| account.id != of.id) {
-            let text = "messages: all of a batch come from addresses of one account.";
-            return Err(Problem::new(Code::Unprocessable, text));
-        }
-        (account, seen) = (Some(of), Some(message.from.email.clone()));
+        let refused = match authors.get(author) {
+            Some(Ok(of)) if account.get_or_insert_with(|| of.clone()).id == of.id => None,
+            Some(Err(problem)) => Some(problem.clone()),
+            _ => {
+                let text = "from: all of a batch come from addresses of one account; this is another's.";
+                Some(Problem::new(Code::Unprocessable, text))
+            }
+        };
+        messages.push(refused.map_or(message, Err));
     }
-    let account = account.ok_or_else(Problem::internal)?;
+    let Some(account) = account else {
+        // Nothing can be sent, and so nothing is kept.
+        if let Some(forbidden) = messages
+            .iter()
+            .filter_map(|message| message.as_ref().err())
+            .find(|problem| problem.is(Code::Forbidden))
+        {
+            return Err(forbidden.clone());
+        }
+        let results = messages.into_iter().filter_map(Result::err).map(BatchResult::refused).collect();
+        return Ok(answer(StatusCode::OK, &BatchResults { results }, false));
+    };
     let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
     let (results, is_replayed) = send_all(&http, &key, wanted, messages).await?;
     let response = answer(StatusCode::OK, &BatchResults { results }, is_replayed);
@@ -183,7 +207,8 @@ fn answer<T: Serialize>(status: StatusCode, value: &T, is_replayed: bool) -> Res
     response
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+/// The Idempotency-Key of a request.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| !text.is_empty() && text.len() <= MAX_KEY);
     let wrong = || Problem::invalid(format!("Idempotency-Key: 1 to {MAX_KEY} ASCII characters are wanted."));
@@ -191,7 +216,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// A body, and a hash of it by which a repeated request is known: of its value, not of its spelling.
-async fn read_hashed<T: serde::de::DeserializeOwned>(request: Request) -> Result<(T, Bytes), Problem> {
+pub async fn read_hashed<T: serde::de::DeserializeOwned>(request: Request) -> Result<(T, Bytes), Problem> {
     let value: Map<String, Value> = read_json(request, MAX_BODY).await?;
     let value = Value::Object(value);
     let hash = Bytes::copy_from_slice(blake3::hash(value.to_string().as_bytes()).as_bytes());
@@ -238,7 +263,7 @@ async fn send_all(
     http: &HttpState,
     key: &Key,
     wanted: Wanted<'_>,
-    messages: Vec<NewSend>,
+    messages: Vec<Result<NewSend, Problem>>,
 ) -> Result<(Vec<BatchResult>, bool), Problem> {
     let Wanted { account, idempotency } = wanted;
     if !account.may_send {
@@ -317,7 +342,7 @@ async fn store(tx: &mut Tx, ready: &Ready) -> Result<BatchResult, StoreError> {
             }),
             error: None,
         },
-        Err(problem) => BatchResult { accepted: None, error: Some(json!(problem.details())) },
+        Err(problem) => BatchResult::refused(problem),
     })
 }
 
@@ -326,7 +351,7 @@ async fn prepare(
     http: &HttpState,
     key: &Key,
     account: &AccountAccess,
-    messages: Vec<NewSend>,
+    messages: Vec<Result<NewSend, Problem>>,
 ) -> Result<Vec<Ready>, Problem> {
     let mut snapshot = http.app.store.read().await?;
     let sent = mailbox::id_by_role(&mut snapshot, account.id, "sent").await?;
@@ -335,7 +360,7 @@ async fn prepare(
         None => mailbox::id_by_role(&mut snapshot, account.id, "inbox").await?,
     };
     let names: BTreeSet<&str> =
-        messages.iter().filter_map(|new| Some(new.template.as_ref()?.name.as_str())).collect();
+        messages.iter().flatten().filter_map(|new| Some(new.template.as_ref()?.name.as_str())).collect();
     let names = names.into_iter().map(str::to_owned).collect();
     let templates = template_store::by_names(&mut snapshot, account.id, names).await?;
     let templates = templates.into_iter().map(|template| (template.name.clone(), template)).collect();
@@ -343,7 +368,10 @@ async fn prepare(
     let place = place.ok_or_else(Problem::internal)?;
     let mut given: Vec<Result<(ToSend, Sending), Problem>> = Vec::with_capacity(messages.len());
     for message in messages {
-        given.push(to_send(http, account, place, &templates, message).await?);
+        given.push(match message {
+            Ok(message) => to_send(http, account, place, &templates, message).await?,
+            Err(problem) => Err(problem),
+        });
     }
     let caller = key.caller_for(account);
     let mut created_ids = Default::default();

@@ -4,7 +4,7 @@
 use std::io;
 
 use minijinja::value::{Serde, Value};
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde::Deserialize;
 use serde_json::Map;
 use utoipa::ToSchema;
@@ -79,7 +79,16 @@ fn make(source: &str, escape: AutoEscape, context: &Value) -> Result<String, Str
     let environment = environment(escape);
     let template = environment.template_from_str(source).map_err(|error| told(&error))?;
     let mut made = Bounded(Vec::new());
-    template.render_captured_to(context, &mut made).map_err(|error| told(&error))?;
+    template.render_captured_to(context, &mut made).map_err(|error| {
+        let missing = |name: &String| context.get_attr(name).is_ok_and(|value| value.is_undefined());
+        let mut missing: Vec<String> =
+            template.undeclared_variables(false).into_iter().filter(missing).collect();
+        missing.sort_unstable();
+        if error.kind() == ErrorKind::UndefinedError && !missing.is_empty() {
+            return format!("{}: {} is not among the variables", told(&error), missing.join(", "));
+        }
+        told(&error)
+    })?;
     String::from_utf8(made.0).map_err(|_| "it is no UTF-8".to_owned())
 }
 
@@ -152,7 +161,10 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_told_by_name() {
         let error = filled(&template("x", "{{ wanted }}", ""), json!({})).unwrap_err();
-        assert!(error.starts_with("text of template t: ") && error.contains("undefined"), "{error}");
+        assert!(
+            error.starts_with("text of template t: ") && error.contains("wanted is not among"),
+            "{error}"
+        );
         assert!(check(&template("{{ a", "", "")).unwrap_err().starts_with("subject: "));
         assert!(check(&template("{{ a }}", "{% if b %}c{% endif %}", "<p>")).is_ok());
     }
