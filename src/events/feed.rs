@@ -19,10 +19,31 @@ enum Cause {
     Login(Id),
 }
 
+/// Entries beyond which those that nobody listens to any more are looked for, at the least.
+const KEPT: usize = 1_000;
+
+/// What is listened for.
+#[derive(Default)]
+struct Causes {
+    senders: HashMap<Cause, watch::Sender<()>>,
+    /// Entries at which the next look is due.
+    look_at: usize,
+}
+
+impl Causes {
+    fn listen(&mut self, cause: Cause) -> watch::Receiver<()> {
+        if self.senders.len() >= self.look_at.max(KEPT) {
+            self.senders.retain(|_, sender| sender.receiver_count() > 0);
+            self.look_at = self.senders.len() * 2;
+        }
+        self.senders.entry(cause).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+}
+
 /// The listeners of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Feed {
-    causes: Arc<Mutex<HashMap<Cause, watch::Sender<()>>>>,
+    causes: Arc<Mutex<Causes>>,
     bus: Bus,
     stop: CancellationToken,
 }
@@ -73,10 +94,9 @@ impl Feed {
     /// Listens to a domain, for a login.
     pub fn listen(&self, domain: &str, login: Id) -> Listener {
         let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut of = |cause| causes.entry(cause).or_insert_with(|| watch::channel(()).0).subscribe();
         Listener {
-            domain: of(Cause::Domain(domain.to_owned())),
-            login: of(Cause::Login(login)),
+            domain: causes.listen(Cause::Domain(domain.to_owned())),
+            login: causes.listen(Cause::Login(login)),
             stop: self.stop.clone(),
         }
     }
@@ -84,14 +104,14 @@ impl Feed {
     fn wake(&self, cause: &Cause) {
         let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
         // With the last listener its entry goes.
-        if causes.get(cause).is_some_and(|sender| sender.send(()).is_err()) {
-            causes.remove(cause);
+        if causes.senders.get(cause).is_some_and(|sender| sender.send(()).is_err()) {
+            causes.senders.remove(cause);
         }
     }
 
     fn wake_all(&self) {
         let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
-        causes.retain(|_, sender| sender.send(()).is_ok());
+        causes.senders.retain(|_, sender| sender.send(()).is_ok());
     }
 }
 
@@ -104,5 +124,34 @@ impl Listener {
             _ = self.login.changed() => Wake::LoginChanged,
             _ = self.domain.changed() => Wake::News,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn listeners_are_woken_and_those_that_left_are_forgotten() {
+        let (bus, stop) = (Bus::memory(), CancellationToken::new());
+        let feed = Feed::new(bus.clone(), stop.clone());
+        let running = tokio::spawn(feed.clone().run());
+        let mut listener = feed.listen("example.test", Id(1));
+        tokio::task::yield_now().await;
+        bus.publish(Event::Logged { domain: "other.test".into() });
+        bus.publish(Event::LoginChanged { login: Id(2) });
+        bus.publish(Event::Logged { domain: "example.test".into() });
+        assert_eq!(listener.wake().await, Wake::News);
+        bus.publish(Event::LoginChanged { login: Id(1) });
+        assert_eq!(listener.wake().await, Wake::LoginChanged);
+        for login in 0..10_000 {
+            drop(feed.listen("example.test", Id(login)));
+        }
+        assert!(feed.causes.lock().unwrap().senders.len() <= 2 * KEPT);
+        bus.publish(Event::Logged { domain: "example.test".into() });
+        assert_eq!(listener.wake().await, Wake::News);
+        stop.cancel();
+        assert_eq!(listener.wake().await, Wake::Closing);
+        running.await.unwrap();
     }
 }
