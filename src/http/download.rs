@@ -124,7 +124,7 @@ fn headers(media_type: Option<&str>, name: &str, etag: &str) -> HeaderMap {
     let media_type = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let content_type = HeaderValue::from_str(given)
         .ok()
-        .filter(|_| given.contains('/') && given.len() <= 200)
+        .filter(|_| given.contains('/') && given.is_ascii() && given.len() <= 200)
         .unwrap_or(HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_TYPE, content_type);
     let kind = if HARMLESS.contains(&media_type.as_str()) { "inline" } else { "attachment" };

@@ -124,11 +124,6 @@ impl Problem {
         }))
     }
 
-    /// Whether it is of a kind.
-    pub fn is(&self, code: Code) -> bool {
-        self.0.code == code
-    }
-
     /// The request is wrong.
     pub fn invalid(detail: impl Into<String>) -> Problem {
         Problem::new(Code::InvalidRequest, detail)
@@ -142,6 +137,15 @@ impl Problem {
     /// A key without this scope.
     pub fn missing_scope(scope: Scope) -> Problem {
         Problem::new(Code::MissingScope, format!("This needs a key with the scope {}.", scope.name()))
+    }
+
+    /// The same of something within the request.
+    pub fn within(mut self, place: &str) -> Problem {
+        self.0.detail = format!("{place}.{}", self.0.detail);
+        for field in &mut self.0.fields {
+            *field = format!("{place}.{field}");
+        }
+        self
     }
 
     /// And the fields that are wrong.

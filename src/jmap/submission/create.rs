@@ -181,16 +181,17 @@ impl<'a, 'b> Preparing<'a, 'b> {
             Err(error) => return Ok(Err(error)),
         };
         let thread_id = self.emails.get(&given.email_id).map_or(Id(0), |email| email.thread_id);
-        let prepared = self.submission(&identity, message, given.envelope).await;
+        let prepared = self.submission(&identity, message, given.envelope, true).await;
         Ok(prepared.map(|prepared| prepared.of(given.email_id, thread_id)))
     }
 
-    /// A submission of a message whose Email is not known yet.
+    /// A submission of a message whose Email is not known yet; whether its recipients count as written to.
     pub(super) async fn submission(
         &self,
         identity: &Identity,
         message: Arc<PreparedMessage>,
         envelope: Option<&Value>,
+        is_counted: bool,
     ) -> Result<PreparedSubmission, SetError> {
         // Its address may have gone since the identity was made.
         if !Address::parse(&identity.email).is_ok_and(|address| self.own.has(&address)) {
@@ -199,7 +200,7 @@ impl<'a, 'b> Preparing<'a, 'b> {
         }
         let is_envelope_given = envelope.is_some();
         let (envelope, send_at) = self.check(&message.header, envelope, &identity.email)?;
-        if !self.may_send(envelope.recipients.len() as u64).await {
+        if is_counted && !self.may_send(envelope.recipients.len() as u64).await {
             let text = "You have written to too many recipients within the hour. Try again later.";
             return Err(SetError::new("forbiddenToSend").because(text));
         }

@@ -30,6 +30,8 @@ pub struct ToSend {
     pub email: Map<String, Value>,
     /// As of an EmailSubmission; else the recipients of its header.
     pub envelope: Option<Value>,
+    /// Whether nobody gets it: then its recipients do not count as written to.
+    pub is_test: bool,
 }
 
 /// Makes messages ready that are made and sent at once, each from the identity of its author's address.
@@ -78,10 +80,11 @@ impl Preparing<'_, '_> {
             return Ok(Err(SetError::new("tooLarge").because(text)));
         }
         let leaving = self.message_of(raw.clone()).await?;
-        let submission = match self.submission(identity, leaving, message.envelope.as_ref()).await {
-            Ok(submission) => submission,
-            Err(error) => return Ok(Err(error)),
-        };
+        let submission =
+            match self.submission(identity, leaving, message.envelope.as_ref(), !message.is_test).await {
+                Ok(submission) => submission,
+                Err(error) => return Ok(Err(error)),
+            };
         let email = prepare_raw(self.call, raw, place).await?;
         Ok(Ok(PreparedSend { email, submission }))
     }

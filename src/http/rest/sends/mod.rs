@@ -142,7 +142,8 @@ fn only_answer((mut results, is_replayed): (Vec<BatchResult>, bool)) -> Result<R
 
 /// Send up to 500 messages
 ///
-/// Each is taken or refused for itself; those that are taken are taken together.
+/// Each is taken or refused for itself; those that are taken are taken together. One that is not as described here
+/// is an error of the whole request.
 #[utoipa::path(post, path = "/sends/batch", tag = "Sending", operation_id = "sendBatch", request_body = NewBatch,
     params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters")),
     responses((status = 200, description = "The answer", body = BatchResults), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
@@ -161,12 +162,10 @@ pub async fn send_batch(
     // What was found of each author.
     let mut authors: HashMap<String, Result<AccountAccess, Problem>> = HashMap::new();
     let mut messages: Vec<Result<NewSend, Problem>> = Vec::with_capacity(batch.messages.len());
-    for message in batch.messages {
-        let message: Result<NewSend, Problem> = read_object(Value::Object(message));
-        let Ok(new) = &message else {
-            messages.push(message);
-            continue;
-        };
+    for (number, message) in batch.messages.into_iter().enumerate() {
+        // What is no message at all is a fault of the program: nothing is sent.
+        let new: NewSend = read_object(Value::Object(message))
+            .map_err(|problem: Problem| problem.within(&format!("messages[{number}]")))?;
         let author = &new.from.email;
         if !authors.contains_key(author) {
             authors.insert(author.clone(), sending_account(&http, &key, &new.from).await);
@@ -179,19 +178,11 @@ pub async fn send_batch(
                 Some(Problem::new(Code::Unprocessable, text))
             }
         };
-        messages.push(refused.map_or(message, Err));
+        messages.push(refused.map_or(Ok(new), Err));
     }
     let Some(account) = account else {
-        // Nothing can be sent, and so nothing is kept.
-        if let Some(forbidden) = messages
-            .iter()
-            .filter_map(|message| message.as_ref().err())
-            .find(|problem| problem.is(Code::Forbidden))
-        {
-            return Err(forbidden.clone());
-        }
-        let results = messages.into_iter().filter_map(Result::err).map(BatchResult::refused).collect();
-        return Ok(answer(StatusCode::OK, &BatchResults { results }, false));
+        // Not one author is the key's.
+        return Err(messages.into_iter().find_map(Result::err).unwrap_or_else(Problem::internal));
     };
     let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
     let (results, is_replayed) = send_all(&http, &key, wanted, messages).await?;

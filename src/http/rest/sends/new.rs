@@ -257,7 +257,7 @@ pub async fn to_send(
         }
     };
     let sending = Sending { note, heeds_suppressions: true, is_test: new.test };
-    Ok(Ok((ToSend { email, envelope }, sending)))
+    Ok(Ok((ToSend { email, envelope, is_test: sending.is_test }, sending)))
 }
 
 /// The body part of an attachment; or what is wrong with it.
