@@ -32,6 +32,9 @@ pub fn page(running: &Running) -> String {
     let smtp = running.smtp.as_ref().unwrap_or(&off);
     let submission = running.submission.as_ref().unwrap_or(&off);
     let age = if running.is_new { "new" } else { "kept from an earlier start" };
+    let send = format!(
+        r#"{{"from":{{"email":"{alice}"}},"to":[{{"email":"{bob}"}}],"subject":"Hello","text":"By one request."}}"#
+    );
     let mut page = format!(
         "\
 Postrider demo: mail for {DOMAIN}. Stop it with Ctrl-C; delete {data} to begin anew.
@@ -68,9 +71,6 @@ The same for programs: send by one request, and follow what becomes of it (`post
 ",
         data = running.data,
         query = list_request(account_id, "{}"),
-        send = format!(
-            r#"{{"from":{{"email":"{alice}"}},"to":[{{"email":"{bob}"}}],"subject":"Hello","text":"By one request."}}"#
-        ),
         search = list_request(account_id, r#"{"text":"新幹線"}"#),
     );
     if let Some(smtp) = &running.smtp {
