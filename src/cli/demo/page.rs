@@ -124,7 +124,7 @@ mod tests {
         let page = page(&running);
         let requests: Vec<&str> =
             page.lines().filter_map(|line| line.split_once("-d '")?.1.strip_suffix('\'')).collect();
-        assert_eq!(requests.len(), 2);
+        assert_eq!(requests.len(), 3);
         for request in requests {
             assert!(!request.contains('\''));
             assert!(serde_json::from_str::<serde_json::Value>(request).is_ok(), "{request}");
