@@ -98,7 +98,7 @@ made = add_key.sync(
     client=client,
     body=NewKey(login="ops@generated.test", name="ops", scopes=["admin"], domain="generated.test"),
 )
-ops = AuthenticatedClient(base_url=f"{server}/api/v1", token=made.token)
+ops = AuthenticatedClient(base_url=f"{server}/api/v1", token=made.key)
 assert len(list_accounts.sync(client=ops).accounts) == 1
 revoke_key.sync_detailed(made.id, client=client)
 refused = list_accounts.sync(client=ops)

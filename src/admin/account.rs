@@ -73,7 +73,7 @@ pub async fn show(office: &Office, text: &str) -> Result<AccountRow, AdminError>
     let before = AccountId(Id(account.get() - 1));
     let found = cluster::account_list(&mut snapshot, before, 1).await?.into_iter().next();
     found.filter(|entry| entry.id == account).map(row).ok_or_else(|| {
-        AdminError::not_found(format!("there is no account {text}; `postrider account list` shows them"))
+        AdminError::not_found(format!("there is no account {text}")).see("postrider account list")
     })
 }
 

@@ -5,7 +5,8 @@ use crate::admin::request::{AdminError, AliasRow};
 use crate::admin::{Office, PAGE, about, account_of, parse_address};
 use crate::store::cluster;
 use crate::store::directory::{account, address};
-use crate::types::id::AccountId;
+use crate::types::id::{AccountId, Id};
+use crate::types::scope::Reach;
 
 pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<String, AdminError> {
     let subject = About::address(text);
@@ -16,7 +17,14 @@ pub async fn add(office: &Office, text: &str, accounts: &[String]) -> Result<Str
         for account in accounts {
             ids.push(account_of(&mut snapshot, account).await?);
         }
+        let known = address::accounts_of_alias(&mut snapshot, &alias).await?;
         drop(snapshot);
+        // Those that have it already need nothing, unless that is all of them.
+        ids.sort_unstable();
+        ids.dedup();
+        if !ids.iter().all(|id| known.contains(id)) {
+            ids.retain(|id| !known.contains(id));
+        }
         for account in ids {
             address::alias_add(&office.store, alias.clone(), account).await.map_err(about(text))?;
         }
@@ -36,22 +44,41 @@ pub async fn show(office: &Office, text: &str) -> Result<AliasRow, AdminError> {
     Ok(AliasRow { alias: alias.to_string(), accounts })
 }
 
+/// All aliases, by name.
 pub async fn list(office: &Office) -> Result<Vec<AliasRow>, AdminError> {
+    Ok(list_page(office, &Reach::All, None, usize::MAX).await?.0)
+}
+
+/// Aliases within a reach, by name, after one; and the last one when there may be more.
+pub async fn list_page(
+    office: &Office,
+    reach: &Reach,
+    after: Option<String>,
+    limit: usize,
+) -> Result<(Vec<AliasRow>, Option<String>), AdminError> {
     let mut rows: Vec<AliasRow> = Vec::new();
-    let mut after = (String::new(), AccountId::default());
+    let mut after =
+        after.map_or((String::new(), AccountId::default()), |alias| (alias, AccountId(Id(i64::MAX))));
     loop {
         let mut snapshot = office.store.read().await?;
         let page = cluster::alias_list(&mut snapshot, (&after.0, after.1), PAGE).await?;
-        let is_last = page.len() < PAGE;
+        let Some(last) = page.last() else { return Ok((rows, None)) };
+        after = (last.alias.clone(), last.account);
         for entry in page {
-            after = (entry.alias.clone(), entry.account);
-            match rows.last_mut().filter(|row| row.alias == entry.alias) {
-                Some(row) => row.accounts.push(entry.account_name),
-                None => rows.push(AliasRow { alias: entry.alias, accounts: vec![entry.account_name] }),
+            let domain = entry.alias.rsplit('@').next().unwrap_or_default();
+            // Without a name the account is just going.
+            if !reach.covers_domain(domain) || entry.account_name.is_empty() {
+                continue;
             }
-        }
-        if is_last {
-            return Ok(rows);
+            let is_full = rows.len() == limit;
+            match rows.last_mut() {
+                Some(row) if row.alias == entry.alias => row.accounts.push(entry.account_name),
+                Some(row) if is_full => {
+                    let last = row.alias.clone();
+                    return Ok((rows, Some(last)));
+                }
+                _ => rows.push(AliasRow { alias: entry.alias, accounts: vec![entry.account_name] }),
+            }
         }
     }
 }
@@ -63,9 +90,9 @@ pub async fn remove(office: &Office, text: &str, named: &[String]) -> Result<Str
         let mut snapshot = office.store.read().await?;
         let all = address::accounts_of_alias(&mut snapshot, &alias).await?;
         if all.is_empty() {
-            return Err(AdminError::not_found(format!(
-                "there is no alias {text}; `postrider alias list` shows them"
-            )));
+            return Err(
+                AdminError::not_found(format!("there is no alias {text}")).see("postrider alias list")
+            );
         }
         let mut gone = Vec::new();
         for name in named {

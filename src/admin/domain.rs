@@ -6,9 +6,11 @@ use crate::admin::{Office, about, account_of};
 use crate::dns::{Dns, DnsError};
 use crate::mail::dkim::{KeyKind, generate};
 use crate::mail::dkim_keys;
+use crate::store::db::Conn;
 use crate::store::directory::account;
 use crate::store::directory::domain::{self, Domain, NewDomain};
 use crate::types::date::utc_date;
+use crate::types::scope::Reach;
 
 pub async fn add(
     office: &Office,
@@ -21,9 +23,7 @@ pub async fn add(
         // Named accounts are looked up first, so that a typing error leaves nothing behind.
         let mut snapshot = office.store.read().await?;
         if domain::get(&mut snapshot, &name).await?.is_some() {
-            return Err(AdminError::conflict(format!(
-                "{name}: the domain is there already; `postrider domain set` changes it"
-            )));
+            return Err(AdminError::conflict(format!("{name}: the domain is there already")));
         }
         let postmaster = match postmaster {
             Some(address) => Some(account_of(&mut snapshot, &address).await?),
@@ -70,9 +70,39 @@ pub async fn show(office: &Office, name: String) -> Result<DomainAdded, AdminErr
 pub async fn list(office: &Office) -> Result<Vec<DomainRow>, AdminError> {
     let mut snapshot = office.store.read().await?;
     let domains = domain::list(&mut snapshot).await?;
+    rows(&mut snapshot, domains).await
+}
+
+/// Domains within a reach, by name, after one; and the last one when there are more.
+pub async fn list_page(
+    office: &Office,
+    reach: &Reach,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<DomainRow>, Option<String>), AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let mut domains = match reach {
+        Reach::All => domain::page(&mut snapshot, after.unwrap_or_default(), limit + 1).await?,
+        Reach::Domain(name) => domain::by_names(&mut snapshot, vec![name.clone()]).await?,
+        Reach::Login | Reach::Account(_) => Vec::new(),
+    };
+    let has_more = domains.len() > limit;
+    domains.truncate(limit);
+    let last = domains.last().map(|domain| domain.name.clone()).filter(|_| has_more);
+    Ok((rows(&mut snapshot, domains).await?, last))
+}
+
+/// One domain.
+pub async fn get(office: &Office, name: &str) -> Result<DomainRow, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let found = domain::by_names(&mut snapshot, vec![name.to_owned()]).await?;
+    rows(&mut snapshot, found).await?.pop().ok_or_else(|| no_such_domain(name))
+}
+
+async fn rows(snapshot: &mut Conn, domains: Vec<Domain>) -> Result<Vec<DomainRow>, AdminError> {
     let ids: Vec<_> =
         domains.iter().flat_map(|domain| [domain.postmaster, domain.catch_all]).flatten().collect();
-    let names = account::names(&mut snapshot, &ids).await?;
+    let names = account::names(snapshot, &ids).await?;
     let rows = domains
         .into_iter()
         .map(|domain| DomainRow {
@@ -89,10 +119,14 @@ pub async fn set(
     office: &Office,
     name: String,
     postmaster: Option<String>,
-    catch_all: Option<String>,
+    catch_all: Option<Option<String>>,
 ) -> Result<String, AdminError> {
-    let changes = [("postmaster", &postmaster), ("catch-all", &catch_all)];
-    let changes = changes.iter().filter_map(|(what, to)| Some(format!("{what} {}", to.as_ref()?)));
+    let nobody = || "nobody".to_owned();
+    let changes = [
+        ("postmaster", postmaster.clone()),
+        ("catch-all", catch_all.clone().map(|to| to.unwrap_or_else(nobody))),
+    ];
+    let changes = changes.into_iter().filter_map(|(what, to)| Some(format!("{what} {}", to?)));
     let subject = About::domain(&name).with(&changes.collect::<Vec<_>>().join(", "));
     let act = async {
         let mut snapshot = office.store.read().await?;
@@ -103,9 +137,9 @@ pub async fn set(
             Some(address) => Some(account_of(&mut snapshot, &address).await?),
             None => None,
         };
-        let catch_all = match catch_all.as_deref() {
-            Some("none") => Some(None),
-            Some(address) => Some(Some(account_of(&mut snapshot, address).await?)),
+        let catch_all = match catch_all {
+            Some(Some(address)) => Some(Some(account_of(&mut snapshot, &address).await?)),
+            Some(None) => Some(None),
             None => None,
         };
         drop(snapshot);
@@ -122,7 +156,7 @@ pub async fn set(
 
 /// The error of a domain that is none of this server.
 pub fn no_such_domain(name: &str) -> AdminError {
-    AdminError::not_found(format!("there is no domain {name}; `postrider domain list` shows them"))
+    AdminError::not_found(format!("there is no domain {name}")).see("postrider domain list")
 }
 
 pub async fn remove(office: &Office, name: String) -> Result<String, AdminError> {

@@ -81,6 +81,7 @@ impl Office {
                 domain::check(self, domain).await.map(AdminResponse::DomainChecked)
             }
             AdminRequest::DomainSet { domain, postmaster, catch_all } => {
+                let catch_all = catch_all.map(|account| (account != "none").then_some(account));
                 domain::set(self, domain, postmaster, catch_all).await.map(AdminResponse::Done)
             }
             AdminRequest::DomainRemove { domain } => {
@@ -162,7 +163,7 @@ impl Office {
 impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> AdminError {
         let refusal = if error.is_temporary() { Refusal::Unavailable } else { Refusal::Failed };
-        AdminError { refusal, message: format!("the store failed: {error}") }
+        AdminError::new(refusal, format!("the store failed: {error}"))
     }
 }
 
@@ -183,22 +184,23 @@ impl From<DirectoryError> for AdminError {
             DirectoryError::Store(error) if error.is_temporary() => Refusal::Unavailable,
             DirectoryError::Store(_) => Refusal::Failed,
         };
-        AdminError { refusal, message: error.to_string() }
+        AdminError::new(refusal, error.to_string())
     }
 }
 
 impl From<BlobError> for AdminError {
     fn from(error: BlobError) -> AdminError {
         let refusal = if error.is_temporary() { Refusal::Unavailable } else { Refusal::Failed };
-        AdminError { refusal, message: format!("the folder of messages failed: {error}") }
+        AdminError::new(refusal, format!("the folder of messages failed: {error}"))
     }
 }
 
 /// An error that says whose it is.
 fn about(what: &str) -> impl Fn(DirectoryError) -> AdminError {
     move |error| {
-        let AdminError { refusal, message } = error.into();
-        AdminError { refusal, message: format!("{what}: {message}") }
+        let mut error = AdminError::from(error);
+        error.message = format!("{what}: {}", error.message);
+        error
     }
 }
 
@@ -210,7 +212,7 @@ fn parse_address(text: &str) -> Result<Address, AdminError> {
 async fn account_of(conn: &mut Conn, text: &str) -> Result<AccountId, AdminError> {
     let found = address::account_by_primary(conn, &parse_address(text)?).await?;
     found.ok_or_else(|| {
-        AdminError::not_found(format!("there is no account {text}; `postrider account list` shows them"))
+        AdminError::not_found(format!("there is no account {text}")).see("postrider account list")
     })
 }
 
@@ -218,7 +220,7 @@ async fn account_of(conn: &mut Conn, text: &str) -> Result<AccountId, AdminError
 async fn login_of(conn: &mut Conn, text: &str) -> Result<Login, AdminError> {
     let found = login::by_name(conn, &parse_address(text)?.to_string()).await?;
     found.ok_or_else(|| {
-        AdminError::not_found(format!("there is no login {text}; `postrider account list` shows them"))
+        AdminError::not_found(format!("there is no login {text}")).see("postrider account list")
     })
 }
 

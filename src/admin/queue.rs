@@ -16,33 +16,93 @@ const HELD: &str = "held by an administrator; ";
 /// Octets of a message's header that are shown.
 const MAX_HEADER_SHOWN: usize = 64 << 10;
 
+/// All rows, the oldest first.
 pub async fn list(
     office: &Office,
     queue: Option<QueueName>,
     failed_only: bool,
 ) -> Result<Vec<QueueRow>, AdminError> {
-    let queues = match queue {
-        Some(queue) => vec![queue],
-        None => vec![QueueName::Incoming, QueueName::Outgoing],
-    };
-    let mut rows = Vec::new();
-    for queue in queues {
-        let mut after = (-1, Id(0));
+    let which = Which { queue, failed_only, ..Which::default() };
+    let (mut rows, mut next) = list_page(office, &which, None, MAX_LISTED).await?;
+    while let Some(place) = next.filter(|_| rows.len() < MAX_LISTED) {
+        let more = list_page(office, &which, Some(place), MAX_LISTED - rows.len()).await?;
+        rows.extend(more.0);
+        next = more.1;
+    }
+    rows.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+    Ok(rows)
+}
+
+/// A place in the list of all rows of all queues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    queue: QueueName,
+    lane: i64,
+    id: Id,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let queue = match self.queue {
+            QueueName::Incoming => 'i',
+            QueueName::Outgoing => 'o',
+        };
+        write!(f, "{queue}{}-{}", self.lane, self.id)
+    }
+}
+
+impl std::str::FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Place, ()> {
+        let (queue, rest) = match text.split_at_checked(1).ok_or(())? {
+            ("i", rest) => (QueueName::Incoming, rest),
+            ("o", rest) => (QueueName::Outgoing, rest),
+            _ => return Err(()),
+        };
+        let (lane, id) = rest.rsplit_once('-').ok_or(())?;
+        Ok(Place { queue, lane: lane.parse().map_err(|_| ())?, id: id.parse().map_err(|_| ())? })
+    }
+}
+
+/// Rows after a place, in no order that says anything, and where they end when there may be more: no more
+/// rows are looked through for a page than so many, and it may be empty.
+pub async fn list_page(
+    office: &Office,
+    which: &Which,
+    after: Option<Place>,
+    limit: usize,
+) -> Result<(Vec<QueueRow>, Option<Place>), AdminError> {
+    let (mut rows, mut looked_at) = (Vec::new(), 0);
+    for queue in [QueueName::Incoming, QueueName::Outgoing] {
+        let is_done = after.is_some_and(|after| queue < after.queue);
+        if is_done || which.queue.is_some_and(|wanted| wanted != queue) {
+            continue;
+        }
+        let mut place = after.filter(|after| after.queue == queue).map_or((-1, Id(0)), |of| (of.lane, of.id));
         loop {
-            let page = page(office, queue, after, PAGE).await?;
+            let page = page(office, queue, place, PAGE).await?;
             let is_last = page.len() < PAGE;
-            after = page.last().map_or(after, |entry| (entry.lane, entry.id));
-            rows.extend(
-                page.into_iter().filter(|entry| entry.is_held || !failed_only).map(|entry| row(queue, entry)),
-            );
-            if is_last || rows.len() >= MAX_LISTED {
+            looked_at += page.len();
+            for entry in page {
+                let is_wanted = which.has(queue, &entry);
+                if is_wanted && rows.len() == limit {
+                    return Ok((rows, Some(Place { queue, lane: place.0, id: place.1 })));
+                }
+                place = (entry.lane, entry.id);
+                if is_wanted {
+                    rows.push(row(queue, entry));
+                }
+            }
+            if is_last {
                 break;
+            }
+            if looked_at >= MAX_LISTED {
+                return Ok((rows, Some(Place { queue, lane: place.0, id: place.1 })));
             }
         }
     }
-    rows.truncate(MAX_LISTED);
-    rows.sort_by(|a, b| a.created_at.cmp(&b.created_at));
-    Ok(rows)
+    Ok((rows, None))
 }
 
 async fn page(
@@ -84,8 +144,7 @@ fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
 /// The queue and entry of an id: that of the entry, or that of its message when it is the only one of
 /// it that is left.
 async fn find(office: &Office, text: &str) -> Result<(QueueName, QueueEntry), AdminError> {
-    let none =
-        || AdminError::not_found(format!("{text} is in no queue; `postrider queue list` shows what is"));
+    let none = || AdminError::not_found(format!("{text} is in no queue")).see("postrider queue list");
     let id: Id = text.parse().map_err(|_| none())?;
     let mut snapshot = office.store.read().await?;
     if let Some(entry) = cluster::incoming_entry(&mut snapshot, id).await? {
@@ -195,10 +254,14 @@ pub enum Bulk {
     Drop,
 }
 
-/// Which rows of the queue of mail to be sent.
+/// Which rows.
 #[derive(Clone, Debug, Default)]
 pub struct Which {
-    /// Those to this domain.
+    /// Those of this queue.
+    pub queue: Option<QueueName>,
+    /// Those that were set aside.
+    pub failed_only: bool,
+    /// Those to be sent to this domain.
     pub destination: Option<String>,
     /// Those whose last error contains this text.
     pub reason: Option<String>,
@@ -220,7 +283,7 @@ pub async fn all_of(office: &Office, bulk: Bulk, which: Which) -> Result<u64, Ad
             let page = page(office, QueueName::Outgoing, after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(count) };
             after = (last.lane, last.id);
-            for entry in page.iter().filter(|entry| which.has(entry)) {
+            for entry in page.iter().filter(|entry| which.has(QueueName::Outgoing, entry)) {
                 let store = &office.store;
                 let is_done = match bulk {
                     Bulk::Retry => claim::release(store, Queue::Outgoing, entry.lane, entry.id).await?,
@@ -237,11 +300,13 @@ pub async fn all_of(office: &Office, bulk: Bulk, which: Which) -> Result<u64, Ad
 }
 
 impl Which {
-    fn has(&self, entry: &QueueEntry) -> bool {
+    fn has(&self, queue: QueueName, entry: &QueueEntry) -> bool {
         let is_to = |domain: &String| {
             entry.destination.as_ref().is_some_and(|destination| destination.eq_ignore_ascii_case(domain))
         };
-        self.destination.as_ref().is_none_or(is_to)
+        self.queue.is_none_or(|wanted| wanted == queue)
+            && (entry.is_held || !self.failed_only)
+            && self.destination.as_ref().is_none_or(is_to)
             && self.reason.as_ref().is_none_or(|reason| entry.last_error.contains(reason))
     }
 }

@@ -117,7 +117,19 @@ pub enum Quota {
 }
 
 /// The queues that hold mail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Debug,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 #[schema(as = Queue)]
 pub enum QueueName {
@@ -238,6 +250,7 @@ pub struct DomainRow {
     pub postmaster: Option<String>,
     pub catch_all: Option<String>,
     /// UTCDate.
+    #[schema(format = DateTime)]
     pub created_at: String,
 }
 
@@ -254,6 +267,7 @@ pub struct AccountRow {
     pub used: u64,
     pub messages: u64,
     /// UTCDate.
+    #[schema(format = DateTime)]
     pub created_at: String,
 }
 
@@ -275,11 +289,9 @@ pub struct AccessRow {
 }
 
 /// A new token. It is told this once.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = NewKeySecret, example = json!({ "id": "a2b3c4", "token": "pr_…" }))]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokenAdded {
     pub id: String,
-    #[schema(value_type = String)]
     pub token: Secret,
 }
 
@@ -292,10 +304,13 @@ pub struct TokenRow {
     pub login: String,
     pub name: String,
     /// UTCDate.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// UTCDate; `null` is for ever.
+    #[schema(format = DateTime)]
     pub expires_at: Option<String>,
     /// UTCDate; `null` is never.
+    #[schema(format = DateTime)]
     pub last_used_at: Option<String>,
     /// What it is for: read, write, send, admin.
     pub scopes: Vec<String>,
@@ -326,8 +341,10 @@ pub struct QueueRow {
     pub size: u64,
     pub attempts: u64,
     /// UTCDate.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it is tried next, as UTCDate; `null` when it is not.
+    #[schema(format = DateTime)]
     pub due_at: Option<String>,
     /// Why the last try failed.
     pub reason: Option<String>,
@@ -389,27 +406,40 @@ pub struct AdminError {
     pub refusal: Refusal,
     /// What failed, where, and how to mend it.
     pub message: String,
+    /// The command that shows more, for whoever asks by commands.
+    #[serde(default)]
+    pub see: Option<String>,
 }
 
 impl AdminError {
+    pub(super) fn new(refusal: Refusal, message: impl Into<String>) -> AdminError {
+        AdminError { refusal, message: message.into(), see: None }
+    }
+
+    /// And the command that shows more.
+    pub fn see(mut self, command: &str) -> AdminError {
+        self.see = Some(command.to_owned());
+        self
+    }
+
     /// Something failed that should not.
     pub fn failed(message: impl Into<String>) -> AdminError {
-        AdminError { refusal: Refusal::Failed, message: message.into() }
+        AdminError::new(Refusal::Failed, message)
     }
 
     /// The request is wrong as it stands.
     pub fn invalid(message: impl Into<String>) -> AdminError {
-        AdminError { refusal: Refusal::Invalid, message: message.into() }
+        AdminError::new(Refusal::Invalid, message)
     }
 
     /// It names something that is not there.
     pub fn not_found(message: impl Into<String>) -> AdminError {
-        AdminError { refusal: Refusal::NotFound, message: message.into() }
+        AdminError::new(Refusal::NotFound, message)
     }
 
     /// It does not go with what is there.
     pub fn conflict(message: impl Into<String>) -> AdminError {
-        AdminError { refusal: Refusal::Conflict, message: message.into() }
+        AdminError::new(Refusal::Conflict, message)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::admin::request::{AdminError, TokenAdded, TokenRow};
 use crate::admin::{Office, about, account, account_of, login_of};
 use crate::store::directory::account::names;
 use crate::store::directory::token::TokenWanted;
-use crate::store::directory::{domain, login, token};
+use crate::store::directory::{access, domain, login, token};
 use crate::types::date::utc_date;
 use crate::types::id::Id;
 use crate::types::scope::{Reach, Rights, Scope, Scopes, domain_reach};
@@ -107,15 +107,34 @@ pub async fn list(office: &Office, login: Option<&str>) -> Result<Vec<TokenRow>,
     Ok(rows)
 }
 
-/// The name of the login that a token is of.
-pub async fn owner(office: &Office, text: &str) -> Result<String, AdminError> {
+/// A token: whose it is, and how far it goes.
+pub struct Found {
+    pub login: String,
+    pub reach: Reach,
+}
+
+/// Looks a token up.
+pub async fn find(office: &Office, text: &str) -> Result<Found, AdminError> {
+    let (id, none) = (read_id(text)?, || no_such_token(text));
     let mut snapshot = office.store.read().await?;
-    let owner = token::owner(&mut snapshot, read_id(text)?).await?.ok_or_else(|| no_such_token(text))?;
-    Ok(login::by_id(&mut snapshot, owner).await?.ok_or_else(|| no_such_token(text))?.name)
+    let owner = token::owner(&mut snapshot, id).await?.ok_or_else(none)?;
+    let login = login::by_id(&mut snapshot, owner).await?.ok_or_else(none)?.name;
+    let tokens = token::list(&mut snapshot, owner).await?;
+    let reach = tokens.into_iter().find(|token| token.id == id).ok_or_else(none)?.rights.reach;
+    Ok(Found { login, reach })
+}
+
+/// The accounts that a login reaches, by their primary addresses.
+pub async fn accounts(office: &Office, login: &str) -> Result<Vec<String>, AdminError> {
+    let mut snapshot = office.store.read().await?;
+    let login = login_of(&mut snapshot, login).await?.id;
+    let accounts = access::accounts_of_login(&mut snapshot, login).await?;
+    Ok(accounts.into_iter().map(|account| account.name).collect())
 }
 
 pub async fn revoke(office: &Office, text: &str) -> Result<String, AdminError> {
-    let subject = About::address(&owner(office, text).await.unwrap_or_default()).with(text);
+    let owner = find(office, text).await.map(|found| found.login).unwrap_or_default();
+    let subject = About::address(&owner).with(text);
     let act = async {
         let id = read_id(text)?;
         let owner = token::owner(&mut *office.store.read().await?, id).await?;
@@ -132,5 +151,5 @@ fn read_id(text: &str) -> Result<Id, AdminError> {
 }
 
 fn no_such_token(text: &str) -> AdminError {
-    AdminError::not_found(format!("there is no token {text}; `postrider token list` shows them"))
+    AdminError::not_found(format!("there is no token {text}")).see("postrider token list")
 }

@@ -96,7 +96,7 @@ impl Memory {
 
     /// See `Cache::rate_add`.
     pub fn rate_add(&self, rate: Rate, key: &str, window_ms: i64, by: u64) -> u64 {
-        let counter = self.counter(rate, key, window_ms);
+        let counter = self.counter(rate, key, window_ms, self.now_ms());
         let now = if by == 0 {
             self.counters.get(&counter).map_or(0, |count| count.load(Ordering::Relaxed))
         } else {
@@ -112,10 +112,24 @@ impl Memory {
         now.saturating_add(u64::try_from(overlapping).unwrap_or(u64::MAX))
     }
 
-    /// The counter of a key in the window that is now.
-    pub fn counter(&self, rate: Rate, key: &str, window_ms: i64) -> Counter {
-        let window = self.clock.now_ms().div_euclid(window_ms.max(1));
+    /// See `Cache::now_ms`.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// The counter of a key in the window of a time.
+    pub fn counter(&self, rate: Rate, key: &str, window_ms: i64, at_ms: i64) -> Counter {
+        let window = at_ms.div_euclid(window_ms.max(1));
         Counter { rate, key_hash: *blake3::hash(key.as_bytes()).as_bytes(), window }
+    }
+
+    /// See `Cache::rate_take_back`.
+    pub fn take_back(&self, counter: Counter, by: u64) {
+        if let Some(count) = self.counters.get(&counter) {
+            // Never fails: the closure always has a value.
+            let _ = count
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(by)));
+        }
     }
 
     /// Takes over what was counted elsewhere, if that is more.

@@ -5,6 +5,7 @@
 //! the database before. Redis shares it between nodes; each call waits a moment for it at the most,
 //! and without it each node goes on with what it keeps itself.
 
+pub mod allowance;
 mod memory;
 mod redis;
 #[cfg(test)]
@@ -118,6 +119,22 @@ impl Cache {
         match self {
             Cache::Memory(memory) => memory.rate_add(rate, key, window_ms, by),
             Cache::Redis(redis) => redis.rate_add(rate, key, window_ms, by).await,
+        }
+    }
+
+    /// Takes back what was counted at a time; a counter does not go below nothing.
+    async fn rate_take_back(&self, rate: Rate, key: &str, window_ms: i64, by: u64, at_ms: i64) {
+        match self {
+            Cache::Memory(memory) => memory.take_back(memory.counter(rate, key, window_ms, at_ms), by),
+            Cache::Redis(redis) => redis.rate_take_back(rate, key, window_ms, by, at_ms).await,
+        }
+    }
+
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> i64 {
+        match self {
+            Cache::Memory(memory) => memory.now_ms(),
+            Cache::Redis(redis) => redis.now_ms(),
         }
     }
 }

@@ -130,7 +130,7 @@ impl Redis {
 
     /// See `Cache::rate_add`.
     pub async fn rate_add(&self, rate: Rate, key: &str, window_ms: i64, by: u64) -> u64 {
-        let counter = self.near.counter(rate, key, window_ms);
+        let counter = self.near.counter(rate, key, window_ms, self.near.now_ms());
         let alone = self.near.rate_add(rate, key, window_ms, by);
         let (now, before) = (self.rate_key(counter, window_ms), self.rate_key(counter.before(), window_ms));
         let mut pipeline = redis::pipe();
@@ -143,12 +143,31 @@ impl Redis {
             pipeline.cmd("PEXPIRE").arg(&now).arg(kept_ms).ignore();
         }
         pipeline.cmd("GET").arg(&before);
-        let Some((now, before)) = self.pool.ask::<(Option<u64>, Option<u64>)>(pipeline).await else {
+        let Some((now, before)) = self.pool.ask::<(Option<i64>, Option<i64>)>(pipeline).await else {
             return alone;
         };
-        self.near.raise(counter, now.unwrap_or_default());
-        self.near.raise(counter.before(), before.unwrap_or_default());
+        // Below nothing when it was lost before something was taken back.
+        let counted = |count: Option<i64>| count.unwrap_or_default().max(0).unsigned_abs();
+        self.near.raise(counter, counted(now));
+        self.near.raise(counter.before(), counted(before));
         self.near.rate_add(rate, key, window_ms, 0)
+    }
+
+    /// See `Cache::rate_take_back`.
+    pub async fn rate_take_back(&self, rate: Rate, key: &str, window_ms: i64, by: u64, at_ms: i64) {
+        let counter = self.near.counter(rate, key, window_ms, at_ms);
+        self.near.take_back(counter, by);
+        let key = self.rate_key(counter, window_ms);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("DECRBY").arg(&key).arg(i64::try_from(by).unwrap_or(i64::MAX));
+        pipeline.cmd("PEXPIRE").arg(&key).arg(window_ms.max(1).saturating_mul(2)).ignore();
+        // Without Redis what is counted near is what counts.
+        let _: Option<(i64,)> = self.pool.ask(pipeline).await;
+    }
+
+    /// See `Cache::now_ms`.
+    pub fn now_ms(&self) -> i64 {
+        self.near.now_ms()
     }
 
     /// Each release has its own: another one may keep other data of an Email.

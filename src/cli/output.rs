@@ -54,7 +54,8 @@ impl From<ConfigError> for Failure {
 
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Failure {
-        Failure::new(error.message)
+        let AdminError { message, see, .. } = error;
+        Failure::new(see.map_or(message.clone(), |command| format!("{message}; see `{command}`")))
     }
 }
 

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 
 use crate::blob::{BlobError, Blobs};
-use crate::cache::{Cache, Rate};
+use crate::cache::Cache;
+use crate::cache::allowance::Allowance;
 use crate::receive::session::Role;
 use crate::receive::session::message::{AcceptedMessage, QueueAnswer};
 use crate::receive::session::sign_in::{SignInAnswer, SignedIn};
@@ -36,8 +37,6 @@ use crate::types::envelope::{
 use crate::types::event::{EventData, EventKind, MAX_RECIPIENTS_TOLD};
 use crate::types::id::{AccountId, Id};
 use crate::types::scope::{Reach, Scope};
-
-const HOUR_MS: i64 = 3_600_000;
 
 /// The parts of the server that sessions ask. Cheap to clone.
 #[derive(Clone)]
@@ -161,11 +160,13 @@ impl Intake {
                         return QueueAnswer::Unavailable;
                     }
                 };
-                if !self.may_send(account, recipients as u64).await {
-                    tracing::warn!(login = who.name, "too many recipients within the hour");
+                let mut allowance = Allowance::new(&self.cache, account, self.recipients_per_hour);
+                if !allowance.take(recipients as u64).await {
                     return QueueAnswer::RateExceeded;
                 }
-                self.queue_outgoing(accepted, &who, account).await
+                let queued = self.queue_outgoing(accepted, &who, account).await;
+                allowance.keep(if queued.is_ok() { recipients as u64 } else { 0 }).await;
+                queued
             }
             _ => self.queue_incoming(accepted).await,
         };
@@ -202,16 +203,6 @@ impl Intake {
         let now = SignedIn { addresses, ..who.clone() };
         let account = is_theirs.then(|| sending_account(from, &now)).flatten();
         Ok(account.ok_or(QueueAnswer::NotTheirs))
-    }
-
-    async fn may_send(&self, account: AccountId, recipients: u64) -> bool {
-        let key = account.to_string();
-        let sent = self.cache.rate_add(Rate::Recipients, &key, HOUR_MS, 0).await;
-        if sent.saturating_add(recipients) > self.recipients_per_hour {
-            return false;
-        }
-        self.cache.rate_add(Rate::Recipients, &key, HOUR_MS, recipients).await;
-        true
     }
 
     async fn queue_incoming(&self, accepted: AcceptedMessage) -> Result<(), BlobError> {

@@ -11,6 +11,14 @@ pub fn utc_date(ms: i64) -> String {
     )
 }
 
+/// The dates that can be written: those of the years 1 to 9999, in milliseconds since 1970.
+pub const DATES: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
+/// The same with its thousandths of a second.
+pub fn millis_date(ms: i64) -> String {
+    format!("{}.{:03}Z", utc_date(ms).trim_end_matches('Z'), ms.rem_euclid(1000))
+}
+
 /// Reads a `Date` or `UTCDate`, with or without fractions of a second, into milliseconds since
 /// 1970. `None` for anything that is no RFC 3339 date of the years 1 to 9999.
 pub fn parse_date(text: &str) -> Option<i64> {
@@ -87,6 +95,9 @@ mod tests {
         assert_eq!(parse_date("2014-10-30T14:12:00+08:00"), Some(1_414_649_520_000));
         assert_eq!(parse_date("2014-10-30T06:12:00.123Z"), Some(1_414_649_520_123));
         assert_eq!(utc_date(1_414_649_520_123), "2014-10-30T06:12:00Z");
+        for ms in [1_414_649_520_123, -1, 0, *DATES.start(), *DATES.end()] {
+            assert_eq!(parse_date(&millis_date(ms)), Some(ms));
+        }
         assert_eq!(parse_date("0001-01-01T00:00:00Z").map(utc_date).as_deref(), Some("0001-01-01T00:00:00Z"));
         assert_eq!(parse_date("9999-12-31T23:59:59Z").map(utc_date).as_deref(), Some("9999-12-31T23:59:59Z"));
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::state_property::assert_counters;
+use crate::support::eventually;
 use crate::support::http::{Request, path_of};
 use crate::support::jmap::{CORE, Client, MAIL, SUBMISSION, id_of, plain_email, strings};
 use crate::support::server::Server;
@@ -397,31 +398,40 @@ fn assert_mail_is_there_once(clients: &[Client], delivered: &[String], created: 
 /// The log of events has each mail that came in once, and each message that was sent once, whatever was killed.
 fn assert_logged(clients: &[Client], delivered: &[String]) {
     for client in clients {
-        let (mut received, mut sent, mut ids) = (HashMap::new(), HashMap::new(), HashSet::new());
-        let mut after = String::new();
-        loop {
-            let path = format!("/api/v1/events?limit=500&after={after}");
-            let page = client.signed(Request::get(&path)).send(client.server).expect(200).json();
-            for event in page["events"].as_array().expect("events") {
-                assert!(ids.insert(event["id"].to_string()), "an event is told twice: {event}");
-                let (kind, data) = (event["type"].as_str().expect("a type"), &event["data"]);
-                match (kind, data["subject"].as_str(), data["sendId"].as_str()) {
-                    ("message.received", Some(subject), _) => {
-                        *received.entry(subject.to_owned()).or_insert(0) += 1;
-                    }
-                    ("message.sent", _, Some(send)) => *sent.entry(send.to_owned()).or_insert(0) += 1,
-                    _ => {}
-                }
-            }
-            after = page["nextCursor"].as_str().expect("a cursor").to_owned();
-            if page["hasMore"] == false {
-                break;
-            }
-        }
+        // Filing follows what happened, and does so again when whoever filed has been replaced.
+        let (received, sent) = eventually("the log has every mail", || {
+            let (received, sent) = logged(client);
+            delivered.iter().all(|subject| received.contains_key(subject)).then_some((received, sent))
+        });
         for subject in delivered {
             assert_eq!(received.get(subject), Some(&1), "{}: events of {subject}", client.address);
         }
         assert!(sent.values().all(|count| *count == 1), "{}: {sent:?}", client.address);
+    }
+}
+
+/// How often the log of a client has each mail that came in, by subject, and each send, by id.
+fn logged(client: &Client) -> (HashMap<String, usize>, HashMap<String, usize>) {
+    let (mut received, mut sent, mut ids) = (HashMap::new(), HashMap::new(), HashSet::new());
+    let mut after = String::new();
+    loop {
+        let path = format!("/api/v1/events?limit=500&after={after}");
+        let page = client.signed(Request::get(&path)).send(client.server).expect(200).json();
+        for event in page["events"].as_array().expect("events") {
+            assert!(ids.insert(event["id"].to_string()), "an event is told twice: {event}");
+            let (kind, data) = (event["type"].as_str().expect("a type"), &event["data"]);
+            match (kind, data["subject"].as_str(), data["sendId"].as_str()) {
+                ("message.received", Some(subject), _) => {
+                    *received.entry(subject.to_owned()).or_insert(0) += 1;
+                }
+                ("message.sent", _, Some(send)) => *sent.entry(send.to_owned()).or_insert(0) += 1,
+                _ => {}
+            }
+        }
+        after = page["nextCursor"].as_str().expect("a cursor").to_owned();
+        if page["hasMore"] == false {
+            return (received, sent);
+        }
     }
 }
 

@@ -55,6 +55,7 @@ mod receive_protocol;
 mod redis;
 mod rest;
 mod rest_admin;
+mod rest_edges;
 mod rest_rights;
 mod running;
 mod shards;

@@ -1,10 +1,13 @@
 //! Administration over the REST API: what is done is entered, mail that waits is acted on by destination, the
 //! DNS is asked.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::support::dns::Record;
 use crate::support::eventually;
+use crate::support::jmap::id_of;
 use crate::support::rest::Api;
 use crate::support::server::{PASSWORD, Server};
 
@@ -80,6 +83,14 @@ fn mail_that_waits_is_held_retried_and_dropped_by_destination_or_reason() {
         states.sort();
         states
     };
+    let mut paged = BTreeSet::new();
+    let mut next = api.get("/queue?queue=outgoing&limit=1");
+    loop {
+        paged.extend(next["rows"].as_array().expect("rows").iter().map(id_of));
+        let Some(cursor) = next["nextCursor"].as_str() else { break };
+        next = api.get(&format!("/queue?queue=outgoing&limit=1&cursor={cursor}"));
+    }
+    assert_eq!(paged, rows("").iter().map(id_of).collect());
     assert_eq!(rows("?destination=one.test").len(), 2);
     assert_eq!(rows("?destination=one.test")[0]["destination"], "one.test");
     assert_eq!(act(json!({ "action": "hold", "destination": "One.test" })), 2);

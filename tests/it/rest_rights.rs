@@ -37,7 +37,7 @@ fn operations() -> Vec<Operation> {
         row("get", "/mailboxes", none(), &["read"]),
         row("get", "/messages", none(), &["read"]),
         row("get", "/messages/{id}", none(), &["read"]),
-        row("patch", "/messages/{id}", json!({ "seen": true }), &["write"]),
+        of_all("patch", "/messages/{id}", json!({ "seen": true })),
         row("delete", "/messages/{id}", none(), &["write"]),
         row("get", "/messages/{id}/raw", none(), &["read"]),
         row("get", "/threads/{id}", none(), &["read"]),
@@ -85,6 +85,7 @@ fn operations() -> Vec<Operation> {
             &["admin"],
         ),
         row("delete", "/aliases/{alias}", none(), &["admin"]),
+        row("delete", "/aliases/{alias}/accounts/{address}", none(), &["admin"]),
         row("get", "/keys", none(), &["admin"]),
         row("post", "/keys", json!({ "scopes": ["everything"] }), &["admin"]),
         row("delete", "/keys/{id}", none(), &["admin"]),
@@ -122,16 +123,22 @@ impl Operation {
 }
 
 #[test]
-fn every_operation_has_a_row() {
+fn every_operation_has_a_row_and_says_which_scopes_do() {
     let document: Value = serde_json::from_str(&Server::shared().cli(&["openapi"])).expect("JSON");
     let mut described = BTreeSet::new();
     for (path, operations) in document["paths"].as_object().expect("paths") {
-        for method in operations.as_object().expect("operations").keys() {
-            described.insert((method.clone(), path.clone()));
+        for (method, operation) in operations.as_object().expect("operations") {
+            let sets = operation["security"].as_array().unwrap_or_else(|| panic!("{method} {path}"));
+            let alone = sets.iter().filter_map(|set| match &set["key"].as_array().expect("scopes")[..] {
+                [scope] => scope.as_str().map(str::to_owned),
+                _ => None,
+            });
+            described.insert((method.clone(), path.clone(), alone.collect::<BTreeSet<_>>()));
         }
     }
+    let scopes = |row: &Operation| row.scopes.iter().map(|scope| (*scope).to_owned()).collect();
     let rows: BTreeSet<_> =
-        operations().iter().map(|row| (row.method.to_owned(), row.path.to_owned())).collect();
+        operations().iter().map(|row| (row.method.to_owned(), row.path.to_owned(), scopes(row))).collect();
     assert_eq!(rows, described);
 }
 

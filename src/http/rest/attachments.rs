@@ -34,7 +34,7 @@ pub struct NewBlob {
 /// Upload an attachment
 ///
 /// The body is its content, its media type in `Content-Type`.
-#[utoipa::path(post, path = "/attachments", tag = "Sending", operation_id = "uploadAttachment", params(OfAccount),
+#[utoipa::path(post, path = "/attachments", security(("key" = ["write"]), ("key" = ["send"])), tag = "Sending", operation_id = "uploadAttachment", params(OfAccount),
     request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
     responses((status = 201, description = "It was made", body = NewBlob), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn upload(
@@ -55,7 +55,6 @@ pub async fn upload(
 /// How a blob is downloaded.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct DownloadParameters {
     /// The account, by its primary address or its id; else the key's own.
     account: Option<String>,
@@ -69,7 +68,7 @@ pub struct DownloadParameters {
 /// Download an attachment
 ///
 /// Ranges are served (RFC 9110, 14).
-#[utoipa::path(get, path = "/attachments/{blobId}", tag = "Messages", operation_id = "downloadAttachment",
+#[utoipa::path(get, path = "/attachments/{blobId}", security(("key" = ["read"])), tag = "Messages", operation_id = "downloadAttachment",
     params(("blobId" = String, Path, description = "`blobId` of an attachment"), DownloadParameters),
     responses((status = 200, description = "The answer", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 206, description = "A range", content_type = "application/octet-stream", body = Vec<u8>),

@@ -3,6 +3,7 @@
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::http::body::{Unread, read_whole};
@@ -17,7 +18,8 @@ pub async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> R
     let media_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::invalid("Content-Type: application/json is wanted."));
+        let text = "Content-Type: application/json is wanted.";
+        return Err(Problem::new(Code::UnsupportedMediaType, text));
     }
     let body = read_whole(body, limit).await.map_err(|unread| match unread {
         Unread::TooLarge => {
@@ -50,6 +52,13 @@ pub fn read_object<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
             problem(format!("The body is not as it should be: {said}."))
         }
     })
+}
+
+/// A member for which `null` is a value of its own: `None` when it is absent. Wants `#[serde(default)]` beside it.
+pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 /// A JSON body of a usual size.

@@ -1,5 +1,7 @@
 //! Who calls the REST API, and which account a call is about.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
@@ -10,11 +12,15 @@ use crate::http::limits::{Kind, PushPlace};
 use crate::http::rest::problem::{Code, Problem};
 use crate::http::state::HttpState;
 use crate::jmap::call::{AccountAccess, Caller};
+use crate::push::hub::Listener;
 use crate::store::directory::access::AccessibleAccount;
 use crate::store::directory::{account, address};
 use crate::types::address::{Address, normalize_domain};
 use crate::types::id::AccountId;
 use crate::types::scope::{Reach, Scope};
+
+/// A place among the requests of a login that are under way: it is free when nobody holds it any more.
+pub type Place = Arc<OwnedSemaphorePermit>;
 
 /// A key (or a password, which is as good as a key for all that is the user's own).
 pub struct Key {
@@ -23,25 +29,44 @@ pub struct Key {
     /// How far the key goes beside those.
     pub reach: Reach,
     /// Among the requests of the login that are under way.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
+    /// `Hub::login_news` before it came in.
+    login_news: Option<u64>,
 }
 
 impl FromRequestParts<HttpState> for Key {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, http: &HttpState) -> Result<Key, Problem> {
+        let login_news = http.hub.login_news();
         let Entry { caller, reach, .. } = enter(parts, http).await?;
         let place = http.concurrency.enter(Kind::Request, caller.login_id).await.map_err(HttpError::Jmap)?;
-        Ok(Key { caller, reach, place: Some(place) })
+        Ok(Key { caller, reach, place: Some(Arc::new(place)), login_news })
     }
 }
 
 impl Key {
-    /// Takes a place among those who stay connected, in exchange for that among requests.
-    pub fn settle_down(&mut self, http: &HttpState) -> Result<PushPlace, Problem> {
+    /// Takes a place among those who stay connected, in exchange for that among requests, with an ear for
+    /// changes of the login. `parts` are those of the request that it came in by.
+    pub async fn settle_down(
+        &mut self,
+        http: &HttpState,
+        parts: &Parts,
+    ) -> Result<(PushPlace, Listener), Problem> {
+        let own = self.account(http, None).await?;
         let place = http.push_places.enter(self.caller.login_id)?;
         self.place = None;
-        Ok(place)
+        let listener = http.hub.listen(self.caller.login_id, &[own.id], Vec::new());
+        // A credential that went between the check and the listening was not told here: look again.
+        if self.login_news.is_none() || http.hub.login_news() != self.login_news {
+            enter(parts, http).await?;
+        }
+        Ok((place, listener))
+    }
+
+    /// To be held by work that goes on when whoever asked for it has gone.
+    pub fn place(&self) -> Option<Place> {
+        self.place.clone()
     }
 
     /// Refuses a key without this scope.

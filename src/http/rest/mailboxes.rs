@@ -18,7 +18,6 @@ use crate::types::id::Id;
 /// Of which account a call is.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct OfAccount {
     /// The account, by its primary address or its id; else the key's own.
     #[param(example = "alice@example.org")]
@@ -38,9 +37,11 @@ pub struct Mailbox {
     /// The mailbox that it is in.
     parent_id: Option<String>,
     /// Messages in it.
-    total_emails: u64,
+    #[serde(rename(deserialize = "totalEmails"))]
+    messages: u64,
     /// Those of them that were not read.
-    unread_emails: u64,
+    #[serde(rename(deserialize = "unreadEmails"))]
+    unread: u64,
 }
 
 /// All mailboxes of an account.
@@ -50,7 +51,7 @@ pub struct MailboxList {
 }
 
 /// List mailboxes
-#[utoipa::path(get, path = "/mailboxes", tag = "Messages", operation_id = "listMailboxes", params(OfAccount),
+#[utoipa::path(get, path = "/mailboxes", security(("key" = ["read"])), tag = "Messages", operation_id = "listMailboxes", params(OfAccount),
     responses((status = 200, description = "The answer", body = MailboxList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,

@@ -18,11 +18,13 @@ mod templates;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::http::rest::parameters::{described, only_described};
 use crate::http::rest::problem::{Code, Problem};
 use crate::http::state::HttpState;
 
@@ -37,7 +39,7 @@ fn operations() -> OpenApiRouter<HttpState> {
         .routes(routes!(sends::status::get))
         .routes(routes!(sends::status::cancel))
         .routes(routes!(mailboxes::list))
-        .routes(routes!(messages::list))
+        .routes(routes!(messages::list::list))
         .routes(routes!(messages::get, messages::update, messages::delete))
         .routes(routes!(messages::raw))
         .routes(routes!(messages::answer::reply))
@@ -63,6 +65,7 @@ fn operations() -> OpenApiRouter<HttpState> {
 pub fn router() -> (Router<HttpState>, OpenApi) {
     let (router, document) = operations().split_for_parts();
     let router = router
+        .layer(from_fn_with_state(described(&document), only_described))
         .route("/openapi.json", axum::routing::get(openapi::get))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here);

@@ -17,7 +17,8 @@ const ABOUT: &str = "\
 Send, read and administer mail.
 
 **Keys.** Every request carries one: `Authorization: Bearer pr_…`. A key has scopes (`read`, `write`, `send`, \
-`admin`) and goes as far as it was made for: the accounts of its login, one account, a domain, or the whole server.
+`admin`) and goes as far as it was made for: the accounts of its login, one account, a domain, or the whole server. Each operation \
+names the scopes that it wants.
 
 **Errors** are problem details (RFC 9457): `code` tells them apart and never changes, `detail` says what to do. Each \
 answer has an `X-Request-Id`, by which the operator finds it in the log.
@@ -90,10 +91,28 @@ fn add_examples(document: &mut Value) {
     }
 }
 
+/// The header fields of answers, which are the same everywhere.
+fn add_headers(document: &mut Value) {
+    let field = |what: &str, of: Value| json!({ "description": what, "schema": of });
+    let retry = field("Seconds after which to try again, with 429 and 503", json!({ "type": "integer" }));
+    let request = field("By which the operator finds the request in the log", json!({ "type": "string" }));
+    let paths = document["paths"].as_object_mut();
+    let operations = paths.into_iter().flatten().filter_map(|(_, operations)| operations.as_object_mut());
+    for operation in operations.flat_map(|operations| operations.values_mut()) {
+        for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+            response["headers"]["X-Request-Id"] = request.clone();
+            if status == "default" {
+                response["headers"]["Retry-After"] = retry.clone();
+            }
+        }
+    }
+}
+
 /// The whole document as JSON, as it is committed.
 pub fn document() -> String {
     let mut document = serde_json::to_value(router().1).unwrap_or_default();
     add_examples(&mut document);
+    add_headers(&mut document);
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
     text

@@ -28,7 +28,7 @@ pub enum Code {
     NotFound,
     /// 405
     MethodNotAllowed,
-    /// 400: the body is no JSON, or a parameter is wrong.
+    /// 400: the body is no JSON, or a parameter of the path, the query or a header is wrong.
     InvalidRequest,
     /// 409: it does not go with what is there.
     Conflict,
@@ -36,9 +36,15 @@ pub enum Code {
     IdempotencyMismatch,
     /// 410: what came after a cursor is gone.
     CursorExpired,
+    /// 408: the rest of the request did not come.
+    TimedOut,
     /// 413
     TooLarge,
-    /// 422: the request is understood and cannot be done as it is.
+    /// 415
+    UnsupportedMediaType,
+    /// 416
+    RangeNotSatisfiable,
+    /// 422: a field of the body is wrong, or what it asks for cannot be done as it is.
     Unprocessable,
     /// 429
     TooManyRequests,
@@ -49,6 +55,26 @@ pub enum Code {
 }
 
 impl Code {
+    const ALL: [Code; 17] = [
+        Code::Unauthorized,
+        Code::MissingScope,
+        Code::Forbidden,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::InvalidRequest,
+        Code::Conflict,
+        Code::IdempotencyMismatch,
+        Code::CursorExpired,
+        Code::TimedOut,
+        Code::TooLarge,
+        Code::UnsupportedMediaType,
+        Code::RangeNotSatisfiable,
+        Code::Unprocessable,
+        Code::TooManyRequests,
+        Code::Unavailable,
+        Code::Internal,
+    ];
+
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Code::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Not signed in"),
@@ -66,7 +92,14 @@ impl Code {
                 "The idempotency key was used for another request",
             ),
             Code::CursorExpired => (StatusCode::GONE, "cursor_expired", "The cursor is too old"),
+            Code::TimedOut => (StatusCode::REQUEST_TIMEOUT, "timed_out", "Too slow"),
             Code::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large"),
+            Code::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Not this media type")
+            }
+            Code::RangeNotSatisfiable => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "There is no such range")
+            }
             Code::Unprocessable => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "It cannot be done as asked")
             }
@@ -111,6 +144,8 @@ struct Parts {
     detail: String,
     fields: Vec<String>,
     retry_after_seconds: Option<u64>,
+    /// Octets of an object of which no such range was there (RFC 9110, 15.5.17).
+    size: Option<u64>,
 }
 
 impl Problem {
@@ -121,12 +156,28 @@ impl Problem {
             detail: detail.into(),
             fields: Vec::new(),
             retry_after_seconds: None,
+            size: None,
         }))
     }
 
     /// The request is wrong.
     pub fn invalid(detail: impl Into<String>) -> Problem {
         Problem::new(Code::InvalidRequest, detail)
+    }
+
+    /// A field of the body has a value that cannot be.
+    pub fn field(name: &str, what: impl std::fmt::Display) -> Problem {
+        Problem::new(Code::Unprocessable, format!("{name}: {what}.")).fields(vec![name.to_owned()])
+    }
+
+    /// What is wrong with a parameter, when it was a field of the body.
+    pub fn of_field(self, name: &str) -> Problem {
+        match self.0.code {
+            Code::InvalidRequest | Code::NotFound => {
+                Problem::field(name, self.0.detail.trim_end_matches('.'))
+            }
+            _ => self,
+        }
     }
 
     /// What was asked for is not there, or is not for this key.
@@ -161,20 +212,8 @@ impl Problem {
 
     /// One that was told before, from its details.
     pub fn from_details(told: serde_json::Value) -> Problem {
-        let all = [
-            Code::Unauthorized,
-            Code::MissingScope,
-            Code::Forbidden,
-            Code::NotFound,
-            Code::InvalidRequest,
-            Code::Conflict,
-            Code::IdempotencyMismatch,
-            Code::TooLarge,
-            Code::Unprocessable,
-            Code::TooManyRequests,
-            Code::Unavailable,
-        ];
-        let code = all.into_iter().find(|code| told["code"] == code.parts().1).unwrap_or(Code::Internal);
+        let code =
+            Code::ALL.into_iter().find(|code| told["code"] == code.parts().1).unwrap_or(Code::Internal);
         let fields = told["fields"].as_array().into_iter().flatten();
         let fields = fields.filter_map(|field| field.as_str().map(str::to_owned)).collect();
         Problem::new(code, told["detail"].as_str().unwrap_or_default()).fields(fields)
@@ -218,6 +257,11 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(size) = self.0.size
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}"))
+        {
+            headers.insert(header::CONTENT_RANGE, range);
+        }
         response
     }
 }
@@ -236,12 +280,17 @@ impl From<HttpError> for Problem {
             HttpError::Forbidden(detail) => Problem::new(Code::Forbidden, detail),
             HttpError::MissingScope(scope) => Problem::missing_scope(scope),
             HttpError::BadRequest(detail) => Problem::invalid(detail),
-            HttpError::TimedOut => Problem::invalid("The rest of the request did not come in time."),
+            HttpError::TimedOut => {
+                Problem::new(Code::TimedOut, "The rest of the request did not come in time.")
+            }
             HttpError::TooLarge { limit } => {
                 Problem::new(Code::TooLarge, format!("The body may have at most {limit} octets."))
             }
             HttpError::RangeNotSatisfiable { size } => {
-                Problem::invalid(format!("The object has {size} octets."))
+                let mut problem =
+                    Problem::new(Code::RangeNotSatisfiable, format!("The object has {size} octets."));
+                problem.0.size = Some(size);
+                problem
             }
             HttpError::Jmap(error) => {
                 let detail = error.problem(429)["detail"].as_str().unwrap_or_default().to_owned();
@@ -273,7 +322,7 @@ impl From<Unread> for Problem {
 
 impl From<AdminError> for Problem {
     fn from(error: AdminError) -> Problem {
-        let AdminError { refusal, message } = error;
+        let AdminError { refusal, message, .. } = error;
         let code = match refusal {
             Refusal::Invalid => Code::Unprocessable,
             Refusal::NotFound => Code::NotFound,
@@ -285,6 +334,17 @@ impl From<AdminError> for Problem {
             }
         };
         Problem::new(code, message)
+    }
+}
+
+impl Problem {
+    /// Why an act could not be done that was asked for in a body: what that names, and is not there, is
+    /// wrong in it.
+    pub fn of_body(error: AdminError) -> Problem {
+        match error.refusal {
+            Refusal::NotFound => Problem::new(Code::Unprocessable, error.message),
+            _ => error.into(),
+        }
     }
 }
 
@@ -331,7 +391,23 @@ impl From<SetError> for Problem {
         };
         let problem = Problem::new(code, detail).fields(error.properties.clone());
         // Recipients are counted by the hour.
-        let problem = if code == Code::TooManyRequests { problem.retry_after(600) } else { problem };
         if code == Code::TooManyRequests { problem.retry_after(3_600) } else { problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_described_and_read_again() {
+        let documented = include_str!("../../../docs/integrators.md");
+        for code in Code::ALL {
+            let (status, name, _) = code.parts();
+            assert!(documented.contains(&format!("| {} | `{name}` |", status.as_u16())), "{name}");
+            let problem = Problem::new(code, "why").fields(vec!["a".to_owned()]);
+            let told = serde_json::to_value(problem.details()).unwrap();
+            assert_eq!(serde_json::to_value(Problem::from_details(told.clone()).details()).unwrap(), told);
+        }
     }
 }

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
 use crate::http::rest::mailboxes::OfAccount;
-use crate::http::rest::parameters::{Path, Query};
+use crate::http::rest::parameters::{Path, Query, page_limit};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;
@@ -43,6 +43,7 @@ pub struct Suppression {
 pub struct SuppressionList {
     suppressions: Vec<Suppression>,
     /// Gives the next page as `cursor`; `null` on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
@@ -61,7 +62,6 @@ pub struct NewSuppression {
 /// Which addresses are listed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct ListParameters {
     /// The account, by its primary address or its id; else the key's own.
     #[param(example = "shop@example.org")]
@@ -88,7 +88,7 @@ async fn account_of(http: &HttpState, key: &Key, named: Option<&str>) -> Result<
 /// A send leaves these addresses out (`message.suppressed`). Addresses come here by themselves when mail to them
 /// bounces because there is no such mailbox, and when their owners complain. People who write by a mail program are
 /// not kept from trying.
-#[utoipa::path(get, path = "/suppressions", tag = "Sending", operation_id = "listSuppressions", params(ListParameters),
+#[utoipa::path(get, path = "/suppressions", security(("key" = ["send"])), tag = "Sending", operation_id = "listSuppressions", params(ListParameters),
     responses((status = 200, description = "The answer", body = SuppressionList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
@@ -97,10 +97,7 @@ pub async fn list(
 ) -> Result<Json<SuppressionList>, Problem> {
     key.needs(Scope::Send)?;
     let account = key.account(&http, parameters.account.as_deref()).await?;
-    let limit = parameters.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::invalid(format!("limit: a number from 1 to {MAX_PAGE} is wanted.")));
-    }
+    let limit = page_limit(parameters.limit, PAGE, MAX_PAGE)?;
     let after = parameters.cursor.unwrap_or_default();
     let mut snapshot = http.app.store.read().await?;
     let mut found = store::list(&mut snapshot, account.id, &after, limit + 1).await?;
@@ -117,7 +114,7 @@ pub async fn list(
 }
 
 /// Suppress an address
-#[utoipa::path(post, path = "/suppressions", tag = "Sending", operation_id = "addSuppression", params(OfAccount), request_body = NewSuppression,
+#[utoipa::path(post, path = "/suppressions", security(("key" = ["send"])), tag = "Sending", operation_id = "addSuppression", params(OfAccount), request_body = NewSuppression,
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
     State(http): State<HttpState>,
@@ -126,10 +123,10 @@ pub async fn add(
     Body(new): Body<NewSuppression>,
 ) -> Result<StatusCode, Problem> {
     let account = account_of(&http, &key, of.account.as_deref()).await?;
-    let no_address = || Problem::new(Code::Unprocessable, format!("email: {:?} is no address.", new.email));
+    let no_address = || Problem::field("email", format!("{:?} is no address", new.email));
     let address = key_of(&new.email).ok_or_else(no_address)?;
     if new.detail.chars().count() > MAX_DETAIL {
-        return Err(Problem::invalid(format!("detail: at most {MAX_DETAIL} characters are wanted.")));
+        return Err(Problem::field("detail", format!("at most {MAX_DETAIL} characters are wanted")));
     }
     let unit = async move |tx: &mut Tx| store::add(tx, vec![address], Reason::Manual, &new.detail).await;
     http.app.store.write(account.id, unit).await?;
@@ -137,7 +134,7 @@ pub async fn add(
 }
 
 /// Let an address be tried again
-#[utoipa::path(delete, path = "/suppressions/{email}", tag = "Sending", operation_id = "removeSuppression",
+#[utoipa::path(delete, path = "/suppressions/{email}", security(("key" = ["send"])), tag = "Sending", operation_id = "removeSuppression",
     params(("email" = String, Path, description = "The address"), OfAccount),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(

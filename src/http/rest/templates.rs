@@ -42,6 +42,7 @@ pub struct Template {
 pub struct TemplateList {
     templates: Vec<Template>,
     /// Gives the next page as `cursor`; `null` on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
@@ -62,7 +63,6 @@ pub struct NewTemplate {
 /// Which templates are listed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct ListParameters {
     /// The account, by its primary address or its id; else the key's own.
     #[param(example = "shop@example.org")]
@@ -86,7 +86,7 @@ fn none() -> Problem {
 }
 
 /// List templates
-#[utoipa::path(get, path = "/templates", tag = "Sending", operation_id = "listTemplates", params(ListParameters),
+#[utoipa::path(get, path = "/templates", security(("key" = ["send"])), tag = "Sending", operation_id = "listTemplates", params(ListParameters),
     responses((status = 200, description = "The answer", body = TemplateList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
@@ -105,7 +105,7 @@ pub async fn list(
 }
 
 /// Look at a template
-#[utoipa::path(get, path = "/templates/{name}", tag = "Sending", operation_id = "getTemplate",
+#[utoipa::path(get, path = "/templates/{name}", security(("key" = ["send"])), tag = "Sending", operation_id = "getTemplate",
     params(("name" = String, Path, description = "Its name"), OfAccount),
     responses((status = 200, description = "The answer", body = Template), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
@@ -122,7 +122,7 @@ pub async fn get(
 }
 
 /// Make or replace a template
-#[utoipa::path(put, path = "/templates/{name}", tag = "Sending", operation_id = "putTemplate",
+#[utoipa::path(put, path = "/templates/{name}", security(("key" = ["send"])), tag = "Sending", operation_id = "putTemplate",
     params(("name" = String, Path, description = "Its name: letters, digits, `-`, `_` and `.`"), OfAccount), request_body = NewTemplate,
     responses((status = 200, description = "The answer", body = Template), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn put(
@@ -162,7 +162,7 @@ pub async fn put(
 }
 
 /// Remove a template
-#[utoipa::path(delete, path = "/templates/{name}", tag = "Sending", operation_id = "removeTemplate",
+#[utoipa::path(delete, path = "/templates/{name}", security(("key" = ["send"])), tag = "Sending", operation_id = "removeTemplate",
     params(("name" = String, Path, description = "Its name"), OfAccount),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(

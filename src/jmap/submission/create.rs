@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::blob::prepared::PreparedBlob;
-use crate::cache::Rate;
+use crate::cache::allowance::Allowance;
 use crate::jmap::call::{AccountAccess, Call};
 use crate::jmap::email::create::run_parsing;
 use crate::jmap::error::{MethodError, SetError};
@@ -32,9 +32,6 @@ use crate::types::envelope::{OutgoingEnvelope, OutgoingRecipient};
 use crate::types::event::{EventData, EventKind, MAX_RECIPIENTS_TOLD};
 use crate::types::id::Id;
 
-/// The time over which recipients are counted, the same wherever mail is submitted.
-const HOUR_MS: i64 = 3_600_000;
-
 /// A submission that can be stored in a unit of work.
 #[derive(Clone, Debug)]
 pub struct PreparedSubmission {
@@ -47,6 +44,8 @@ pub struct PreparedSubmission {
     is_envelope_given: bool,
     /// When it leaves, in milliseconds since 1970.
     pub(super) send_at: i64,
+    /// How many recipients count as written to.
+    pub(super) counted: u64,
 }
 
 impl PreparedSubmission {
@@ -97,14 +96,17 @@ fn not_there(name: &str) -> SetError {
     SetError::invalid(name, "there is no such object in the account")
 }
 
+/// The submissions of a /set, by creation id, ready or refused; and what they take of the allowance.
+pub type Prepared = (Vec<(String, Result<PreparedSubmission, SetError>)>, Option<Allowance>);
+
 /// Makes the submissions of a /set ready.
 pub async fn prepare(
     call: &Call<'_>,
     account: &AccountAccess,
     create: &[(String, Map<String, Value>)],
-) -> Result<Vec<(String, Result<PreparedSubmission, SetError>)>, MethodError> {
+) -> Result<Prepared, MethodError> {
     if create.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let given: Vec<(&String, Result<Given<'_>, SetError>)> =
         create.iter().map(|(key, object)| (key, Given::read(call, object))).collect();
@@ -117,7 +119,7 @@ pub async fn prepare(
         };
         out.push((key.clone(), prepared));
     }
-    Ok(out)
+    Ok((out, Some(preparing.allowance)))
 }
 
 /// What the submissions of one /set have in common.
@@ -129,6 +131,7 @@ pub(super) struct Preparing<'a, 'b> {
     own: OwnAddresses,
     /// An Email that is sent several times is made ready once.
     messages: HashMap<Id, Arc<PreparedMessage>>,
+    pub(super) allowance: Allowance,
     now_ms: i64,
 }
 
@@ -146,6 +149,7 @@ impl<'a, 'b> Preparing<'a, 'b> {
             emails: HashMap::new(),
             own: OwnAddresses::of(call, conn).await?,
             messages: HashMap::new(),
+            allowance: Allowance::new(&call.jmap.cache, account.id, call.jmap.recipients_per_hour),
             now_ms: call.jmap.store.clock().now_ms(),
         })
     }
@@ -187,7 +191,7 @@ impl<'a, 'b> Preparing<'a, 'b> {
 
     /// A submission of a message whose Email is not known yet; whether its recipients count as written to.
     pub(super) async fn submission(
-        &self,
+        &mut self,
         identity: &Identity,
         message: Arc<PreparedMessage>,
         envelope: Option<&Value>,
@@ -200,7 +204,8 @@ impl<'a, 'b> Preparing<'a, 'b> {
         }
         let is_envelope_given = envelope.is_some();
         let (envelope, send_at) = self.check(&message.header, envelope, &identity.email)?;
-        if is_counted && !self.may_send(envelope.recipients.len() as u64).await {
+        let counted = if is_counted { envelope.recipients.len() as u64 } else { 0 };
+        if is_counted && !self.allowance.take(counted).await {
             let text = "You have written to too many recipients within the hour. Try again later.";
             return Err(SetError::new("forbiddenToSend").because(text));
         }
@@ -212,6 +217,7 @@ impl<'a, 'b> Preparing<'a, 'b> {
             envelope,
             is_envelope_given,
             send_at,
+            counted,
         })
     }
 
@@ -236,18 +242,6 @@ impl<'a, 'b> Preparing<'a, 'b> {
         }
         let send_at = envelope.send_at(self.now_ms)?;
         Ok((envelope, send_at))
-    }
-
-    async fn may_send(&self, recipients: u64) -> bool {
-        let cache = &self.call.jmap.cache;
-        let key = self.account.id.to_string();
-        let sent = cache.rate_add(Rate::Recipients, &key, HOUR_MS, 0).await;
-        if sent.saturating_add(recipients) > self.call.jmap.recipients_per_hour {
-            tracing::warn!(account = %self.account.id, "too many recipients within the hour");
-            return false;
-        }
-        cache.rate_add(Rate::Recipients, &key, HOUR_MS, recipients).await;
-        true
     }
 
     async fn message(&mut self, id: Id) -> Result<Result<Arc<PreparedMessage>, SetError>, MethodError> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::cache::allowance::Allowance;
 use crate::jmap::blob::BlobReader;
 use crate::jmap::call::{AccountAccess, Call};
 use crate::jmap::email::create::{PreparedEmail, compose_draft, insert_prepared, prepare_raw};
@@ -23,6 +24,13 @@ pub struct PreparedSend {
     submission: PreparedSubmission,
 }
 
+impl PreparedSend {
+    /// How many recipients count as written to.
+    pub fn counted(&self) -> u64 {
+        self.submission.counted
+    }
+}
+
 /// A message to be made and sent.
 #[derive(Clone, Debug)]
 pub struct ToSend {
@@ -34,27 +42,35 @@ pub struct ToSend {
     pub is_test: bool,
 }
 
-/// Makes messages ready that are made and sent at once, each from the identity of its author's address.
+/// Makes messages ready that are made and sent at once, each from the identity of its author's address;
+/// and what they take of the allowance.
 pub async fn prepare_sends(
     call: &Call<'_>,
     account: &AccountAccess,
-    messages: &[ToSend],
-) -> Result<Vec<Result<PreparedSend, SetError>>, MethodError> {
+    messages: Vec<ToSend>,
+) -> Result<(Vec<Result<PreparedSend, SetError>>, Allowance), MethodError> {
     let mut snapshot = call.jmap.store.read().await?;
     let identities = identity::all(&mut snapshot, account.id).await?;
-    let preparing = Preparing::new(call, account, &mut snapshot).await?;
+    let mut preparing = Preparing::new(call, account, &mut snapshot).await?;
     drop(snapshot);
-    let mut reader = BlobReader::new(call, account);
+    let mut reader = BlobReader::keeping(call, account);
     let mut out = Vec::with_capacity(messages.len());
     for message in messages {
-        out.push(preparing.send(&mut reader, &identities, message).await?);
+        out.push(match preparing.send(&mut reader, &identities, &message).await {
+            // Those before it go out, and smaller ones after it.
+            Err(MethodError::RequestTooLarge(_)) => {
+                let text = "the messages of this request are too large together; send it in another";
+                Err(SetError::new("tooLarge").because(text))
+            }
+            done => done?,
+        });
     }
-    Ok(out)
+    Ok((out, preparing.allowance))
 }
 
 impl Preparing<'_, '_> {
     async fn send(
-        &self,
+        &mut self,
         reader: &mut BlobReader,
         identities: &[Identity],
         message: &ToSend,
@@ -79,6 +95,7 @@ impl Preparing<'_, '_> {
             let text = format!("a message that is sent has at most {} octets", self.call.jmap.max_upload);
             return Ok(Err(SetError::new("tooLarge").because(text)));
         }
+        reader.spend(raw.len() as u64)?;
         let leaving = self.message_of(raw.clone()).await?;
         let submission =
             match self.submission(identity, leaving, message.envelope.as_ref(), !message.is_test).await {

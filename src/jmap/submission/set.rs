@@ -65,11 +65,15 @@ async fn run(
     request: SetRequest,
     on_success: OnSuccess,
 ) -> MethodResult {
-    let create = prepare(call, account, &request.create).await?;
+    let (create, allowance) = prepare(call, account, &request.create).await?;
+    let counted = create.iter().filter_map(|(_, created)| created.as_ref().ok()).map(|of| of.counted).sum();
     let prepared = Arc::new(Prepared { request, create, on_success });
     let creations = Creations(call.created_ids.clone());
     let unit = async move |tx: &mut Tx| write(tx, &prepared, creations).await;
     let outcome = call.jmap.store.write(account.id, unit).await??;
+    if let Some(allowance) = allowance {
+        allowance.keep(counted).await;
+    }
     for (_, submission) in outcome.submissions.created.iter() {
         // The id by which the queue, the logs of delivery and reports know the message.
         tracing::info!(message = submission["id"].as_str(), account = %account.id, "queued");

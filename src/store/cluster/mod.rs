@@ -123,10 +123,11 @@ pub async fn alias_list(
     let accounts: Vec<AccountId> = rows.iter().map(|(_, account)| *account).collect();
     let names = account::names(conn, &accounts).await?;
     let entry = |(alias, account): (String, AccountId)| {
-        let account_name = names.get(&account)?.clone();
-        Some(AliasEntry { alias, account, account_name })
+        // Empty when the account is just going: a page that is cut short would be the last one.
+        let account_name = names.get(&account).cloned().unwrap_or_default();
+        AliasEntry { alias, account, account_name }
     };
-    Ok(rows.into_iter().filter_map(entry).collect())
+    Ok(rows.into_iter().map(entry).collect())
 }
 
 /// Who reaches which account, in a list.

@@ -69,6 +69,16 @@ pub async fn list(conn: &mut Conn) -> Result<Vec<Domain>, StoreError> {
     .await
 }
 
+/// Domains by name, from the one after `after` on.
+pub async fn page(conn: &mut Conn, after: &str, limit: usize) -> Result<Vec<Domain>, StoreError> {
+    sql("select name, created_at, postmaster_account_id, catch_all_account_id, dkim_keys from domain \
+         where name > $1 order by name limit $2")
+    .bind(after)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .all(conn, read_domain)
+    .await
+}
+
 /// Those of these names, in lower-case A-labels, that are domains of this server.
 pub async fn by_names(conn: &mut Conn, names: Vec<String>) -> Result<Vec<Domain>, StoreError> {
     sql("select name, created_at, postmaster_account_id, catch_all_account_id, dkim_keys from domain \

@@ -90,16 +90,22 @@ impl EventStream {
     /// Waits for an event that fits; those before it are dropped.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, fits: impl Fn(&Event) -> Option<T>) -> T {
+        self.look_for(what, fits).unwrap_or_else(|seen| panic!("stream ended before {what}; saw {seen:?}"))
+    }
+
+    /// Waits for an event; what was seen when the server ends the stream before.
+    #[track_caller]
+    pub fn look_for<T>(&self, what: &str, fits: impl Fn(&Event) -> Option<T>) -> Result<T, Vec<Event>> {
         let start = Instant::now();
         let mut seen = Vec::new();
         while let Some(left) = PATIENCE.checked_sub(start.elapsed()) {
             match self.events.recv_timeout(left) {
                 Ok(event) => match fits(&event) {
-                    Some(found) => return found,
+                    Some(found) => return Ok(found),
                     None => seen.push(event),
                 },
                 Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => panic!("stream ended before {what}; saw {seen:?}"),
+                Err(RecvTimeoutError::Disconnected) => return Err(seen),
             }
         }
         panic!("no event: {what}; saw {seen:?}");

@@ -8,9 +8,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::account as acts;
 use crate::admin::request::{AccountRow, Quota};
-use crate::http::rest::body::Body;
+use crate::http::rest::body::{Body, nullable};
 use crate::http::rest::key::Key;
-use crate::http::rest::parameters::{Path, Query};
+use crate::http::rest::parameters::{Path, Query, page_limit, read_cursor};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::types::scope::{Reach, Scope};
@@ -26,13 +26,14 @@ const MAX_PAGE: usize = 1_000;
 pub struct AccountPage {
     accounts: Vec<AccountRow>,
     /// Gives the next page as `cursor`; `null` on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
 /// Which accounts are listed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ListParameters {
     /// Only those of this domain.
     #[param(example = "example.org")]
@@ -54,9 +55,10 @@ pub struct NewAccount {
     /// The password.
     #[schema(value_type = String, format = Password)]
     password: Secret,
-    /// Octets that it may keep; else what the server is configured to give; 0 for no limit.
-    #[schema(maximum = 9007199254740991_u64)]
-    quota: Option<u64>,
+    /// Octets that it may keep; `null` for no limit; else what the server is configured to give.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 9007199254740991_u64)]
+    quota: Option<Option<u64>>,
 }
 
 /// What is changed of an account; what is not given stays.
@@ -67,27 +69,27 @@ pub struct AccountPatch {
     /// A new password; sessions made with the old one end.
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<Secret>,
-    /// Octets that it may keep; 0 for no limit.
-    #[schema(maximum = 9007199254740991_u64)]
-    quota: Option<u64>,
+    /// Octets that it may keep; `null` for no limit.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 9007199254740991_u64)]
+    quota: Option<Option<u64>>,
 }
 
 /// What every JSON reader takes for a whole number (RFC 8259, 6).
 const MAX_QUOTA: u64 = (1 << 53) - 1;
 
-fn quota_of(octets: u64) -> Result<Quota, Problem> {
+fn quota_of(octets: Option<u64>) -> Result<Quota, Problem> {
     match octets {
-        0 => Ok(Quota::Unlimited),
-        1..=MAX_QUOTA => Ok(Quota::Octets(octets)),
-        _ => Err(Problem::new(
-            Code::Unprocessable,
-            format!("quota: at most {MAX_QUOTA} octets; 0 for no limit."),
-        )),
+        None => Ok(Quota::Unlimited),
+        Some(octets @ 1..=MAX_QUOTA) => Ok(Quota::Octets(octets)),
+        Some(_) => {
+            Err(Problem::field("quota", format!("1 to {MAX_QUOTA} octets are wanted, or null for no limit")))
+        }
     }
 }
 
 /// List accounts, the oldest first
-#[utoipa::path(get, path = "/accounts", tag = "Administration", operation_id = "listAccounts",
+#[utoipa::path(get, path = "/accounts", security(("key" = ["admin"])), tag = "Administration", operation_id = "listAccounts",
     params(ListParameters),
     responses((status = 200, description = "The answer", body = AccountPage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
@@ -97,18 +99,8 @@ pub async fn list(
 ) -> Result<Json<AccountPage>, Problem> {
     key.needs(Scope::Admin)?;
     let domain = parameters.domain.as_deref().map(|domain| key.administers(domain)).transpose()?;
-    let limit = parameters.limit.unwrap_or(PAGE);
-    if limit == 0 || limit > MAX_PAGE {
-        return Err(Problem::invalid(format!("limit: a number from 1 to {MAX_PAGE} is wanted.")));
-    }
-    let after = match &parameters.cursor {
-        None => None,
-        Some(cursor) => Some(
-            cursor
-                .parse()
-                .map_err(|_| Problem::invalid("cursor: give nextCursor of the page before, as it is."))?,
-        ),
-    };
+    let limit = page_limit(parameters.limit, PAGE, MAX_PAGE)?;
+    let after = read_cursor(parameters.cursor.as_deref())?;
     let domain = match (&domain, &key.reach) {
         (Some(domain), _) | (None, Reach::Domain(domain)) => Some(domain.as_str()),
         _ => None,
@@ -121,7 +113,7 @@ pub async fn list(
 }
 
 /// Add an account
-#[utoipa::path(post, path = "/accounts", tag = "Administration", operation_id = "addAccount",
+#[utoipa::path(post, path = "/accounts", security(("key" = ["admin"])), tag = "Administration", operation_id = "addAccount",
     request_body = NewAccount,
     responses((status = 201, description = "It was made", body = AccountRow), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
@@ -129,13 +121,14 @@ pub async fn add(
     key: Key,
     Body(new): Body<NewAccount>,
 ) -> Result<(StatusCode, Json<AccountRow>), Problem> {
-    let address = key.administers_address(&new.address)?.to_string();
+    let address =
+        key.administers_address(&new.address).map_err(|problem| problem.of_field("address"))?.to_string();
     acts::add(&key.office(&http), &address, new.password, new.quota.map(quota_of).transpose()?).await?;
     Ok((StatusCode::CREATED, Json(acts::show(&http.office, &address).await?)))
 }
 
 /// Look at an account
-#[utoipa::path(get, path = "/accounts/{address}", tag = "Administration", operation_id = "getAccount",
+#[utoipa::path(get, path = "/accounts/{address}", security(("key" = ["admin"])), tag = "Administration", operation_id = "getAccount",
     params(("address" = String, Path, description = "Its primary address")),
     responses((status = 200, description = "The answer", body = AccountRow), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
@@ -148,7 +141,7 @@ pub async fn get(
 }
 
 /// Change the password or the quota of an account
-#[utoipa::path(patch, path = "/accounts/{address}", tag = "Administration", operation_id = "updateAccount",
+#[utoipa::path(patch, path = "/accounts/{address}", security(("key" = ["admin"])), tag = "Administration", operation_id = "updateAccount",
     params(("address" = String, Path, description = "Its primary address")), request_body = AccountPatch,
     responses((status = 200, description = "The answer", body = AccountRow), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn update(
@@ -158,17 +151,19 @@ pub async fn update(
     Body(patch): Body<AccountPatch>,
 ) -> Result<Json<AccountRow>, Problem> {
     let address = key.administers_address(&address)?.to_string();
-    if let Some(octets) = patch.quota {
-        acts::set_quota(&key.office(&http), &address, quota_of(octets)?).await?;
-    }
+    // The one that may be refused comes first: nothing is done by half.
+    let quota = patch.quota.map(quota_of).transpose()?;
     if let Some(password) = patch.password {
         acts::set_password(&key.office(&http), &address, password).await?;
+    }
+    if let Some(quota) = quota {
+        acts::set_quota(&key.office(&http), &address, quota).await?;
     }
     Ok(Json(acts::show(&http.office, &address).await?))
 }
 
 /// Remove an account with all its mail
-#[utoipa::path(delete, path = "/accounts/{address}", tag = "Administration", operation_id = "removeAccount",
+#[utoipa::path(delete, path = "/accounts/{address}", security(("key" = ["admin"])), tag = "Administration", operation_id = "removeAccount",
     params(("address" = String, Path, description = "Its primary address")),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::admin::audit as acts;
 use crate::admin::request::AuditRow;
 use crate::http::rest::key::Key;
-use crate::http::rest::parameters::Query;
+use crate::http::rest::parameters::{Query, page_limit, read_cursor};
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::types::id::Id;
@@ -19,7 +19,6 @@ const MAX_PAGE: usize = 500;
 /// Which entries are listed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct ListParameters {
     /// Only those about this domain; a key of a domain must name it.
     #[param(example = "example.org")]
@@ -38,13 +37,14 @@ pub struct AuditLog {
     /// The newest first.
     entries: Vec<AuditRow>,
     /// Gives the next page as `cursor`; `null` on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
 /// Read the audit log
 ///
 /// Every administrative act, by whatever way it was asked for: who, what, and what came of it.
-#[utoipa::path(get, path = "/audit", tag = "Administration", operation_id = "listAudit", params(ListParameters),
+#[utoipa::path(get, path = "/audit", security(("key" = ["admin"])), tag = "Administration", operation_id = "listAudit", params(ListParameters),
     responses((status = 200, description = "The answer", body = AuditLog), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
@@ -58,14 +58,8 @@ pub async fn list(
             None
         }
     };
-    let limit = parameters.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::invalid(format!("limit: a number from 1 to {MAX_PAGE} is wanted.")));
-    }
-    let before: Option<Id> = match parameters.cursor.as_deref() {
-        None | Some("") => None,
-        Some(text) => Some(text.parse().map_err(|_| Problem::invalid("cursor: this is none of this list."))?),
-    };
+    let limit = page_limit(parameters.limit, PAGE, MAX_PAGE)?;
+    let before: Option<Id> = read_cursor(parameters.cursor.as_deref())?;
     let (entries, next_cursor) = acts::list(&http.office, domain, before, limit).await?;
     Ok(Json(AuditLog { entries, next_cursor }))
 }

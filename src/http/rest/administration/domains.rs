@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::domain as acts;
 use crate::admin::request::{CheckedRecord, DnsRecord, DomainRow, RecordState};
-use crate::http::rest::body::Body;
+use crate::http::rest::body::{Body, nullable};
 use crate::http::rest::key::Key;
-use crate::http::rest::parameters::Path;
+use crate::http::rest::parameters::{Path, Query, page_limit};
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::types::scope::{Reach, Scope};
@@ -25,10 +25,30 @@ pub struct DomainDetails {
     records: Vec<DnsRecord>,
 }
 
-/// The domains that the key administers.
+/// Domains of a page, unless it is said otherwise, and at most.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
+
+/// A page of the domains that the key administers.
 #[derive(Serialize, ToSchema)]
-pub struct DomainList {
+#[serde(rename_all = "camelCase")]
+pub struct DomainPage {
+    /// By their names.
     domains: Vec<DomainRow>,
+    /// Gives the next page as `cursor`; `null` on the last one.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Which domains are listed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListParameters {
+    /// Domains of a page, at most 1,000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Where the page begins: `nextCursor` of the page before.
+    cursor: Option<String>,
 }
 
 /// A domain to be added.
@@ -51,31 +71,38 @@ pub struct NewDomain {
 pub struct DomainPatch {
     /// The account that gets the mail for `postmaster`.
     postmaster: Option<String>,
-    /// The account that gets the mail for addresses that are nobody's; `none` for no one.
-    catch_all: Option<String>,
+    /// The account that gets the mail for addresses that are nobody's; `null` for no one.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    catch_all: Option<Option<String>>,
 }
 
 async fn details(http: &HttpState, name: &str) -> Result<DomainDetails, Problem> {
     let records = acts::show(&http.office, name.to_owned()).await?.records;
-    let found = acts::list(&http.office).await?.into_iter().find(|row| row.domain == name);
-    let domain = found.ok_or_else(|| Problem::not_found(format!("There is no domain {name}.")))?;
+    let domain = acts::get(&http.office, name).await?;
     Ok(DomainDetails { domain, records })
 }
 
 /// List domains
-#[utoipa::path(get, path = "/domains", tag = "Administration", operation_id = "listDomains",
-    responses((status = 200, description = "The answer", body = DomainList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
-pub async fn list(State(http): State<HttpState>, key: Key) -> Result<Json<DomainList>, Problem> {
+#[utoipa::path(get, path = "/domains", security(("key" = ["admin"])), tag = "Administration", operation_id = "listDomains",
+    params(ListParameters),
+    responses((status = 200, description = "The answer", body = DomainPage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+pub async fn list(
+    State(http): State<HttpState>,
+    key: Key,
+    Query(parameters): Query<ListParameters>,
+) -> Result<Json<DomainPage>, Problem> {
     key.needs(Scope::Admin)?;
-    let mut domains = acts::list(&http.office).await?;
-    domains.retain(|row| key.reach.covers_domain(&row.domain));
-    Ok(Json(DomainList { domains }))
+    let limit = page_limit(parameters.limit, PAGE, MAX_PAGE)?;
+    let (domains, next_cursor) =
+        acts::list_page(&http.office, &key.reach, parameters.cursor.as_deref(), limit).await?;
+    Ok(Json(DomainPage { domains, next_cursor }))
 }
 
 /// Add a domain
 ///
 /// Makes its DKIM keys, and tells the DNS records that it needs. For keys of the whole server.
-#[utoipa::path(post, path = "/domains", tag = "Administration", operation_id = "addDomain",
+#[utoipa::path(post, path = "/domains", security(("key" = ["admin"])), tag = "Administration", operation_id = "addDomain",
     request_body = NewDomain,
     responses((status = 201, description = "It was made", body = DomainDetails), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
@@ -84,13 +111,14 @@ pub async fn add(
     Body(new): Body<NewDomain>,
 ) -> Result<(StatusCode, Json<DomainDetails>), Problem> {
     key.administers_all()?;
-    let name = key.administers(&new.domain)?;
-    let added = acts::add(&key.office(&http), name, new.postmaster, new.catch_all).await?;
+    let name = key.administers(&new.domain).map_err(|problem| problem.of_field("domain"))?;
+    let added =
+        acts::add(&key.office(&http), name, new.postmaster, new.catch_all).await.map_err(Problem::of_body)?;
     Ok((StatusCode::CREATED, Json(details(&http, &added.domain).await?)))
 }
 
 /// Look at a domain
-#[utoipa::path(get, path = "/domains/{domain}", tag = "Administration", operation_id = "getDomain",
+#[utoipa::path(get, path = "/domains/{domain}", security(("key" = ["admin"])), tag = "Administration", operation_id = "getDomain",
     params(("domain" = String, Path, description = "Its name")),
     responses((status = 200, description = "The answer", body = DomainDetails), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
@@ -103,7 +131,7 @@ pub async fn get(
 }
 
 /// Change a domain
-#[utoipa::path(patch, path = "/domains/{domain}", tag = "Administration", operation_id = "updateDomain",
+#[utoipa::path(patch, path = "/domains/{domain}", security(("key" = ["admin"])), tag = "Administration", operation_id = "updateDomain",
     params(("domain" = String, Path, description = "Its name")), request_body = DomainPatch,
     responses((status = 200, description = "The answer", body = DomainDetails), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn update(
@@ -113,9 +141,11 @@ pub async fn update(
     Body(patch): Body<DomainPatch>,
 ) -> Result<Json<DomainDetails>, Problem> {
     let name = key.administers(&domain)?;
-    let named = [&patch.postmaster, &patch.catch_all].into_iter().flatten().filter(|text| *text != "none");
-    for address in named {
-        key.administers_address(address)?;
+    let catch_all = patch.catch_all.as_ref().and_then(Option::as_ref);
+    for (field, address) in [("postmaster", patch.postmaster.as_ref()), ("catchAll", catch_all)] {
+        if let Some(address) = address {
+            key.administers_address(address).map_err(|problem| problem.of_field(field))?;
+        }
     }
     acts::set(&key.office(&http), name.clone(), patch.postmaster, patch.catch_all).await?;
     Ok(Json(details(&http, &name).await?))
@@ -124,7 +154,7 @@ pub async fn update(
 /// Remove a domain
 ///
 /// One that has no accounts or aliases any more. For keys of the whole server.
-#[utoipa::path(delete, path = "/domains/{domain}", tag = "Administration", operation_id = "removeDomain",
+#[utoipa::path(delete, path = "/domains/{domain}", security(("key" = ["admin"])), tag = "Administration", operation_id = "removeDomain",
     params(("domain" = String, Path, description = "Its name")),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(
@@ -152,7 +182,7 @@ pub struct DomainDns {
 /// Check the DNS of a domain
 ///
 /// Asks the DNS now for each record that the domain needs.
-#[utoipa::path(get, path = "/domains/{domain}/dns", tag = "Administration", operation_id = "checkDomain",
+#[utoipa::path(get, path = "/domains/{domain}/dns", security(("key" = ["admin"])), tag = "Administration", operation_id = "checkDomain",
     params(("domain" = String, Path, description = "Its name")),
     responses((status = 200, description = "The answer", body = DomainDns), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn check(

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::admin::request::{AdminError, Refusal, TokenAdded, TokenRow};
+use crate::admin::request::{AdminError, Refusal, TokenRow};
 use crate::admin::token as acts;
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
@@ -15,11 +15,11 @@ use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::types::address::Address;
 use crate::types::scope::{Reach, Scope, Scopes, domain_reach};
+use crate::types::secret::Secret;
 
 /// Whose keys are listed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct ListParameters {
     /// The address by which their owner signs in; else the key's own.
     #[param(example = "alice@example.org")]
@@ -55,6 +55,16 @@ pub struct NewKey {
     expires_in_days: Option<u32>,
 }
 
+/// A key that was made.
+#[derive(Serialize, ToSchema)]
+pub struct KeyAdded {
+    /// By which it is revoked.
+    id: String,
+    /// The key itself, told this once.
+    #[schema(value_type = String)]
+    key: Secret,
+}
+
 /// Characters of a name.
 const MAX_NAME: usize = 255;
 const MAX_DAYS: u32 = 36_500;
@@ -79,7 +89,7 @@ impl Key {
 }
 
 /// List keys
-#[utoipa::path(get, path = "/keys", tag = "Administration", operation_id = "listKeys", params(ListParameters),
+#[utoipa::path(get, path = "/keys", security(("key" = ["admin"])), tag = "Administration", operation_id = "listKeys", params(ListParameters),
     responses((status = 200, description = "The answer", body = KeyList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
@@ -94,29 +104,29 @@ pub async fn list(
 /// Make a key
 ///
 /// It is told this once. It gets no scope that the key that asks for it lacks, and goes no farther.
-#[utoipa::path(post, path = "/keys", tag = "Administration", operation_id = "addKey", request_body = NewKey,
-    responses((status = 201, description = "It was made", body = TokenAdded), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/keys", security(("key" = ["admin"])), tag = "Administration", operation_id = "addKey", request_body = NewKey,
+    responses((status = 201, description = "It was made", body = KeyAdded), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
     State(http): State<HttpState>,
     key: Key,
     Body(new): Body<NewKey>,
-) -> Result<(StatusCode, Json<TokenAdded>), Problem> {
+) -> Result<(StatusCode, Json<KeyAdded>), Problem> {
     key.needs(Scope::Admin)?;
-    let login = key.login(new.login.as_deref())?;
+    let login = key.login(new.login.as_deref()).map_err(|problem| problem.of_field("login"))?;
     if new.name.chars().count() > MAX_NAME {
-        return Err(Problem::invalid(format!("name: at most {MAX_NAME} characters are wanted.")));
+        return Err(Problem::field("name", format!("at most {MAX_NAME} characters are wanted")));
     }
     if new.expires_in_days.is_some_and(|days| days == 0 || days > MAX_DAYS) {
-        return Err(Problem::invalid(format!("expiresInDays: a number from 1 to {MAX_DAYS} is wanted.")));
+        return Err(Problem::field("expiresInDays", format!("a number from 1 to {MAX_DAYS} is wanted")));
     }
     let scopes: Scopes = new
         .scopes
         .iter()
         .map(|name| name.parse::<Scope>())
         .collect::<Result<_, _>>()
-        .map_err(|error| Problem::invalid(format!("scopes: {error}.")))?;
+        .map_err(|error| Problem::field("scopes", error))?;
     if scopes.is_empty() {
-        return Err(Problem::invalid("scopes: at least one is wanted."));
+        return Err(Problem::field("scopes", "at least one is wanted"));
     }
     if !key.caller.scopes.has_all(scopes) {
         return Err(Problem::new(Code::Forbidden, "A key makes no key with scopes that it lacks itself."));
@@ -124,13 +134,15 @@ pub async fn add(
     let goes_far = match &new.domain {
         None => true,
         Some(domain) => {
-            let reach =
-                domain_reach(domain).map_err(|error| Problem::invalid(format!("domain: {error}.")))?;
+            let reach = domain_reach(domain).map_err(|error| Problem::field("domain", error))?;
             key.reach == Reach::All || key.reach.covers(&reach)
         }
     };
     if !goes_far {
         return Err(Problem::new(Code::Forbidden, "A key makes no key that goes farther than itself."));
+    }
+    if login != key.caller.username && new.domain.is_none() {
+        covers(&http, &key, &login, new.account.as_deref()).await?;
     }
     let lifetime_ms = new.expires_in_days.map(|days| i64::from(days) * DAY_MS);
     let wanted = acts::Wanted {
@@ -140,14 +152,30 @@ pub async fn add(
         account: new.account,
         domain: new.domain,
     };
-    let added = acts::add(&key.office(&http), &login, wanted).await?;
-    Ok((StatusCode::CREATED, Json(added)))
+    let added = acts::add(&key.office(&http), &login, wanted).await.map_err(Problem::of_body)?;
+    Ok((StatusCode::CREATED, Json(KeyAdded { id: added.id, key: added.token })))
+}
+
+/// Refuses a key for another login that would reach accounts which the key that asks for it does not: that
+/// login may have been granted some of other domains.
+async fn covers(http: &HttpState, key: &Key, login: &str, account: Option<&str>) -> Result<(), Problem> {
+    let accounts = acts::accounts(&http.office, login).await.map_err(Problem::of_body)?;
+    let named = account.and_then(|account| Address::parse(account).ok()).map(|account| account.to_string());
+    let is_beyond = |name: &String| !key.reach.covers_domain(name.rsplit('@').next().unwrap_or_default());
+    let beyond =
+        accounts.iter().any(|name| named.as_ref().is_none_or(|named| named == name) && is_beyond(name));
+    if beyond {
+        let text =
+            "This login reaches accounts that this key does not administer; name one account that it does.";
+        return Err(Problem::new(Code::Forbidden, text));
+    }
+    Ok(())
 }
 
 /// Revoke a key
 ///
 /// It is worth nothing at once, everywhere.
-#[utoipa::path(delete, path = "/keys/{id}", tag = "Administration", operation_id = "revokeKey",
+#[utoipa::path(delete, path = "/keys/{id}", security(("key" = ["admin"])), tag = "Administration", operation_id = "revokeKey",
     params(("id" = String, Path, description = "Its id")),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn revoke(
@@ -157,11 +185,14 @@ pub async fn revoke(
 ) -> Result<StatusCode, Problem> {
     key.needs(Scope::Admin)?;
     let none = || Problem::not_found("There is no such key.");
-    let owner = acts::owner(&http.office, &id).await.map_err(|error| match error {
+    let found = acts::find(&http.office, &id).await.map_err(|error| match error {
         AdminError { refusal: Refusal::NotFound, .. } => none(),
         error => error.into(),
     })?;
-    key.login(Some(&owner)).map_err(|_| none())?;
+    key.login(Some(&found.login)).map_err(|_| none())?;
+    if !key.reach.covers(&found.reach) {
+        return Err(Problem::new(Code::Forbidden, "A key revokes no key that goes farther than itself."));
+    }
     acts::revoke(&key.office(&http), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

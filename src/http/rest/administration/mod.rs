@@ -25,6 +25,7 @@ pub fn operations() -> OpenApiRouter<HttpState> {
         .routes(routes!(accounts::get, accounts::update, accounts::remove))
         .routes(routes!(aliases::list, aliases::add))
         .routes(routes!(aliases::remove))
+        .routes(routes!(aliases::remove_account))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::revoke))
         .routes(routes!(queue::list))

@@ -10,67 +10,71 @@ use crate::admin::queue::{self as acts, Bulk, Which};
 use crate::admin::request::{QueueItem, QueueName, QueueRow};
 use crate::http::rest::body::Body;
 use crate::http::rest::key::Key;
-use crate::http::rest::parameters::{Path, Query};
+use crate::http::rest::parameters::{Path, Query, page_limit, read_cursor};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 
-/// Rows that are told at most.
-const MAX_ROWS: usize = 1_000;
+/// Rows of a page, unless it is said otherwise, and at most.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
 
 /// Which rows are listed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ListParameters {
     /// Only those of this queue.
     queue: Option<QueueName>,
     /// Only what was set aside after too many tries.
     #[serde(default)]
     failed: bool,
-    /// Only what goes to this domain.
+    /// Only what is to be sent to this domain.
     destination: Option<String>,
     /// Only what was put off or set aside for a reason with this text.
     reason: Option<String>,
+    /// Rows of a page, at most 1,000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Where the page begins: `nextCursor` of the page before.
+    cursor: Option<String>,
 }
 
-/// Rows of the queues.
+/// A page of the queues.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct QueueList {
-    /// The oldest first, at most 1,000.
+pub struct QueuePage {
+    /// By queue; a page may be empty and not the last one.
     rows: Vec<QueueRow>,
-    /// Whether there are more.
-    has_more: bool,
+    /// Gives the next page as `cursor`; `null` on the last one.
+    #[schema(required)]
+    next_cursor: Option<String>,
 }
 
 /// List what waits in the queues
 ///
 /// For keys of the whole server, like all about queues.
-#[utoipa::path(get, path = "/queue", tag = "Administration", operation_id = "listQueue", params(ListParameters),
-    responses((status = 200, description = "The answer", body = QueueList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+#[utoipa::path(get, path = "/queue", security(("key" = ["admin"])), tag = "Administration", operation_id = "listQueue", params(ListParameters),
+    responses((status = 200, description = "The answer", body = QueuePage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     key: Key,
     Query(parameters): Query<ListParameters>,
-) -> Result<Json<QueueList>, Problem> {
+) -> Result<Json<QueuePage>, Problem> {
     key.administers_all()?;
-    let mut rows = acts::list(&http.office, parameters.queue, parameters.failed).await?;
-    if let Some(destination) = &parameters.destination {
-        let is_there = |recipient: &String| {
-            recipient.rsplit('@').next().is_some_and(|domain| domain.eq_ignore_ascii_case(destination))
-        };
-        rows.retain(|row| row.recipients.iter().any(is_there));
-    }
-    if let Some(reason) = &parameters.reason {
-        rows.retain(|row| row.reason.as_ref().is_some_and(|text| text.contains(reason.as_str())));
-    }
-    let has_more = rows.len() > MAX_ROWS;
-    rows.truncate(MAX_ROWS);
-    Ok(Json(QueueList { rows, has_more }))
+    let limit = page_limit(parameters.limit, PAGE, MAX_PAGE)?;
+    let after = read_cursor(parameters.cursor.as_deref())?;
+    let which = Which {
+        queue: parameters.queue,
+        failed_only: parameters.failed,
+        destination: parameters.destination,
+        reason: parameters.reason,
+    };
+    let (rows, next) = acts::list_page(&http.office, &which, after, limit).await?;
+    Ok(Json(QueuePage { rows, next_cursor: next.map(|place| place.to_string()) }))
 }
 
 /// Look at what waits
-#[utoipa::path(get, path = "/queue/{id}", tag = "Administration", operation_id = "getQueued",
+#[utoipa::path(get, path = "/queue/{id}", security(("key" = ["admin"])), tag = "Administration", operation_id = "getQueued",
     params(("id" = String, Path, description = "Of the row, or of the message")),
     responses((status = 200, description = "The answer", body = QueueItem), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
@@ -83,7 +87,7 @@ pub async fn get(
 }
 
 /// Try it now
-#[utoipa::path(post, path = "/queue/{id}/retry", tag = "Administration", operation_id = "retryQueued",
+#[utoipa::path(post, path = "/queue/{id}/retry", security(("key" = ["admin"])), tag = "Administration", operation_id = "retryQueued",
     params(("id" = String, Path, description = "Of the row, or of the message")),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn retry(
@@ -99,7 +103,7 @@ pub async fn retry(
 /// Drop it
 ///
 /// Nothing is sent or filed, and nobody is told.
-#[utoipa::path(delete, path = "/queue/{id}", tag = "Administration", operation_id = "dropQueued",
+#[utoipa::path(delete, path = "/queue/{id}", security(("key" = ["admin"])), tag = "Administration", operation_id = "dropQueued",
     params(("id" = String, Path, description = "Of the row, or of the message")),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(
@@ -115,7 +119,7 @@ pub async fn remove(
 /// Hold it
 ///
 /// It is set aside until it is retried or dropped.
-#[utoipa::path(post, path = "/queue/{id}/hold", tag = "Administration", operation_id = "holdQueued",
+#[utoipa::path(post, path = "/queue/{id}/hold", security(("key" = ["admin"])), tag = "Administration", operation_id = "holdQueued",
     params(("id" = String, Path, description = "Of the row, or of the message")),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn hold(
@@ -161,7 +165,7 @@ pub struct ManyDone {
 /// Retry, hold or drop by destination or reason
 ///
 /// Of mail that waits to be sent; at least one of both is wanted. What a worker has in hand is left alone.
-#[utoipa::path(post, path = "/queue/actions", tag = "Administration", operation_id = "actOnQueue", request_body = ManyQueued,
+#[utoipa::path(post, path = "/queue/actions", security(("key" = ["admin"])), tag = "Administration", operation_id = "actOnQueue", request_body = ManyQueued,
     responses((status = 200, description = "The answer", body = ManyDone), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn act_on_many(
     State(http): State<HttpState>,
@@ -181,6 +185,7 @@ pub async fn act_on_many(
     let which = Which {
         destination: many.destination.filter(|text| !text.is_empty()),
         reason: many.reason.filter(|text| !text.is_empty()),
+        ..Which::default()
     };
     Ok(Json(ManyDone { count: acts::all_of(&key.office(&http), bulk, which).await? }))
 }

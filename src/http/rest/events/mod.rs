@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use crate::events::feed::Wake;
 use crate::events::object::EventObject;
 use crate::http::rest::key::Key;
 use crate::http::rest::mailboxes::OfAccount;
-use crate::http::rest::parameters::{Path, Query};
+use crate::http::rest::parameters::{Path, Query, page_limit};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::store::directory::domain;
@@ -34,15 +35,12 @@ const MAX_PAGE: usize = 500;
 const MAX_WAIT: u64 = 60;
 /// Looks at the log that one request has: each is at a thousand events.
 const LOOKS: usize = 10;
-/// A wake may be lost: the log is looked at so often in any case.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Events that a timeline tells.
 const MAX_TIMELINE: usize = 1_000;
 
 /// Whose events are meant.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct Whose {
     /// The account, by its id or its primary address; else the key's own, unless a domain is named.
     #[param(example = "shop@example.org")]
@@ -55,7 +53,6 @@ pub struct Whose {
 /// What is read of a log.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct ListParameters {
     /// The account, by its id or its primary address; else the key's own, unless a domain is named.
     #[param(example = "shop@example.org")]
@@ -129,7 +126,7 @@ impl Key {
         let mut kinds = Vec::new();
         for name in names {
             let kind: EventKind =
-                name.parse().map_err(|error| Problem::invalid(format!("types: {error}.")))?;
+                name.parse().map_err(|error: String| Problem::invalid(format!("{error}.")))?;
             if !audible.has(kind) {
                 return Err(Problem::missing_scope(Scope::Read));
             }
@@ -181,53 +178,57 @@ async fn read_on(
     }
 }
 
+fn accepts_stream(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
 /// Read events
 ///
 /// The log of an account or a domain, in its order: every event is there once, and none is added before one that
 /// was read. With `wait` the answer comes when there is an event. With `Accept: text/event-stream` it is a stream of
 /// Server-Sent Events, which a client resumes by `Last-Event-ID`.
-#[utoipa::path(get, path = "/events", tag = "Events", operation_id = "listEvents", params(ListParameters),
+#[utoipa::path(get, path = "/events", security(("key" = ["read"]), ("key" = ["send"])), tag = "Events", operation_id = "listEvents", params(ListParameters),
     responses((status = 200, description = "The answer", content((EventPage = "application/json"), (String = "text/event-stream"))), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
     mut key: Key,
     Query(parameters): Query<ListParameters>,
-    headers: HeaderMap,
+    parts: Parts,
 ) -> Result<Response, Problem> {
     let ListParameters { account, domain, after, types, limit, wait } = parameters;
     let kinds = key.kinds(types.iter().flat_map(|types| types.split(',').map(str::trim)))?;
-    let limit = limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::invalid(format!("limit: a number from 1 to {MAX_PAGE} is wanted.")));
-    }
+    let limit = page_limit(limit, PAGE, MAX_PAGE)?;
     let wait = wait.unwrap_or_default();
     if wait > MAX_WAIT {
         return Err(Problem::invalid(format!("wait: a number from 0 to {MAX_WAIT} is wanted.")));
     }
     let view = key.view(&http, &Whose { account, domain }).await?;
-    let wants_stream = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/event-stream"));
-    if wants_stream {
-        let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    if accepts_stream(&parts.headers) {
+        let resumed = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
         let cursor = cursor_of(&http, &view, resumed.or(after.as_deref())).await?;
-        return stream::answer(http, key, view, cursor, kinds);
+        http.openings.turn().await?;
+        let (place, login) = key.settle_down(&http, &parts).await?;
+        let listener = http.feed.listen(&view.domain, login);
+        return Ok(stream::answer(http, key, place, listener, view, cursor, kinds));
     }
     let cursor = cursor_of(&http, &view, after.as_deref()).await?;
-    let mut listener = http.feed.listen(&view.domain, key.caller.login_id);
     let mut page = read_on(&http, &view, cursor, kinds, limit).await?;
     if wait > 0 && page.events.is_empty() && !page.has_more {
-        let _place = key.settle_down(&http)?;
         let until = Instant::now() + Duration::from_secs(wait);
-        while page.events.is_empty() && !page.has_more && Instant::now() < until {
-            let look = until.min(Instant::now() + LOOK_EVERY);
-            match tokio::time::timeout_at(look, listener.wake()).await {
+        let (_place, login) = key.settle_down(&http, &parts).await?;
+        let mut listener = http.feed.listen(&view.domain, login);
+        loop {
+            // The first time for what came before somebody listened.
+            page = read_on(&http, &view, page.next, kinds, limit).await?;
+            if !page.events.is_empty() || page.has_more || Instant::now() >= until {
+                break;
+            }
+            match tokio::time::timeout_at(until, listener.wake()).await {
                 // Whether the key is still good is found out when it comes again.
                 Ok(Wake::Closing | Wake::LoginChanged) => break,
                 Ok(Wake::News) | Err(_) => {}
             }
-            page = read_on(&http, &view, page.next, kinds, limit).await?;
         }
     }
     let page = EventPage {
@@ -241,7 +242,7 @@ pub async fn list(
 /// Look at the timeline of a send
 ///
 /// What became of it for each recipient, step by step.
-#[utoipa::path(get, path = "/sends/{id}/timeline", tag = "Sending", operation_id = "getSendTimeline",
+#[utoipa::path(get, path = "/sends/{id}/timeline", security(("key" = ["read"]), ("key" = ["send"])), tag = "Sending", operation_id = "getSendTimeline",
     params(("id" = String, Path, description = "Its id"), OfAccount),
     responses((status = 200, description = "The answer", body = Timeline), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn timeline(

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header;
@@ -14,15 +15,15 @@ use futures_util::stream::unfold;
 use crate::events::feed::{Listener, Wake};
 use crate::events::object::EventObject;
 use crate::http::auth::expiry_of;
-use crate::http::rest::events::{LOOK_EVERY, PAGE, read_on};
+use crate::http::limits::PushPlace;
+use crate::http::rest::events::{PAGE, read_on};
 use crate::http::rest::key::Key;
-use crate::http::rest::problem::Problem;
 use crate::http::state::HttpState;
 use crate::store::event::log::{Cursor, LoggedEvent, View};
 use crate::types::event::EventKinds;
 
-/// Looks without news after which a comment keeps the connection open.
-const SILENT_LOOKS: u32 = 3;
+/// After so long without an event a comment keeps the connection open.
+const COMMENT_AFTER: Duration = Duration::from_secs(15);
 
 struct Streaming {
     http: HttpState,
@@ -37,13 +38,13 @@ struct Streaming {
 /// The answer that is a stream.
 pub fn answer(
     http: HttpState,
-    mut key: Key,
+    key: Key,
+    place: PushPlace,
+    listener: Listener,
     view: View,
     cursor: Cursor,
     kinds: EventKinds,
-) -> Result<Response, Problem> {
-    let place = key.settle_down(&http)?;
-    let listener = http.feed.listen(&view.domain, key.caller.login_id);
+) -> Response {
     let clock = http.app.clock.clone();
     let ended = Box::pin(async move {
         let _place = place;
@@ -60,7 +61,7 @@ pub fn answer(
         // Proxies of the nginx family would gather the stream otherwise.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, Body::from_stream(events.take_until(ended))).into_response())
+    (headers, Body::from_stream(events.take_until(ended))).into_response()
 }
 
 impl Streaming {
@@ -70,7 +71,6 @@ impl Streaming {
             // Something must be written at once, or some proxies and browsers hold the answer back.
             return Some(Bytes::from_static(b": connected\n"));
         }
-        let mut silent = 0;
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(text_of(EventObject::from(event)));
@@ -85,15 +85,10 @@ impl Streaming {
             if !self.events.is_empty() || page.has_more {
                 continue;
             }
-            match tokio::time::timeout(LOOK_EVERY, self.listener.wake()).await {
+            match tokio::time::timeout(COMMENT_AFTER, self.listener.wake()).await {
                 Ok(Wake::News) => {}
                 Ok(Wake::LoginChanged | Wake::Closing) => return None,
-                Err(_) => {
-                    silent += 1;
-                    if silent == SILENT_LOOKS {
-                        return Some(Bytes::from_static(b": ping\n"));
-                    }
-                }
+                Err(_) => return Some(Bytes::from_static(b": ping\n")),
             }
         }
     }

@@ -147,15 +147,16 @@ fn shown_with_secret(webhook: store::Webhook) -> Webhook {
 
 /// A URL that may be posted to.
 fn check_url(http: &HttpState, text: &str) -> Result<(), Problem> {
-    let refused = |why: &str| Problem::new(Code::Unprocessable, format!("url: {why}."));
+    let refused = |why: &str| Problem::field("url", why);
     http.webhooks.check_url(text).map_err(refused).map(drop)
 }
 
 fn check_description(text: &str) -> Result<(), Problem> {
     if text.chars().count() > MAX_DESCRIPTION {
-        return Err(Problem::invalid(format!(
-            "description: at most {MAX_DESCRIPTION} characters are wanted."
-        )));
+        return Err(Problem::field(
+            "description",
+            format!("at most {MAX_DESCRIPTION} characters are wanted"),
+        ));
     }
     Ok(())
 }
@@ -204,7 +205,7 @@ impl Key {
 }
 
 /// List webhooks
-#[utoipa::path(get, path = "/webhooks", tag = "Events", operation_id = "listWebhooks", params(Whose),
+#[utoipa::path(get, path = "/webhooks", security(("key" = ["read"]), ("key" = ["send"])), tag = "Events", operation_id = "listWebhooks", params(Whose),
     responses((status = 200, description = "The answer", body = WebhookList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
@@ -222,7 +223,7 @@ pub async fn list(
 /// Each event is posted as JSON, at least once, those of one account in their order, signed by the scheme of
 /// Standard Webhooks (`webhook-id`, `webhook-timestamp`, `webhook-signature`). A receiver that does not answer with
 /// 2xx within 15 seconds gets it again, later and later, for three days.
-#[utoipa::path(post, path = "/webhooks", tag = "Events", operation_id = "addWebhook", params(Whose), request_body = NewWebhook,
+#[utoipa::path(post, path = "/webhooks", security(("key" = ["read", "write"]), ("key" = ["send", "write"])), tag = "Events", operation_id = "addWebhook", params(Whose), request_body = NewWebhook,
     responses((status = 201, description = "It was made", body = Webhook), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn add(
     State(http): State<HttpState>,
@@ -230,7 +231,8 @@ pub async fn add(
     Query(whose): Query<Whose>,
     Body(new): Body<NewWebhook>,
 ) -> Result<(StatusCode, Json<Webhook>), Problem> {
-    let kinds = key.kinds(new.types.iter().map(String::as_str))?;
+    let kinds =
+        key.kinds(new.types.iter().map(String::as_str)).map_err(|problem| problem.of_field("types"))?;
     key.may_direct(kinds)?;
     check_url(&http, &new.url)?;
     check_description(&new.description)?;
@@ -259,7 +261,7 @@ pub async fn add(
 }
 
 /// Look at a webhook
-#[utoipa::path(get, path = "/webhooks/{id}", tag = "Events", operation_id = "getWebhook",
+#[utoipa::path(get, path = "/webhooks/{id}", security(("key" = ["read"]), ("key" = ["send"])), tag = "Events", operation_id = "getWebhook",
     params(("id" = String, Path, description = "Its id"), Whose),
     responses((status = 200, description = "The answer", body = Webhook), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
@@ -273,7 +275,7 @@ pub async fn get(
 }
 
 /// Change a webhook
-#[utoipa::path(patch, path = "/webhooks/{id}", tag = "Events", operation_id = "updateWebhook",
+#[utoipa::path(patch, path = "/webhooks/{id}", security(("key" = ["read", "write"]), ("key" = ["send", "write"])), tag = "Events", operation_id = "updateWebhook",
     params(("id" = String, Path, description = "Its id"), Whose), request_body = WebhookPatch,
     responses((status = 200, description = "The answer", body = Webhook), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn update(
@@ -289,7 +291,8 @@ pub async fn update(
         webhook.url = url;
     }
     if let Some(types) = patch.types {
-        webhook.kinds = key.kinds(types.iter().map(String::as_str))?;
+        webhook.kinds =
+            key.kinds(types.iter().map(String::as_str)).map_err(|problem| problem.of_field("types"))?;
     }
     if let Some(description) = patch.description {
         check_description(&description)?;
@@ -308,7 +311,7 @@ pub async fn update(
 }
 
 /// Remove a webhook
-#[utoipa::path(delete, path = "/webhooks/{id}", tag = "Events", operation_id = "removeWebhook",
+#[utoipa::path(delete, path = "/webhooks/{id}", security(("key" = ["read", "write"]), ("key" = ["send", "write"])), tag = "Events", operation_id = "removeWebhook",
     params(("id" = String, Path, description = "Its id"), Whose),
     responses((status = 204, description = "It is done"), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn remove(
@@ -326,7 +329,7 @@ pub async fn remove(
 /// Replace the secret of a webhook
 ///
 /// The new one is told this once. The old one signs beside it for 24 hours more, so that a receiver can change over.
-#[utoipa::path(post, path = "/webhooks/{id}/secret", tag = "Events", operation_id = "replaceWebhookSecret",
+#[utoipa::path(post, path = "/webhooks/{id}/secret", security(("key" = ["read", "write"]), ("key" = ["send", "write"])), tag = "Events", operation_id = "replaceWebhookSecret",
     params(("id" = String, Path, description = "Its id"), Whose),
     responses((status = 200, description = "The answer", body = Webhook), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn replace_secret(
@@ -350,7 +353,7 @@ pub async fn replace_secret(
 /// Replay events to a webhook
 ///
 /// Everything after a cursor is posted again, with the same ids.
-#[utoipa::path(post, path = "/webhooks/{id}/replay", tag = "Events", operation_id = "replayWebhook",
+#[utoipa::path(post, path = "/webhooks/{id}/replay", security(("key" = ["read", "write"]), ("key" = ["send", "write"])), tag = "Events", operation_id = "replayWebhook",
     params(("id" = String, Path, description = "Its id"), Whose), request_body = Replay,
     responses((status = 200, description = "The answer", body = Webhook), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn replay(
@@ -370,7 +373,7 @@ pub async fn replay(
 /// Try a webhook
 ///
 /// Posts an event of the type `webhook.test`, and tells what came of it.
-#[utoipa::path(post, path = "/webhooks/{id}/test", tag = "Events", operation_id = "testWebhook",
+#[utoipa::path(post, path = "/webhooks/{id}/test", security(("key" = ["read", "write"]), ("key" = ["send", "write"])), tag = "Events", operation_id = "testWebhook",
     params(("id" = String, Path, description = "Its id"), Whose),
     responses((status = 200, description = "The answer", body = Trial), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn test(

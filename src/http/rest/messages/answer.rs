@@ -14,7 +14,7 @@ use crate::http::rest::messages::{change, emails, no_such_message};
 use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::rest::sends::new::{NewAttachment, NewSend};
-use crate::http::rest::sends::{Accepted, idempotency_key, read_hashed, send_one};
+use crate::http::rest::sends::{Accepted, read_send, send_one};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;
 use crate::types::address::Address;
@@ -67,7 +67,7 @@ pub struct NewForward {
 ///
 /// To its Reply-To or its author, in its thread, and flags it as answered. Wants the scopes `read`, `write` and
 /// `send`.
-#[utoipa::path(post, path = "/messages/{id}/reply", tag = "Messages", operation_id = "replyToMessage",
+#[utoipa::path(post, path = "/messages/{id}/reply", security(("key" = ["read", "write", "send"])), tag = "Messages", operation_id = "replyToMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount,
         ("Idempotency-Key" = Option<String>, Header, description = "As with a send")), request_body = NewReply,
     responses((status = 202, description = "It was taken", body = Accepted), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
@@ -78,8 +78,7 @@ pub async fn reply(
     Query(of): Query<OfAccount>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let idempotency_key = idempotency_key(request.headers())?;
-    let (new, hash) = read_hashed::<NewReply>(request).await?;
+    let (new, idempotency) = read_send::<NewReply>(request).await?;
     let (account, email) = load(&http, &key, of.account.as_deref(), &id).await?;
     let from = author(new.from, &account);
     let is_own = |address: &MailAddress| is_same(&address.email, &from.email);
@@ -103,17 +102,18 @@ pub async fn reply(
         metadata: new.metadata,
         ..NewSend::new(from, to, subject("Re", &email))
     };
-    let idempotency = idempotency_key.map(|text| (text, hash_of(&hash, &id)));
-    let answer = send_one(&http, &key, &account, idempotency, within(send, &email)).await?;
-    let flag = json!({ "update": { &id: { "keywords/$answered": true } } });
-    change(&http, &key, &account, flag, &id).await?;
+    let idempotency = idempotency.map(|(text, hash)| (text, hash_of(&hash, &id)));
+    let (is_accepted, answer) = send_one(&http, &key, &account, idempotency, within(send, &email)).await;
+    if is_accepted {
+        flag(&http, &key, &account, &id, "$answered").await;
+    }
     Ok(answer)
 }
 
 /// Forward a message
 ///
 /// As an attachment, whole and as it came, and flags it as forwarded. Wants the scopes `read`, `write` and `send`.
-#[utoipa::path(post, path = "/messages/{id}/forward", tag = "Messages", operation_id = "forwardMessage",
+#[utoipa::path(post, path = "/messages/{id}/forward", security(("key" = ["read", "write", "send"])), tag = "Messages", operation_id = "forwardMessage",
     params(("id" = String, Path, description = "Its id"), OfAccount,
         ("Idempotency-Key" = Option<String>, Header, description = "As with a send")), request_body = NewForward,
     responses((status = 202, description = "It was taken", body = Accepted), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
@@ -124,8 +124,7 @@ pub async fn forward(
     Query(of): Query<OfAccount>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let idempotency_key = idempotency_key(request.headers())?;
-    let (new, hash) = read_hashed::<NewForward>(request).await?;
+    let (new, idempotency) = read_send::<NewForward>(request).await?;
     let (account, email) = load(&http, &key, of.account.as_deref(), &id).await?;
     let attachment = NewAttachment::of_blob(&email.blob_id, "message/rfc822", "message.eml");
     let send = NewSend {
@@ -133,11 +132,21 @@ pub async fn forward(
         attachments: vec![attachment],
         ..NewSend::new(author(new.from, &account), new.to, subject("Fwd", &email))
     };
-    let idempotency = idempotency_key.map(|text| (text, hash_of(&hash, &id)));
-    let answer = send_one(&http, &key, &account, idempotency, within(send, &email)).await?;
-    let flag = json!({ "update": { &id: { "keywords/$forwarded": true } } });
-    change(&http, &key, &account, flag, &id).await?;
+    let idempotency = idempotency.map(|(text, hash)| (text, hash_of(&hash, &id)));
+    let (is_accepted, answer) = send_one(&http, &key, &account, idempotency, within(send, &email)).await;
+    if is_accepted {
+        flag(&http, &key, &account, &id, "$forwarded").await;
+    }
     Ok(answer)
+}
+
+/// Flags what was answered. It has been sent: what fails here is no reason to send it again.
+async fn flag(http: &HttpState, key: &Key, account: &AccountAccess, id: &str, keyword: &str) {
+    let flag = json!({ "update": { id: { format!("keywords/{keyword}"): true } } });
+    if let Err(problem) = change(http, key, account, flag, id).await {
+        let detail = problem.details().detail;
+        tracing::warn!(account = %account.id, message = id, keyword, detail, "an answer was sent, and not flagged");
+    }
 }
 
 /// The hash of a request about a message.

@@ -36,7 +36,7 @@ pub const SUMMARY: [&str; 18] = [
 
 /// An address, with the name of whoever has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(try_from = "Map<String, Value>")]
+#[serde(try_from = "Map<String, Value>", deny_unknown_fields)]
 pub struct MailAddress {
     /// The name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,11 +87,13 @@ pub struct MessageSummary {
     /// Octets of the whole message.
     size: u64,
     /// When it was received, as UTC date (RFC 3339).
+    #[schema(format = DateTime)]
     received_at: String,
     /// The Date of its header.
+    #[schema(format = DateTime)]
     sent_at: Option<String>,
-    /// Its Message-ID, without angle brackets.
-    message_id: Option<String>,
+    /// The Message-ID of its header (RFC 5322, 3.6.4), without angle brackets.
+    internet_message_id: Option<String>,
     /// What it answers, as Message-IDs.
     in_reply_to: Vec<String>,
     from: Vec<MailAddress>,
@@ -132,8 +134,15 @@ pub struct Attachment {
 pub struct HeaderField {
     /// Its name as it stands there.
     name: String,
-    /// Its value as it stands there.
+    /// Its value as it stands there, folded and encoded, without blanks around it.
     value: String,
+}
+
+impl HeaderField {
+    /// Without the blank after the colon.
+    fn trimmed(self) -> HeaderField {
+        HeaderField { value: self.value.trim().to_owned(), ..self }
+    }
 }
 
 /// A whole message.
@@ -159,9 +168,10 @@ pub struct Message {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessagePage {
-    /// The newest first.
+    /// The newest first; of a thread the oldest.
     pub messages: Vec<MessageSummary>,
     /// Gives the next page as `cursor`; `null` on the last one.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
@@ -272,7 +282,7 @@ impl From<Email> for MessageSummary {
             size: email.size,
             received_at: email.received_at,
             sent_at: email.sent_at,
-            message_id: email.message_id.and_then(|ids| ids.into_iter().next()),
+            internet_message_id: email.message_id.and_then(|ids| ids.into_iter().next()),
             in_reply_to: email.in_reply_to.unwrap_or_default(),
             from: addresses(email.from),
             to: addresses(email.to),
@@ -313,7 +323,7 @@ impl From<Email> for Message {
             text,
             html: html.and_then(|html| clean_html(&html)),
             is_truncated,
-            headers: email.headers.take().unwrap_or_default(),
+            headers: email.headers.take().unwrap_or_default().into_iter().map(HeaderField::trimmed).collect(),
             attachments: email.attachments.take().unwrap_or_default(),
             summary: email.into(),
         }

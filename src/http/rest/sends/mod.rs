@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::cache::Rate;
+use crate::cache::allowance::{Allowance, HOUR_MS};
 use crate::http::rest::body::{read_json, read_object};
 use crate::http::rest::key::Key;
 use crate::http::rest::messages::object::MailAddress;
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
-use crate::http::rest::sends::new::{NewBatch, NewSend, to_send};
+use crate::http::rest::sends::new::{NewBatch, NewSend, filled, refused, to_send};
+use crate::http::rest::sends::template::Filler;
 use crate::http::state::HttpState;
 use crate::jmap::call::{AccountAccess, Call};
 use crate::jmap::capability::Capability;
@@ -32,14 +33,12 @@ use crate::store::directory::address::{Resolved, resolve};
 use crate::store::error::StoreError;
 use crate::store::idempotency::{self, Known};
 use crate::store::mailbox;
-use crate::store::template as template_store;
+use crate::store::template::{self as template_store, Template};
 use crate::store::tx::Tx;
 use crate::types::address::Address;
 use crate::types::date::utc_date;
 use crate::types::scope::Scope;
 
-/// The time over which recipients are counted.
-const HOUR_MS: i64 = 3_600_000;
 /// Messages of a batch.
 const MAX_BATCH: usize = 500;
 /// Octets of a request, attachments in base64 included; larger ones are uploaded before.
@@ -74,9 +73,18 @@ pub struct BatchResult {
     error: Option<Value>,
 }
 
-impl BatchResult {
-    fn refused(problem: Problem) -> BatchResult {
-        BatchResult { accepted: None, error: Some(json!(problem.details())) }
+impl From<&Sent> for BatchResult {
+    fn from(sent: &Sent) -> BatchResult {
+        match sent {
+            Ok(accepted) => BatchResult { accepted: Some(accepted.clone()), error: None },
+            Err(problem) => BatchResult { accepted: None, error: Some(json!(problem.details())) },
+        }
+    }
+}
+
+impl From<BatchResult> for Sent {
+    fn from(told: BatchResult) -> Sent {
+        told.accepted.ok_or_else(|| Problem::from_details(told.error.unwrap_or_default()))
     }
 }
 
@@ -91,25 +99,28 @@ pub struct BatchResults {
 ///
 /// With an `Idempotency-Key` the same request may be repeated for 24 hours: the message is sent once, and the
 /// first answer is told again, with `Idempotency-Replayed: true`.
-#[utoipa::path(post, path = "/sends", tag = "Sending", operation_id = "send", request_body = NewSend,
+#[utoipa::path(post, path = "/sends", security(("key" = ["send"])), tag = "Sending", operation_id = "send", request_body = NewSend,
     params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters")),
-    responses((status = 202, description = "It was taken", body = Accepted), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 202, description = "It was taken", body = Accepted, headers(
+        ("RateLimit-Policy" = String, description = "Recipients per hour (draft-ietf-httpapi-ratelimit-headers)"),
+        ("RateLimit" = String, description = "How many of them are left"),
+        ("Idempotency-Replayed" = String, description = "`true` when the first answer is told again"))), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn send(State(http): State<HttpState>, key: Key, request: Request) -> Result<Response, Problem> {
     key.needs(Scope::Send)?;
-    let idempotency_key = idempotency_key(request.headers())?;
-    let (new, hash) = read_hashed::<NewSend>(request).await?;
+    let (new, idempotency) = read_send::<NewSend>(request).await?;
     let account = sending_account(&http, &key, &new.from).await?;
-    let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
-    let response = only_answer(send_all(&http, &key, wanted, vec![Ok(new)]).await?)?;
-    Ok(with_limit(&http, &account, response).await)
+    let wanted = Wanted { account: &account, idempotency };
+    let answer = only_answer(send_all(&http, &key, wanted, vec![Ok(new)]).await);
+    Ok(with_limit(&http, &account, answer).await)
 }
 
 /// Says how many recipients more the account may send to within the hour (draft-ietf-httpapi-ratelimit-headers).
-async fn with_limit(http: &HttpState, account: &AccountAccess, mut response: Response) -> Response {
+async fn with_limit(http: &HttpState, account: &AccountAccess, answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
     let limit = http.jmap.recipients_per_hour;
-    let sent = http.jmap.cache.rate_add(Rate::Recipients, &account.id.to_string(), HOUR_MS, 0).await;
-    let policy = format!("\"recipients\";q={limit};w=3600");
-    let left = format!("\"recipients\";r={}", limit.saturating_sub(sent));
+    let left = Allowance::left(&http.jmap.cache, account.id, limit).await;
+    let policy = format!("\"recipients\";q={limit};w={}", HOUR_MS / 1_000);
+    let left = format!("\"recipients\";r={left}");
     for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
@@ -118,45 +129,44 @@ async fn with_limit(http: &HttpState, account: &AccountAccess, mut response: Res
     response
 }
 
-/// Sends a message that another operation has made, from an account.
+/// Sends a message that another operation has made, from an account; whether it was accepted, and the answer.
 pub async fn send_one(
     http: &HttpState,
     key: &Key,
     account: &AccountAccess,
-    idempotency: Option<(String, Bytes)>,
+    idempotency: Idempotency,
     new: NewSend,
-) -> Result<Response, Problem> {
-    let response = only_answer(send_all(http, key, Wanted { account, idempotency }, vec![Ok(new)]).await?)?;
-    Ok(with_limit(http, account, response).await)
+) -> (bool, Response) {
+    let answer = only_answer(send_all(http, key, Wanted { account, idempotency }, vec![Ok(new)]).await);
+    let is_accepted = answer.is_ok();
+    (is_accepted, with_limit(http, account, answer).await)
 }
 
-fn only_answer((mut results, is_replayed): (Vec<BatchResult>, bool)) -> Result<Response, Problem> {
-    match results.pop() {
-        Some(BatchResult { accepted: Some(accepted), .. }) => {
-            Ok(answer(StatusCode::ACCEPTED, &accepted, is_replayed))
-        }
-        Some(BatchResult { error: Some(error), .. }) => Err(Problem::from_details(error)),
-        _ => Err(Problem::internal()),
-    }
+fn only_answer(told: Result<Told, Problem>) -> Result<Response, Problem> {
+    let Told { mut results, is_replayed } = told?;
+    let accepted = results.pop().ok_or_else(Problem::internal)??;
+    Ok(answer(StatusCode::ACCEPTED, &accepted, is_replayed))
 }
 
 /// Send up to 500 messages
 ///
 /// Each is taken or refused for itself; those that are taken are taken together. One that is not as described here
 /// is an error of the whole request.
-#[utoipa::path(post, path = "/sends/batch", tag = "Sending", operation_id = "sendBatch", request_body = NewBatch,
+#[utoipa::path(post, path = "/sends/batch", security(("key" = ["send"])), tag = "Sending", operation_id = "sendBatch", request_body = NewBatch,
     params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters")),
-    responses((status = 200, description = "The answer", body = BatchResults), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The answer", body = BatchResults, headers(
+        ("RateLimit-Policy" = String, description = "Recipients per hour (draft-ietf-httpapi-ratelimit-headers)"),
+        ("RateLimit" = String, description = "How many of them are left"),
+        ("Idempotency-Replayed" = String, description = "`true` when the first answer is told again"))), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn send_batch(
     State(http): State<HttpState>,
     key: Key,
     request: Request,
 ) -> Result<Response, Problem> {
     key.needs(Scope::Send)?;
-    let idempotency_key = idempotency_key(request.headers())?;
-    let (batch, hash) = read_hashed::<NewBatch>(request).await?;
+    let (batch, idempotency) = read_send::<NewBatch>(request).await?;
     if batch.messages.is_empty() || batch.messages.len() > MAX_BATCH {
-        return Err(Problem::new(Code::Unprocessable, format!("messages: 1 to {MAX_BATCH} are wanted.")));
+        return Err(Problem::field("messages", format!("1 to {MAX_BATCH} are wanted")));
     }
     let mut account: Option<AccountAccess> = None;
     // What was found of each author.
@@ -174,8 +184,8 @@ pub async fn send_batch(
             Some(Ok(of)) if account.get_or_insert_with(|| of.clone()).id == of.id => None,
             Some(Err(problem)) => Some(problem.clone()),
             _ => {
-                let text = "from: all of a batch come from addresses of one account; this is another's.";
-                Some(Problem::new(Code::Unprocessable, text))
+                let text = "all of a batch come from addresses of one account; this is another's";
+                Some(Problem::field("from", text))
             }
         };
         messages.push(refused.map_or(Ok(new), Err));
@@ -184,10 +194,12 @@ pub async fn send_batch(
         // Not one author is the key's.
         return Err(messages.into_iter().find_map(Result::err).unwrap_or_else(Problem::internal));
     };
-    let wanted = Wanted { account: &account, idempotency: idempotency_key.map(|text| (text, hash)) };
-    let (results, is_replayed) = send_all(&http, &key, wanted, messages).await?;
-    let response = answer(StatusCode::OK, &BatchResults { results }, is_replayed);
-    Ok(with_limit(&http, &account, response).await)
+    let wanted = Wanted { account: &account, idempotency };
+    let answer = send_all(&http, &key, wanted, messages).await.map(|Told { results, is_replayed }| {
+        let results = results.iter().map(BatchResult::from).collect();
+        answer(StatusCode::OK, &BatchResults { results }, is_replayed)
+    });
+    Ok(with_limit(&http, &account, answer).await)
 }
 
 fn answer<T: Serialize>(status: StatusCode, value: &T, is_replayed: bool) -> Response {
@@ -198,21 +210,33 @@ fn answer<T: Serialize>(status: StatusCode, value: &T, is_replayed: bool) -> Res
     response
 }
 
+/// The Idempotency-Key of a request, and a hash by which the same request is known again.
+pub type Idempotency = Option<(String, Bytes)>;
+
 /// The Idempotency-Key of a request.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| !text.is_empty() && text.len() <= MAX_KEY);
     let wrong = || Problem::invalid(format!("Idempotency-Key: 1 to {MAX_KEY} ASCII characters are wanted."));
     text.map(|text| Some(text.to_owned())).ok_or_else(wrong)
 }
 
-/// A body, and a hash of it by which a repeated request is known: of its value, not of its spelling.
-pub async fn read_hashed<T: serde::de::DeserializeOwned>(request: Request) -> Result<(T, Bytes), Problem> {
+/// A body that makes a send, and whether it may be a repetition.
+pub async fn read_send<T: serde::de::DeserializeOwned>(
+    request: Request,
+) -> Result<(T, Idempotency), Problem> {
+    let key = idempotency_key(request.headers())?;
     let value: Map<String, Value> = read_json(request, MAX_BODY).await?;
     let value = Value::Object(value);
-    let hash = Bytes::copy_from_slice(blake3::hash(value.to_string().as_bytes()).as_bytes());
-    let read = read_object(value)?;
-    Ok((read, hash))
+    let idempotency = key.map(|key| (key, hash_of(&value)));
+    Ok((read_object(value)?, idempotency))
+}
+
+/// The hash of a value: not of its spelling, nor of the order of its members.
+fn hash_of(value: &Value) -> Bytes {
+    let mut sorted = value.clone();
+    sorted.sort_all_objects();
+    Bytes::copy_from_slice(blake3::hash(sorted.to_string().as_bytes()).as_bytes())
 }
 
 /// The account of an author's address.
@@ -221,8 +245,7 @@ async fn sending_account(http: &HttpState, key: &Key, from: &MailAddress) -> Res
         let text = format!("from: {} is no address of an account that this key reaches.", from.email);
         Problem::new(Code::Forbidden, text)
     };
-    let address = Address::parse(&from.email)
-        .map_err(|error| Problem::new(Code::Unprocessable, format!("from: {error}.")))?;
+    let address = Address::parse(&from.email).map_err(|error| Problem::field("from", error))?;
     let mut snapshot = http.app.store.read().await?;
     let Resolved::Accounts(accounts) = resolve(&mut snapshot, &address).await? else { return Err(refused()) };
     drop(snapshot);
@@ -243,19 +266,28 @@ async fn sending_account(http: &HttpState, key: &Key, from: &MailAddress) -> Res
 /// From where, and whether it may be a repetition.
 struct Wanted<'a> {
     account: &'a AccountAccess,
-    idempotency: Option<(String, Bytes)>,
+    idempotency: Idempotency,
 }
 
 /// A message ready to be stored, with its note; or why it is refused.
 type Ready = Result<(PreparedSend, Sending), Problem>;
 
-/// Sends messages from an account; what became of each, and whether that is told again.
+/// What became of a message.
+type Sent = Result<Accepted, Problem>;
+
+/// What became of all messages of a request.
+struct Told {
+    results: Vec<Sent>,
+    is_replayed: bool,
+}
+
+/// Sends messages from an account.
 async fn send_all(
     http: &HttpState,
     key: &Key,
     wanted: Wanted<'_>,
     messages: Vec<Result<NewSend, Problem>>,
-) -> Result<(Vec<BatchResult>, bool), Problem> {
+) -> Result<Told, Problem> {
     let Wanted { account, idempotency } = wanted;
     if !account.may_send {
         return Err(Problem::new(Code::Forbidden, "This key may not send from this account."));
@@ -267,10 +299,12 @@ async fn send_all(
         let known = idempotency::look(&mut snapshot, account.id, now_ms, text, hash).await?;
         drop(snapshot);
         if let Some(told) = told_again(known)? {
-            return Ok((told, true));
+            return Ok(told);
         }
     }
-    let ready = prepare(http, key, account, messages).await?;
+    let (ready, allowance) = prepare(http, key, account, messages).await?;
+    let counted: Vec<u64> =
+        ready.iter().map(|ready| ready.as_ref().map_or(0, |(prepared, _)| prepared.counted())).collect();
     let ready: Arc<Vec<Ready>> = Arc::new(ready);
     let unit = async move |tx: &mut Tx| {
         if let Some((text, hash)) = &idempotency {
@@ -286,31 +320,37 @@ async fn send_all(
         }
         if let Some((text, hash)) = idempotency
             // What was refused may be mended and tried again with the same key.
-            && results.iter().any(|result| result.accepted.is_some())
+            && results.iter().any(Result::is_ok)
         {
-            idempotency::keep(tx, &text, hash, &json!(results).to_string()).await?;
+            let told: Vec<BatchResult> = results.iter().map(BatchResult::from).collect();
+            idempotency::keep(tx, &text, hash, &json!(told).to_string()).await?;
         }
         Ok(Ok(results))
     };
     match http.app.store.write(account.id, unit).await? {
         Ok(results) => {
-            for accepted in results.iter().filter_map(|result| result.accepted.as_ref()) {
+            for accepted in results.iter().flatten() {
                 tracing::info!(message = accepted.id, account = %account.id, "queued");
             }
-            Ok((results, false))
+            let accepted = results.iter().zip(&counted).filter(|(sent, _)| sent.is_ok());
+            allowance.keep(accepted.map(|(_, counted)| counted).sum()).await;
+            Ok(Told { results, is_replayed: false })
         }
-        Err(known) => told_again(known)?.map(|told| (told, true)).ok_or_else(Problem::internal),
+        Err(known) => told_again(known)?.ok_or_else(Problem::internal),
     }
 }
 
 /// The answer to a repeated request; `None` when it is none.
-fn told_again(known: Known) -> Result<Option<Vec<BatchResult>>, Problem> {
+fn told_again(known: Known) -> Result<Option<Told>, Problem> {
     match known {
         Known::New => Ok(None),
-        Known::Done(answer) => serde_json::from_str(&answer).map(Some).map_err(|error| {
-            tracing::error!(%error, "an answer that was kept cannot be read");
-            Problem::internal()
-        }),
+        Known::Done(answer) => {
+            let told: Vec<BatchResult> = serde_json::from_str(&answer).map_err(|error| {
+                tracing::error!(%error, "an answer that was kept cannot be read");
+                Problem::internal()
+            })?;
+            Ok(Some(Told { results: told.into_iter().map(Sent::from).collect(), is_replayed: true }))
+        }
         Known::Other => {
             let text = "Another request came with this Idempotency-Key within 24 hours; take a new one.";
             Err(Problem::new(Code::IdempotencyMismatch, text))
@@ -318,32 +358,48 @@ fn told_again(known: Known) -> Result<Option<Vec<BatchResult>>, Problem> {
     }
 }
 
-async fn store(tx: &mut Tx, ready: &Ready) -> Result<BatchResult, StoreError> {
-    let sent = match ready {
-        Ok((prepared, sending)) => insert_send(tx, prepared, sending).await?.map_err(Problem::from),
-        Err(problem) => Err(problem.clone()),
+async fn store(tx: &mut Tx, ready: &Ready) -> Result<Sent, StoreError> {
+    let (prepared, sending) = match ready {
+        Ok(ready) => ready,
+        Err(problem) => return Ok(Err(problem.clone())),
     };
-    Ok(match sent {
-        Ok(sent) => BatchResult {
-            accepted: Some(Accepted {
-                id: sent.submission.to_string(),
-                message_id: sent.email.to_string(),
-                thread_id: sent.thread.to_string(),
-                send_at: utc_date(sent.send_at),
-            }),
-            error: None,
-        },
-        Err(problem) => BatchResult::refused(problem),
+    let sent = insert_send(tx, prepared, sending).await?;
+    Ok(sent.map_err(refused).map(|sent| Accepted {
+        id: sent.submission.to_string(),
+        message_id: sent.email.to_string(),
+        thread_id: sent.thread.to_string(),
+        send_at: utc_date(sent.send_at),
+    }))
+}
+
+/// Fills the templates of messages, on a thread of its own.
+async fn fill(
+    key: &Key,
+    templates: HashMap<String, Template>,
+    messages: Vec<Result<NewSend, Problem>>,
+) -> Result<Vec<Result<NewSend, Problem>>, Problem> {
+    if !messages.iter().flatten().any(|new| new.template.is_some()) {
+        return Ok(messages);
+    }
+    let place = key.place();
+    let fill = move || {
+        let _place = place;
+        let mut filler = Filler::new(&templates);
+        messages.into_iter().map(|new| filled(new?, &mut filler)).collect()
+    };
+    tokio::task::spawn_blocking(fill).await.map_err(|error| {
+        tracing::error!(%error, "filling templates failed");
+        Problem::internal()
     })
 }
 
-/// Does what can be done before the transaction.
+/// Does what can be done before the transaction; and what is taken of the allowance.
 async fn prepare(
     http: &HttpState,
     key: &Key,
     account: &AccountAccess,
     messages: Vec<Result<NewSend, Problem>>,
-) -> Result<Vec<Ready>, Problem> {
+) -> Result<(Vec<Ready>, Allowance), Problem> {
     let mut snapshot = http.app.store.read().await?;
     let sent = mailbox::id_by_role(&mut snapshot, account.id, "sent").await?;
     let place = match sent {
@@ -357,12 +413,17 @@ async fn prepare(
     let templates = templates.into_iter().map(|template| (template.name.clone(), template)).collect();
     drop(snapshot);
     let place = place.ok_or_else(Problem::internal)?;
-    let mut given: Vec<Result<(ToSend, Sending), Problem>> = Vec::with_capacity(messages.len());
-    for message in messages {
-        given.push(match message {
-            Ok(message) => to_send(http, account, place, &templates, message).await?,
+    let mut legal: Vec<ToSend> = Vec::with_capacity(messages.len());
+    let mut given: Vec<Result<Sending, Problem>> = Vec::with_capacity(messages.len());
+    for message in fill(key, templates, messages).await? {
+        let message = match message {
+            Ok(message) => to_send(http, account, place, message).await?,
             Err(problem) => Err(problem),
-        });
+        };
+        given.push(message.map(|(message, sending)| {
+            legal.push(message);
+            sending
+        }));
     }
     let caller = key.caller_for(account);
     let mut created_ids = Default::default();
@@ -373,19 +434,32 @@ async fn prepare(
         created_ids: &mut created_ids,
         implicit: Vec::new(),
     };
-    let legal: Vec<ToSend> =
-        given.iter().filter_map(|given| given.as_ref().ok()).map(|(message, _)| message.clone()).collect();
-    let mut prepared = prepare_sends(&call, account, &legal).await?.into_iter();
+    let (prepared, allowance) = prepare_sends(&call, account, legal).await?;
+    let mut prepared = prepared.into_iter();
     let mut ready = Vec::with_capacity(given.len());
     for given in given {
         ready.push(match given {
             Err(problem) => Err(problem),
-            Ok((_, sending)) => match prepared.next() {
-                Some(Ok(prepared)) => Ok((prepared, sending)),
-                Some(Err(error)) => Err(error.into()),
+            Ok(sending) => match prepared.next() {
+                Some(prepared) => prepared.map(|prepared| (prepared, sending)).map_err(refused),
                 None => Err(Problem::internal()),
             },
         });
     }
-    Ok(ready)
+    Ok((ready, allowance))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_members_makes_no_other_request() {
+        let read = |text: &str| hash_of(&serde_json::from_str(text).unwrap());
+        assert_eq!(
+            read(r#"{"a":{"b":[{"c":1,"d":2}],"e":3},"f":4}"#),
+            read(r#"{"f":4, "a":{"e":3,"b":[{"d":2,"c":1}]}}"#)
+        );
+        assert_ne!(read(r#"{"a":[1,2]}"#), read(r#"{"a":[2,1]}"#));
+    }
 }

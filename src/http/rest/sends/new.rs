@@ -1,6 +1,6 @@
 //! A message to be sent, as a program gives it, and the Email/set create that it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,15 +10,15 @@ use utoipa::ToSchema;
 
 use crate::blob::prepared::PreparedBlob;
 use crate::http::rest::messages::object::MailAddress;
-use crate::http::rest::problem::{Code, Problem};
-use crate::http::rest::sends::template::{UseTemplate, fill};
+use crate::http::rest::problem::Problem;
+use crate::http::rest::sends::template::{Filler, UseTemplate};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;
-use crate::jmap::limits::UPLOAD_QUOTA;
+use crate::jmap::error::SetError;
+use crate::jmap::limits::{MAX_DELAYED_SEND, UPLOAD_QUOTA};
 use crate::jmap::submission::create::Sending;
 use crate::jmap::submission::send::ToSend;
 use crate::store::submission::note::Note;
-use crate::store::template::Template;
 use crate::store::tx::Tx;
 use crate::types::blob_id::BlobId;
 use crate::types::date::{parse_date, utc_date};
@@ -151,16 +151,13 @@ pub struct NewBatch {
     pub messages: Vec<Map<String, Value>>,
 }
 
-/// Fills the template of a message, if it has one, of those that were found.
-fn filled(mut new: NewSend, templates: &HashMap<String, Template>) -> Result<NewSend, String> {
+/// A message with its template filled, if it has one.
+pub fn filled(mut new: NewSend, filler: &mut Filler<'_>) -> Result<NewSend, Problem> {
     let Some(wanted) = new.template.take() else { return Ok(new) };
     if !new.subject.is_empty() || new.text.is_some() || new.html.is_some() {
-        return Err("template: it makes subject, text and html; do not give them as well.".to_owned());
+        return Err(Problem::field("template", "it makes subject, text and html; do not give them as well"));
     }
-    let Some(template) = templates.get(&wanted.name) else {
-        return Err(format!("template: there is no {:?} in this account.", wanted.name));
-    };
-    let made = fill(template, &wanted.variables).map_err(|why| format!("template: {why}."))?;
+    let made = filler.fill(&wanted).map_err(|why| Problem::field("template", why))?;
     Ok(NewSend { subject: made.subject, text: made.text, html: made.html, ..new })
 }
 
@@ -169,26 +166,21 @@ pub async fn to_send(
     http: &HttpState,
     account: &AccountAccess,
     place: Id,
-    templates: &HashMap<String, Template>,
     new: NewSend,
 ) -> Result<Result<(ToSend, Sending), Problem>, Problem> {
-    let unprocessable = |text: String| Problem::new(Code::Unprocessable, text);
-    let new = match filled(new, templates) {
-        Ok(new) => new,
-        Err(why) => return Ok(Err(unprocessable(why))),
-    };
     let note = Note { tags: new.tags, metadata: new.metadata };
     if note.tags.len() > MAX_TAGS
         || note.tags.iter().any(|tag| tag.is_empty() || tag.chars().count() > MAX_TAG)
     {
-        let text = format!("tags: at most {MAX_TAGS} of 1 to {MAX_TAG} characters are wanted.");
-        return Ok(Err(unprocessable(text)));
+        let text = format!("at most {MAX_TAGS} of 1 to {MAX_TAG} characters are wanted");
+        return Ok(Err(Problem::field("tags", text)));
     }
     if Value::Object(note.metadata.clone()).to_string().len() > MAX_METADATA {
-        return Ok(Err(unprocessable(format!("metadata: at most {MAX_METADATA} octets of JSON are kept."))));
+        let text = format!("at most {MAX_METADATA} octets of JSON are kept");
+        return Ok(Err(Problem::field("metadata", text)));
     }
     if new.text.is_none() && new.html.is_none() && new.attachments.is_empty() {
-        return Ok(Err(unprocessable("text, html, or an attachment is wanted.".to_owned())));
+        return Ok(Err(Problem::field("text", "it, html, or an attachment is wanted")));
     }
     let mut email = Map::new();
     email.insert("mailboxIds".to_owned(), json!({ place.to_string(): true }));
@@ -211,7 +203,12 @@ pub async fn to_send(
         }
     }
     for (name, value) in new.headers {
-        email.insert(format!("header:{name}:asRaw"), json!(format!(" {value}")));
+        // As it stands, unless it must be encoded (RFC 2047).
+        if value.is_ascii() {
+            email.insert(format!("header:{name}:asRaw"), json!(format!(" {value}")));
+        } else {
+            email.insert(format!("header:{name}:asText"), json!(value));
+        }
     }
     let mut values = Map::new();
     for (name, part_id, media_type, text) in
@@ -225,14 +222,15 @@ pub async fn to_send(
     email.insert("bodyValues".to_owned(), Value::Object(values));
     let mut attachments = Vec::with_capacity(new.attachments.len());
     for (number, attachment) in new.attachments.into_iter().enumerate() {
-        let read = serde_json::from_value(Value::Object(attachment)).map_err(|error| format!("{error}."));
-        let attachment: NewAttachment = match read {
-            Ok(attachment) => attachment,
-            Err(why) => return Ok(Err(unprocessable(format!("attachments[{number}]: {why}")))),
+        let wrong = |why: String| Problem::field(&format!("attachments[{number}]"), why);
+        let read = serde_json::from_value::<NewAttachment>(Value::Object(attachment));
+        let part = match read {
+            Ok(attachment) => attach(http, account, attachment).await?.map_err(wrong),
+            Err(error) => Err(wrong(error.to_string())),
         };
-        match attach(http, account, attachment).await? {
+        match part {
             Ok(part) => attachments.push(part),
-            Err(why) => return Ok(Err(unprocessable(format!("attachments[{number}]: {why}")))),
+            Err(problem) => return Ok(Err(problem)),
         }
     }
     if !attachments.is_empty() {
@@ -242,7 +240,7 @@ pub async fn to_send(
         None => None,
         Some(text) => {
             let Some(at) = parse_date(&text) else {
-                return Ok(Err(unprocessable(format!("sendAt: {text:?} is no date (RFC 3339)."))));
+                return Ok(Err(Problem::field("sendAt", format!("{text:?} is no date (RFC 3339)"))));
             };
             let recipients: Vec<Value> = [&new.to, &new.cc, &new.bcc]
                 .into_iter()
@@ -260,6 +258,32 @@ pub async fn to_send(
     Ok(Ok((ToSend { email, envelope, is_test: sending.is_test }, sending)))
 }
 
+/// Why JMAP refuses a message, in the words of this API.
+pub fn refused(error: SetError) -> Problem {
+    let why = error.description.clone().unwrap_or_default();
+    match (error.kind, error.properties.first()) {
+        ("blobNotFound", _) => Problem::field("attachments", "a blobId is not of this account, or has gone"),
+        ("noRecipients", _) => Problem::field("to", "a recipient is wanted here, in cc or in bcc"),
+        ("invalidRecipients" | "tooManyRecipients", _) => Problem::field("to", why),
+        ("invalidProperties", Some(property)) if property == "envelope" => {
+            let days = MAX_DELAYED_SEND / 86_400;
+            Problem::field("sendAt", format!("a time within the next {days} days is wanted"))
+        }
+        ("invalidProperties", Some(property)) => {
+            let field = match property.split('/').next().unwrap_or_default() {
+                "bodyValues" | "textBody" => "text".to_owned(),
+                "htmlBody" => "html".to_owned(),
+                other => match other.strip_prefix("header:") {
+                    Some(header) => format!("headers.{}", header.split(':').next().unwrap_or_default()),
+                    None => other.to_owned(),
+                },
+            };
+            Problem::field(&field, why)
+        }
+        _ => error.into(),
+    }
+}
+
 /// The body part of an attachment; or what is wrong with it.
 async fn attach(
     http: &HttpState,
@@ -269,12 +293,12 @@ async fn attach(
     let blob_id = match (new.content, new.blob_id) {
         (Some(content), None) => {
             let Ok(octets) = STANDARD.decode(content.as_bytes()) else {
-                return Ok(Err("content is no base64.".to_owned()));
+                return Ok(Err("content is no base64".to_owned()));
             };
             upload(http, account, http.jmap.blobs.prepare(octets.into()).await?).await?.to_string()
         }
         (None, Some(blob_id)) => blob_id,
-        _ => return Ok(Err("either content or blobId is wanted.".to_owned())),
+        _ => return Ok(Err("either content or blobId is wanted".to_owned())),
     };
     let is_inline = new.content_id.is_some();
     Ok(Ok(json!({

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::http::rest::key::Key;
 use crate::http::rest::mailboxes::{OfAccount, read_list};
-use crate::http::rest::parameters::{Path, Query};
+use crate::http::rest::parameters::{Path, Query, page_limit};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;
@@ -20,8 +20,34 @@ use crate::types::id::Id;
 use crate::types::scope::Scope;
 
 /// Sends of a page, unless it is said otherwise, and at most.
-const PAGE: u64 = 50;
-const MAX_PAGE: u64 = 500;
+const PAGE: usize = 50;
+const MAX_PAGE: usize = 500;
+
+/// How far a message has come to a recipient.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecipientState {
+    /// It waits, or is on its way.
+    Queued,
+    /// The recipient's server has taken it, or the relay through which this server sends; or it was filed here.
+    Delivered,
+    /// It was given up.
+    Failed,
+}
+
+/// How far a send has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SendState {
+    /// It has not left: it can be canceled.
+    Pending,
+    /// It is on its way to a recipient at least.
+    Sending,
+    /// It was delivered to each recipient, or given up.
+    Done,
+    /// It was taken back before it left.
+    Canceled,
+}
 
 /// What became of a message for one recipient.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,9 +55,7 @@ const MAX_PAGE: u64 = 500;
 pub struct RecipientStatus {
     /// Its address.
     email: String,
-    /// `queued`: it is on its way, or waits; `delivered`: the recipient's server has it, or it was filed here;
-    /// `failed`: it was given up; `unknown`: it was handed to a server that tells no more.
-    status: &'static str,
+    status: RecipientState,
     /// What the recipient's server said last.
     reply: String,
 }
@@ -46,8 +70,7 @@ pub struct Send {
     message_id: String,
     /// Its thread.
     thread_id: String,
-    /// `pending`: it can be canceled; `final`: it has left; `canceled`.
-    status: String,
+    status: SendState,
     /// When it left or will leave.
     #[schema(format = DateTime)]
     send_at: String,
@@ -108,22 +131,31 @@ async fn load(
             let known = statuses.get(&email);
             RecipientStatus {
                 status: match known.map(|known| known.delivered.as_str()) {
-                    Some("yes") => "delivered",
-                    Some("no") => "failed",
-                    Some("unknown") => "unknown",
-                    _ => "queued",
+                    // RFC 8621, 7: another server has it, which tells no more.
+                    Some("yes" | "unknown") => RecipientState::Delivered,
+                    Some("no") => RecipientState::Failed,
+                    _ => RecipientState::Queued,
                 },
                 reply: known.map(|known| known.smtp_reply.clone()).unwrap_or_default(),
                 email,
             }
         });
+        let recipients: Vec<RecipientStatus> = recipients.collect();
+        let status = match submission.undo_status.as_str() {
+            "pending" => SendState::Pending,
+            "canceled" => SendState::Canceled,
+            _ if recipients.iter().any(|recipient| recipient.status == RecipientState::Queued) => {
+                SendState::Sending
+            }
+            _ => SendState::Done,
+        };
         let Note { tags, metadata } = notes.remove(&submission.id).unwrap_or_default();
         Send {
-            recipients: recipients.collect(),
+            recipients,
             id: submission.id,
             message_id: submission.email_id,
             thread_id: submission.thread_id,
-            status: submission.undo_status,
+            status,
             send_at: submission.send_at,
             tags,
             metadata,
@@ -137,7 +169,7 @@ fn no_such_send() -> Problem {
 }
 
 /// Look at a send
-#[utoipa::path(get, path = "/sends/{id}", tag = "Sending", operation_id = "getSend",
+#[utoipa::path(get, path = "/sends/{id}", security(("key" = ["read"]), ("key" = ["send"])), tag = "Sending", operation_id = "getSend",
     params(("id" = String, Path, description = "Its id"), OfAccount),
     responses((status = 200, description = "The answer", body = Send), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn get(
@@ -157,25 +189,26 @@ pub struct SendPage {
     /// The last ones first.
     sends: Vec<Send>,
     /// Gives the next page as `cursor`; `null` on the last one.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
 /// Which sends are listed.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ListParameters {
     /// The account, by its primary address or its id; else the key's own.
     account: Option<String>,
     /// Sends of a page, at most 500.
     #[param(minimum = 1, maximum = 500)]
-    limit: Option<u64>,
+    limit: Option<usize>,
     /// Where the page begins: `nextCursor` of the page before.
     cursor: Option<String>,
 }
 
 /// List sends, the last ones first
-#[utoipa::path(get, path = "/sends", tag = "Sending", operation_id = "listSends", params(ListParameters),
+#[utoipa::path(get, path = "/sends", security(("key" = ["read"]), ("key" = ["send"])), tag = "Sending", operation_id = "listSends", params(ListParameters),
     responses((status = 200, description = "The answer", body = SendPage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
     State(http): State<HttpState>,
@@ -183,10 +216,7 @@ pub async fn list(
     Query(parameters): Query<ListParameters>,
 ) -> Result<Json<SendPage>, Problem> {
     let account = key.account(&http, parameters.account.as_deref()).await?;
-    let limit = parameters.limit.unwrap_or(PAGE);
-    if limit == 0 || limit > MAX_PAGE {
-        return Err(Problem::invalid(format!("limit: a number from 1 to {MAX_PAGE} is wanted.")));
-    }
+    let limit = page_limit(parameters.limit, PAGE, MAX_PAGE)?;
     let mut arguments = json!({
         "accountId": account.id.to_string(),
         "sort": [{ "property": "sentAt", "isAscending": false }],
@@ -198,8 +228,8 @@ pub async fn list(
     }
     let found = call_one(&http.jmap, &key.caller_for(&account), "EmailSubmission/query", arguments).await?;
     let mut ids: Vec<Value> = found["ids"].as_array().cloned().unwrap_or_default();
-    let has_more = ids.len() as u64 > limit;
-    ids.truncate(limit as usize);
+    let has_more = ids.len() > limit;
+    ids.truncate(limit);
     let last = ids.last().and_then(Value::as_str).map(str::to_owned);
     let mut sends = load(&http, &key, &account, json!(ids)).await?;
     let place = |id: &str| ids.iter().position(|known| known == id);
@@ -208,7 +238,7 @@ pub async fn list(
 }
 
 /// Cancel a send that has not left
-#[utoipa::path(post, path = "/sends/{id}/cancel", tag = "Sending", operation_id = "cancelSend",
+#[utoipa::path(post, path = "/sends/{id}/cancel", security(("key" = ["send"])), tag = "Sending", operation_id = "cancelSend",
     params(("id" = String, Path, description = "Its id"), OfAccount),
     responses((status = 200, description = "The answer", body = Send), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn cancel(
