@@ -87,7 +87,7 @@ impl<'a> Filler<'a> {
     fn part(&mut self, name: &str, part: &str, context: &Value, max: usize) -> Result<String, String> {
         let Some(environment) = self.read.get_mut(name) else { return Err("it was not read".to_owned()) };
         let steps = FUEL.min(self.steps_left);
-        let mut made = Bounded { octets: Vec::new(), max: max.min(self.octets_left) };
+        let mut made = Bounded { octets: Vec::new(), max: max.min(self.octets_left), is_full: false };
         if steps == 0 || made.max == 0 {
             return Err("the templates of this request make too much together; send fewer at once".to_owned());
         }
@@ -101,6 +101,9 @@ impl<'a> Filler<'a> {
             .map_err(|error| format!("{part} of template {name}: {}", told(&error)));
         self.steps_left -= (*filled.as_ref().unwrap_or(&steps)).min(self.steps_left);
         self.octets_left -= made.octets.len();
+        if made.is_full {
+            return Err(format!("{part} of template {name}: it makes more than {} octets", made.max));
+        }
         filled?;
         String::from_utf8(made.octets).map_err(|_| format!("{part} of template {name}: it is no UTF-8"))
     }
@@ -150,12 +153,14 @@ fn told(error: &Error) -> String {
 struct Bounded {
     octets: Vec<u8>,
     max: usize,
+    is_full: bool,
 }
 
 impl io::Write for Bounded {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         if self.octets.len() + octets.len() > self.max {
-            return Err(io::Error::other(format!("it makes more than {} octets", self.max)));
+            self.is_full = true;
+            return Err(io::Error::other("too long"));
         }
         self.octets.extend_from_slice(octets);
         Ok(octets.len())
@@ -225,7 +230,7 @@ mod tests {
         assert!(filled(&template("", endless, ""), json!({})).is_err());
         let long = "{% for a in range(5000) %}{{ b }}{% endfor %}";
         let error = filled(&template("", long, ""), json!({ "b": "x".repeat(1_000) }));
-        assert!(error.is_err());
+        assert!(error.unwrap_err().contains("more than 1048576 octets"));
         assert!(filled(&template(&"x".repeat(MAX_SUBJECT + 1), "", ""), json!({})).is_err());
     }
 
