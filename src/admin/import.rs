@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::admin::audit::About;
 use crate::admin::request::{AdminError, ImportItem, ImportOutcome};
 use crate::admin::{Office, account_of};
 use crate::blob::prepared::PreparedBlob;
@@ -59,6 +60,15 @@ struct Ready {
 
 /// Files messages, those of keys that are known left out.
 pub async fn file(
+    office: &Office,
+    text: &str,
+    items: Vec<ImportItem>,
+) -> Result<Vec<ImportOutcome>, AdminError> {
+    let subject = About::address(text).with(&format!("{} messages", items.len()));
+    office.audited("import mail", subject, file_all(office, text, items)).await
+}
+
+async fn file_all(
     office: &Office,
     text: &str,
     items: Vec<ImportItem>,

@@ -57,7 +57,7 @@ pub async fn add(office: &Office, login: &str, wanted: Wanted) -> Result<TokenAd
             return Err(no_such_domain(name));
         }
         if scopes.has(Scope::Admin) && !matches!(reach, Reach::Domain(_) | Reach::All) {
-            let text = "the scope admin is for a domain, or for all with *: say which (--domain)";
+            let text = "the scope admin is for a domain, or for all with domain *: name it";
             return Err(AdminError::invalid(text));
         }
         drop(snapshot);

@@ -34,7 +34,9 @@ pub enum DomainCommand {
         json: bool,
     },
     /// Ask the DNS whether the records of a domain are set
-    #[command(after_help = "Example:\n  postrider domain check example.org --json")]
+    #[command(
+        after_help = "Ends with 1 when one is missing or differs.\n\nExample:\n  postrider domain check example.org --json"
+    )]
     Check {
         /// Such as example.org
         #[arg(value_parser = argument::domain)]
@@ -106,28 +108,36 @@ pub async fn run(command: DomainCommand, admin: &mut Admin) -> Result<(), Failur
         }
         DomainCommand::Check { domain, json } => {
             match admin.ask(AdminRequest::DomainCheck { domain }).await? {
-                AdminResponse::DomainChecked(rows) => print_rows(
-                    &rows,
-                    json,
-                    ["STATE", "NAME", "TYPE", "WANTED", "FOUND"],
-                    |row| {
-                        let state = match row.state {
-                            RecordState::Set => "set",
-                            RecordState::Differs => "differs",
-                            RecordState::Missing => "missing",
-                            RecordState::Unknown => "unknown",
-                        };
-                        let cut = |text: &str| text.chars().take(MAX_SHOWN).collect::<String>();
-                        [
-                            state.to_owned(),
-                            row.record.name.clone(),
-                            row.record.r#type.clone(),
-                            cut(&row.record.value),
-                            cut(&row.found.join(" | ")),
-                        ]
-                    },
-                    "This domain needs no records.",
-                ),
+                AdminResponse::DomainChecked(rows) => {
+                    print_rows(
+                        &rows,
+                        json,
+                        ["STATE", "NAME", "TYPE", "WANTED", "FOUND"],
+                        |row| {
+                            let state = match row.state {
+                                RecordState::Set => "set",
+                                RecordState::Differs => "differs",
+                                RecordState::Missing => "missing",
+                                RecordState::Unknown => "unknown",
+                            };
+                            let cut = |text: &str| text.chars().take(MAX_SHOWN).collect::<String>();
+                            [
+                                state.to_owned(),
+                                row.record.name.clone(),
+                                row.record.r#type.clone(),
+                                cut(&row.record.value),
+                                cut(&row.found.join(" | ")),
+                            ]
+                        },
+                        "This domain needs no records.",
+                    )?;
+                    let open = rows.iter().filter(|row| row.state != RecordState::Set).count();
+                    if open > 0 {
+                        let text = format!("{open} of {} records are not as they should be", rows.len());
+                        return Err(Failure::new(format!("{text}; set them and check again")));
+                    }
+                    Ok(())
+                }
                 other => Err(Failure::unexpected(&other)),
             }
         }

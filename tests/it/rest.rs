@@ -332,7 +332,10 @@ fn messages_are_answered_and_forwarded_with_attachments() {
         let whole = client.call("Thread/get", json!({ "ids": [reply["threadId"]] }))["list"][0].clone();
         assert_eq!(whole["emailIds"].as_array().unwrap().len(), 2, "one conversation: {whole}");
     }
-    let forward = json!({ "to": [{ "email": carol.address }], "text": "See below." });
+    let forward = json!({
+        "to": [{ "email": carol.address }], "text": "See below.", "html": "<p>See <b>below</b>.</p>",
+        "attachments": [{ "name": "note.txt", "type": "text/plain", "content": "bm90ZQ==" }], "tags": ["handed on"],
+    });
     bobs.post(&format!("/messages/{received}/forward"), &forward);
     let forwarded = carol.wait_for_subject("Fwd: Your order");
     let carols = Api::new(server, &carol.address, &[]);
@@ -341,6 +344,9 @@ fn messages_are_answered_and_forwarded_with_attachments() {
     assert_eq!(original["type"], "message/rfc822");
     let original = carol.download(original["blobId"].as_str().unwrap());
     assert!(String::from_utf8_lossy(&original).contains("Subject: Your order"));
+    assert_eq!(forwarded["attachments"][1]["name"], "note.txt");
+    assert_eq!(forwarded["html"].as_str().map(str::trim_end), Some("<p>See <b>below</b>.</p>"));
+    assert_eq!(bobs.get("/sends")["sends"][0]["tags"], json!(["handed on"]));
     assert_eq!(bob.get("Email", &received, &["keywords"])["keywords"]["$forwarded"], true);
 }
 

@@ -56,9 +56,24 @@ pub struct NewReply {
 pub struct NewForward {
     /// The recipients.
     to: Vec<MailAddress>,
+    #[serde(default)]
+    cc: Vec<MailAddress>,
     /// What stands above.
     #[serde(default)]
     text: String,
+    /// The same as HTML.
+    html: Option<String>,
+    /// What is attached beside the message.
+    #[serde(default)]
+    #[schema(value_type = Vec<NewAttachment>)]
+    attachments: Vec<Map<String, Value>>,
+    /// At most 10 words of at most 64 characters, which are told back.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// Any object of at most 4 KiB, which is told back.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    metadata: Map<String, Value>,
     /// The author, if not the account by its primary address.
     from: Option<MailAddress>,
 }
@@ -128,8 +143,12 @@ pub async fn forward(
     let (account, email) = load(&http, &key, of.account.as_deref(), &id).await?;
     let attachment = NewAttachment::of_blob(&email.blob_id, "message/rfc822", "message.eml");
     let send = NewSend {
+        cc: new.cc,
         text: Some(new.text),
-        attachments: vec![attachment],
+        html: new.html,
+        attachments: [vec![attachment], new.attachments].concat(),
+        tags: new.tags,
+        metadata: new.metadata,
         ..NewSend::new(author(new.from, &account), new.to, subject("Fwd", &email))
     };
     let idempotency = idempotency.map(|(text, hash)| (text, hash_of(&hash, &id)));
