@@ -12,12 +12,17 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, header, http};
+use rand::seq::SliceRandom;
 
 use crate::dns::{Dns, DnsError};
 use crate::https::{self, Client, Resolver};
 use crate::types::callback_url::CallbackUrl;
 use crate::types::network::{Network, is_public};
 
+/// How long a connection may take to come about: the other side may be far away.
+const CONNECT_TIME: Duration = Duration::from_secs(8);
+/// Addresses of each family that are tried at a time.
+const ADDRESSES: usize = 2;
 /// Why a request is not sent.
 const FORBIDDEN: &str = "its address is in a network where web pushes and webhooks do not go (push_networks)";
 
@@ -69,8 +74,15 @@ impl Callback {
                     DnsError::NotFound => io::Error::new(io::ErrorKind::NotFound, error),
                     DnsError::Temporary(_) => io::Error::other(error),
                 })?;
-                let fit = addresses.into_iter().filter(|address| may_reach(*address, &networks));
-                let fit: Vec<SocketAddr> = fit.map(|address| SocketAddr::new(address, 0)).collect();
+                let mut fit: Vec<IpAddr> =
+                    addresses.into_iter().filter(|address| may_reach(*address, &networks)).collect();
+                // Each next time others: the time for a connection is divided among them.
+                fit.shuffle(&mut rand::rng());
+                let of = |is_v4: bool| {
+                    fit.iter().filter(move |address| address.is_ipv4() == is_v4).take(ADDRESSES)
+                };
+                let fit: Vec<SocketAddr> =
+                    of(false).chain(of(true)).map(|address| SocketAddr::new(*address, 0)).collect();
                 if fit.is_empty() {
                     return Err(io::Error::new(io::ErrorKind::PermissionDenied, FORBIDDEN));
                 }
@@ -78,7 +90,10 @@ impl Callback {
             };
             Box::pin(found) as _
         };
-        Ok(Callback { client: https::client_with(Resolver::Own(Arc::new(find)), true)?, allowed })
+        Ok(Callback {
+            client: https::client_with(Resolver::Own(Arc::new(find)), true, CONNECT_TIME)?,
+            allowed,
+        })
     }
 
     /// Whether a URL may be asked, as far as it can be told without the DNS.

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
 
-/// How long a connection may take to come about.
+/// How long a connection to a service of one's own may take to come about.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// Connections are kept for less time than services keep them.
 const IDLE_TIME: Duration = Duration::from_secs(15);
@@ -67,13 +67,18 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    client_with(Resolver::System(GaiResolver::new()), true)
+    client_with(Resolver::System(GaiResolver::new()), true, CONNECT_TIME)
 }
 
 /// Makes a client. Certificates are those of public authorities, or of authorities that the machine
 /// trusts: a service of one's own often has one of its own. Plain HTTP, where it is allowed, is used for
-/// an address that was given so, and nothing else.
-pub fn client_with<B>(resolver: Resolver, allows_http: bool) -> Result<Client<B>, rustls::Error>
+/// an address that was given so, and nothing else. The time for a connection is divided among the addresses of a
+/// host.
+pub fn client_with<B>(
+    resolver: Resolver,
+    allows_http: bool,
+    connect_time: Duration,
+) -> Result<Client<B>, rustls::Error>
 where
     B: Body + Send,
     B::Data: Send,
@@ -86,7 +91,7 @@ where
         .with_root_certificates(roots)
         .with_no_client_auth();
     let mut tcp = HttpConnector::new_with_resolver(resolver);
-    tcp.set_connect_timeout(Some(CONNECT_TIME));
+    tcp.set_connect_timeout(Some(connect_time));
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
     let https = HttpsConnectorBuilder::new().with_tls_config(tls);

@@ -66,8 +66,8 @@ pub enum Event {
     Queued { queue: Queue, lane: i64 },
     /// A login or its tokens changed: whatever is remembered of it is void.
     LoginChanged { login: Id },
-    /// Events of mail were added to the log of a domain.
-    Logged { domain: Arc<str> },
+    /// Events of mail of these accounts were added to the log of a domain; of any, when none is named.
+    Logged { domain: Arc<str>, accounts: Arc<[AccountId]> },
     /// Events of a topic, or of any, may have been missed: look at the truth. Made by the bus.
     Missed(Option<Topic>),
 }

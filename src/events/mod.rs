@@ -13,7 +13,7 @@ pub mod testing;
 mod tests;
 pub mod webhook;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -30,8 +30,11 @@ use crate::store::queue::webhook as queue;
 use crate::types::event::EventKind;
 use crate::types::id::{AccountId, Id};
 
-/// Rows of a lane that are taken to the logs together.
+/// Rows that are taken to the logs together, and those of a lane where there are many.
 const BATCH: usize = 500;
+const MIN_BATCH: usize = 50;
+/// Accounts that whoever listens is told of; of more, it is said that it may be any.
+const ACCOUNTS_NAMED: usize = 100;
 /// A lane is one process's for so long after its last batch.
 const LEASE_MS: i64 = 5_000;
 /// Names of accounts that are remembered.
@@ -71,7 +74,17 @@ impl Logger {
             lanes.push(lane);
             lanes.sort_unstable();
             lanes.dedup();
-            match self.work(&lanes).await {
+            let mut done = self.work(&lanes).await;
+            if done.is_err() && lanes.len() > 1 {
+                // What one of them lacks, a node of the database, is none of the others' business.
+                for lane in lanes {
+                    done = self.work(&[lane]).await.or_else(|error| {
+                        tracing::warn!(%error, lane, "events could not be logged; they are tried again");
+                        Ok(false)
+                    });
+                }
+            }
+            match done {
                 Ok(true) => {}
                 // Another process has them, or is about to lose them.
                 Ok(false) => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -88,6 +101,7 @@ impl Logger {
         let start = (AccountId::default(), Place::default());
         let mut places: BTreeMap<i64, (AccountId, Place)> = lanes.iter().map(|lane| (*lane, start)).collect();
         let mut has_any = false;
+        let mut failed = None;
         loop {
             let held = self.held(places.keys().copied().collect()).await?;
             places.retain(|lane, _| held.contains(lane));
@@ -95,26 +109,29 @@ impl Logger {
             let mut rows: Vec<(i64, Waiting)> = Vec::new();
             let mut snapshot = self.store.read().await?;
             let mut next = BTreeMap::new();
+            let batch = (BATCH / places.len().max(1)).max(MIN_BATCH);
             for (lane, after) in places {
-                let found = event::waiting(&mut snapshot, lane, after, BATCH).await?;
-                if let Some(last) = found.last().filter(|_| found.len() == BATCH) {
+                let found = event::waiting(&mut snapshot, lane, after, batch).await?;
+                if let Some(last) = found.last().filter(|_| found.len() == batch) {
                     next.insert(lane, (last.account, last.place));
                 }
                 rows.extend(found.into_iter().map(|row| (lane, row)));
             }
             drop(snapshot);
             if rows.is_empty() {
-                return Ok(has_any);
+                return failed.map_or(Ok(has_any), Err);
             }
             let waiting: Vec<&Waiting> = rows.iter().map(|(_, row)| row).collect();
-            self.log(&waiting).await?;
-            let oldest = waiting.iter().map(|row| row.created_at).min().unwrap_or_default();
+            let kept = self.log(&waiting, &mut failed).await?;
+            // Those of a domain that could not be reached stay, and are tried again.
+            rows.retain(|(_, row)| !kept.contains(&row.account));
+            let oldest = rows.iter().map(|(_, row)| row).map(|row| row.created_at).min().unwrap_or_default();
             let lag_ms = (self.store.clock().now_ms() - oldest).max(0);
             metrics::histogram!("postrider_event_log_seconds").record(lag_ms as f64 / 1_000.0);
             metrics::counter!("postrider_events_logged_total").increment(rows.len() as u64);
             event::forget(&self.store, &rows).await?;
             if next.is_empty() {
-                return Ok(true);
+                return failed.map_or(Ok(true), Err);
             }
             places = next;
         }
@@ -133,8 +150,14 @@ impl Logger {
         Ok([sure, taken].concat())
     }
 
-    async fn log(&mut self, rows: &[&Waiting]) -> Result<(), StoreError> {
+    /// Takes rows to the logs of their domains; the accounts of those domains for which that failed, and why.
+    async fn log(
+        &mut self,
+        rows: &[&Waiting],
+        failed: &mut Option<StoreError>,
+    ) -> Result<HashSet<AccountId>, StoreError> {
         self.learn_names(rows).await?;
+        let mut kept = HashSet::new();
         let mut domains: BTreeMap<String, Vec<(Waiting, String)>> = BTreeMap::new();
         for row in rows {
             // Events of an account that has gone are nobody's.
@@ -143,16 +166,31 @@ impl Logger {
             domains.entry(domain).or_default().push((Waiting::clone(row), name.clone()));
         }
         for (domain, events) in domains {
-            let seq = append(&self.store, domain.clone(), events.clone()).await?;
-            let interests = interests(&mut *self.store.read().await?, &domain).await?;
-            let wanted: Vec<Id> = interests
-                .iter()
-                .filter(|interest| events.iter().any(|(event, _)| interest.wants(event)))
-                .map(|interest| interest.id)
-                .collect();
-            queue::enqueue(&self.store, &domain, &wanted, seq).await?;
-            self.store.bus().publish(Event::Logged { domain: domain.into() });
+            if let Err(error) = self.log_of(&domain, &events).await {
+                tracing::warn!(%error, domain, "the log of a domain cannot be written");
+                kept.extend(events.iter().map(|(event, _)| event.account));
+                *failed = Some(error);
+            }
         }
+        Ok(kept)
+    }
+
+    async fn log_of(&self, domain: &str, events: &[(Waiting, String)]) -> Result<(), StoreError> {
+        let seq = append(&self.store, domain.to_owned(), events.to_vec()).await?;
+        let mut accounts: Vec<AccountId> = events.iter().map(|(event, _)| event.account).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        let interests = interests(&mut *self.store.read().await?, domain).await?;
+        let wanted: Vec<Id> = interests
+            .iter()
+            .filter(|interest| events.iter().any(|(event, _)| interest.wants(event)))
+            .map(|interest| interest.id)
+            .collect();
+        queue::enqueue(&self.store, domain, &wanted, seq).await?;
+        if accounts.len() > ACCOUNTS_NAMED {
+            accounts.clear();
+        }
+        self.store.bus().publish(Event::Logged { domain: domain.into(), accounts: accounts.into() });
         Ok(())
     }
 

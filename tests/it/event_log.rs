@@ -189,6 +189,11 @@ fn a_stream_goes_on_where_it_was_cut_and_ends_with_its_key() {
             [&alice.account, &bob.account].contains(&&account).then(|| event.clone())
         })
     };
+    // Whoever is cut off before anything has happened knows where to go on.
+    let place = open(None).wait_for("the place", |event| event.id.clone());
+    deliver(&alice, "while away");
+    alice.wait_for_subject("while away");
+    assert_eq!(next(&open(Some(&place))).json()["data"]["subject"], "while away");
     let stream = open(None);
     deliver(&alice, "first");
     let first = next(&stream);
@@ -210,6 +215,47 @@ fn a_stream_goes_on_where_it_was_cut_and_ends_with_its_key() {
     let refused =
         Request::get("/api/v1/events").header("Authorization", &format!("Bearer {}", api.key.unwrap()));
     refused.send(server.http()).expect(401);
+}
+
+#[test]
+fn a_cursor_is_good_for_every_part_of_the_log() {
+    let server = Server::shared();
+    let (alice, bob) = (server.account(), server.account());
+    let api = Api::new(server, &alice.address, &["--scope", "read", "--domain", "example.test"]);
+    // Alice's transactions are many, so that her places are no places of Bob's.
+    let inbox = alice.mailbox("inbox");
+    (0..5).for_each(|number| drop(alice.create_email(&inbox, &number.to_string(), "text")));
+    let begin =
+        api.get("/events?domain=example.test&after=latest")["nextCursor"].as_str().unwrap().to_owned();
+    for (to, subject) in [(&bob, "b1"), (&alice, "a1"), (&bob, "b2"), (&alice, "a2"), (&bob, "b3")] {
+        let text = message::text("sender@remote.test", &to.address, subject, "text");
+        smtp::send(server.smtp(), "sender@remote.test", &[&to.address], &text);
+        // One after the other into the log.
+        eventually(subject, || {
+            let page = api.get(&format!("/events?account={}&limit=500", to.account));
+            page["events"].as_array()?.iter().any(|event| event["data"]["subject"] == subject).then_some(())
+        });
+    }
+    let subjects = |whose: &str, after: &str| -> Vec<String> {
+        let page = api.get(&format!("/events?{whose}&after={after}&limit=500"));
+        let list = page["events"].as_array().expect("events").clone();
+        list.iter().map(|event| event["data"]["subject"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let of_bob = format!("account={}", bob.account);
+    assert_eq!(subjects(&of_bob, &begin), ["b1", "b2", "b3"]);
+    let page = api.get(&format!("/events?domain=example.test&after={begin}&limit=500"));
+    let cursor = |subject: &str| {
+        let list = page["events"].as_array().expect("events");
+        let event = list.iter().find(|event| event["data"]["subject"] == subject).expect("an event");
+        event["cursor"].as_str().expect("a cursor").to_owned()
+    };
+    assert_eq!(subjects(&of_bob, &cursor("a1")), ["b2", "b3"]);
+    assert_eq!(subjects(&of_bob, &cursor("b2")), ["b3"]);
+    assert_eq!(subjects(&format!("account={}", alice.account), &cursor("b1")), ["a1", "a2"]);
+    let mut after_b1 = subjects("domain=example.test", &cursor("b1"));
+    // Others use the same domain.
+    after_b1.retain(|subject| ["a1", "a2", "b2", "b3"].contains(&subject.as_str()));
+    assert_eq!(after_b1, ["a1", "b2", "a2", "b3"]);
 }
 
 #[test]

@@ -66,7 +66,10 @@ pub fn encode(prefix: &str, origin: &str, event: &Event) -> Option<(String, Stri
         }
         Event::Queued { queue, lane } => (Topic::Queue(*queue), format!("{origin} {lane}")),
         Event::LoginChanged { login } => (Topic::Logins, format!("{origin} {login}")),
-        Event::Logged { domain } => (Topic::Logs, format!("{origin} {domain}")),
+        Event::Logged { domain, accounts } => {
+            let accounts: Vec<String> = accounts.iter().map(ToString::to_string).collect();
+            (Topic::Logs, format!("{origin} {domain} {}", accounts.join(",")))
+        }
         Event::Missed(_) => return None,
     };
     Some((channel(prefix, topic), text))
@@ -94,7 +97,12 @@ pub fn decode<'t>(prefix: &str, channel: &str, text: &'t str) -> Option<(&'t str
             Heard::Event(Event::Queued { queue, lane: lane.parse().ok()? })
         }
         ("l", "", login) => Heard::Event(Event::LoginChanged { login: login.parse().ok()? }),
-        ("e", "", domain) => Heard::Event(Event::Logged { domain: domain.into() }),
+        ("e", "", rest) => {
+            // An earlier program names the domain alone.
+            let (domain, accounts) = rest.split_once(' ').unwrap_or((rest, ""));
+            let accounts = accounts.split(',').filter_map(|account| account.parse().ok().map(AccountId));
+            Heard::Event(Event::Logged { domain: domain.into(), accounts: accounts.collect() })
+        }
         ("beat", "", "up") => Heard::Up,
         ("beat", "", "bye") => Heard::Bye,
         ("look", "", _) => Heard::Look,
@@ -115,7 +123,8 @@ mod tests {
             Event::Changed { account: AccountId(Id(1)), modseq: 1, types: [].into(), at: 0 },
             Event::Queued { queue: Queue::Outgoing, lane: 3 },
             Event::LoginChanged { login: Id(9) },
-            Event::Logged { domain: "example.test".into() },
+            Event::Logged { domain: "example.test".into(), accounts: [].into() },
+            Event::Logged { domain: "a.test".into(), accounts: [AccountId(Id(7)), AccountId(Id(8))].into() },
             Event::Queued { queue: Queue::Webhooks, lane: 1 },
         ] {
             let (channel, text) = encode("p", "me", &event).expect("it travels");

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream;
 use hyper::StatusCode;
+use rand::seq::SliceRandom;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,8 +64,16 @@ pub struct Webhooks {
     callback: Callback,
     hostname: Arc<str>,
     places: Arc<Semaphore>,
-    /// Events that a webhook has taken, though not all before them.
-    taken: Arc<Mutex<HashMap<Id, HashSet<Id>>>>,
+    /// What a webhook has taken beyond something that it has not.
+    taken: Arc<Mutex<HashMap<Id, Beyond>>>,
+}
+
+/// Events that were taken, though not all before them.
+struct Beyond {
+    /// From where on they were posted, and where to: another order wants them again.
+    cursor: Cursor,
+    url: String,
+    events: HashSet<Id>,
 }
 
 /// What came of a post.
@@ -138,16 +147,10 @@ impl Webhooks {
             lanes.push(lane);
             lanes.sort_unstable();
             lanes.dedup();
-            let each = (CLAIMED / lanes.len()).max(1);
+            // Where there are many, each has its turn.
+            lanes.shuffle(&mut rand::rng());
             lanes.truncate(CLAIMED);
-            let rows = match queue::claim(&self.store, &lanes, each, LEASE_MS).await {
-                Ok(rows) => rows,
-                Err(error) => {
-                    tracing::warn!(%error, "the queue of webhooks cannot be worked on");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    continue;
-                }
-            };
+            let rows = self.claim(&lanes).await;
             for row in rows {
                 let (worker, stop, place) = (self.clone(), stop.clone(), places.split(1));
                 tasks.spawn(async move {
@@ -160,15 +163,37 @@ impl Webhooks {
         tasks.wait().await;
     }
 
+    /// Claims rows of lanes; where that fails, of each by itself: what one lacks, a node of the database, is none
+    /// of the others' business.
+    async fn claim(&self, lanes: &[i64]) -> Vec<WebhookRow> {
+        let each = (CLAIMED / lanes.len().max(1)).max(1);
+        if let Ok(rows) = queue::claim(&self.store, lanes, each, LEASE_MS).await {
+            return rows;
+        }
+        let mut rows = Vec::new();
+        for lane in lanes {
+            match queue::claim(&self.store, &[*lane], each, LEASE_MS).await {
+                Ok(claimed) => rows.extend(claimed),
+                Err(error) => tracing::warn!(%error, lane, "the queue of webhooks cannot be worked on"),
+            }
+        }
+        if rows.is_empty() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        rows
+    }
+
     /// Does one row.
     pub async fn work(&self, row: WebhookRow, stop: &CancellationToken) {
+        let id = row.webhook;
         let turned = match self.turn(&row, stop).await {
             Ok(turned) => turned,
+            // A fault of ours is none of the receiver's: it is taken up again when the lease ends.
             Err(error) => {
-                Turned::Failed(Failure { why: error.to_string(), retry_after: None, has_progress: false })
+                tracing::warn!(%error, webhook = %id, "the events of a webhook could not be read");
+                return;
             }
         };
-        let id = row.webhook;
         if let Err(error) = self.settle(row, turned).await {
             tracing::warn!(%error, webhook = %id, "a webhook could not be settled; it is taken up again");
         }
@@ -212,8 +237,9 @@ impl Webhooks {
 
     /// Posts a page, of which nothing more is begun after a time.
     async fn post_all(&self, hook: &Webhook, url: &CallbackUrl, page: &Page, until: Instant) -> PagePosted {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&hook.id);
-        let taken = taken.get_or_insert_default();
+        let beyond = self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&hook.id);
+        let beyond = beyond.filter(|beyond| beyond.cursor == hook.cursor && beyond.url == hook.url);
+        let mut taken = beyond.map_or_else(HashSet::new, |beyond| beyond.events);
         let mut accounts: BTreeMap<AccountId, Vec<&LoggedEvent>> = BTreeMap::new();
         for event in page.events.iter().filter(|event| !taken.contains(&event.id)) {
             accounts.entry(event.account).or_default().push(event);
@@ -237,8 +263,9 @@ impl Webhooks {
         };
         if let Some(place) = first_left {
             let after: HashSet<Id> = page.events.iter().skip(place).map(|event| event.id).collect();
-            let beyond: HashSet<Id> = taken.intersection(&after).copied().collect();
-            if !beyond.is_empty() {
+            let events: HashSet<Id> = taken.intersection(&after).copied().collect();
+            if !events.is_empty() {
+                let beyond = Beyond { cursor: to, url: hook.url.clone(), events };
                 self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(hook.id, beyond);
             }
         }
@@ -260,7 +287,11 @@ impl Webhooks {
             }
             match self.post(hook, url, &EventObject::from(event.clone())).await {
                 Posted::Taken => posted.push(event.id),
-                failed => return (posted, Some(failed)),
+                Posted::Failed(why, seconds) => {
+                    let why = format!("{why} (event {}, {})", event.id, event.cursor());
+                    return (posted, Some(Posted::Failed(why, seconds)));
+                }
+                Posted::Gone => return (posted, Some(Posted::Gone)),
             }
         }
         (posted, None)

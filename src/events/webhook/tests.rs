@@ -124,8 +124,8 @@ async fn after_three_days_a_webhook_is_disabled_and_its_owner_is_told() {
     assert_eq!(receiver.tries(), tries, "it is left alone");
     // Enabled again, it goes on where it stopped.
     receiver.set(Manner::Takes);
-    let again = Webhook { disabled_at: 0, failing_since: 0, ..bench.found(hook).await };
-    hooks::set(&bench.fixture.store, again).await.unwrap();
+    let enable = |webhook: &mut Webhook| (webhook.disabled_at, webhook.failing_since) = (0, 0);
+    hooks::change(&bench.fixture.store, "example.test".to_owned(), hook, enable).await.unwrap().unwrap();
     queue::hurry(&bench.fixture.store, "example.test".to_owned(), hook).await.unwrap();
     while bench.post().await > 0 {}
     assert_eq!(receiver.told()["alice@example.test"], ["1", "2"]);
@@ -206,4 +206,59 @@ async fn an_order_that_comes_while_the_one_before_is_carried_out_is_not_lost() {
     queue::told(&store, rows.remove(0), None).await.unwrap();
     while bench.post().await > 0 {}
     assert_eq!(receiver.told()["alice@example.test"], ["1", "1"]);
+    // The same while it is tried in vain, or while nobody wants it.
+    for number in 0..2 {
+        hooks::set_cursor(&store, domain(), hook, Cursor::default()).await.unwrap();
+        queue::hurry(&store, domain(), hook).await.unwrap();
+        let row = queue::claim(&store, &[lane], 1, 60_000).await.unwrap().remove(0);
+        queue::hurry(&store, domain(), hook).await.unwrap();
+        if number == 0 {
+            let later = store.clock().now_ms() + 4 * HOUR_MS;
+            queue::retry(&store, row, later, 7, "no answer".to_owned()).await.unwrap();
+        } else {
+            queue::drop_row(&store, row).await.unwrap();
+        }
+        while bench.post().await > 0 {}
+        assert_eq!(receiver.told()["alice@example.test"].len(), 3 + number);
+    }
+    // What was only logged meanwhile shortens no wait.
+    let row_of = async || queue::claim(&store, &[lane], 1, 60_000).await.unwrap().pop();
+    queue::hurry(&store, domain(), hook).await.unwrap();
+    let row = row_of().await.unwrap();
+    bench.happen(alice, &["2"]).await;
+    bench.log(alice).await;
+    let later = store.clock().now_ms() + HOUR_MS;
+    queue::retry(&store, row, later, 7, "no answer".to_owned()).await.unwrap();
+    assert_eq!(row_of().await, None);
+}
+
+#[tokio::test]
+async fn what_was_taken_comes_again_when_it_is_replayed_or_goes_elsewhere() {
+    let mut bench = Bench::new().await;
+    let (alice, bob) = (bench.account("alice").await, bench.account("bob").await);
+    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
+    let hook = bench.hook(&receiver, None).await;
+    receiver.set(Manner::Picky('x'));
+    bench.happen(alice, &["1", "x"]).await;
+    bench.log(alice).await;
+    bench.happen(bob, &["2"]).await;
+    bench.log(bob).await;
+    bench.post().await;
+    assert_eq!(receiver.told()["bob@example.test"], ["2"]);
+    let failing = bench.found(hook).await;
+    assert!(failing.failing_since != 0 && failing.last_error.contains("(event "), "{failing:?}");
+    let store = bench.fixture.store.clone();
+    let domain = || "example.test".to_owned();
+    hooks::set_cursor(&store, domain(), hook, Cursor::default()).await.unwrap();
+    assert_eq!(bench.found(hook).await.failing_since, 0, "what is replayed begins anew");
+    queue::hurry(&store, domain(), hook).await.unwrap();
+    bench.post().await;
+    assert_eq!(receiver.told()["bob@example.test"], ["2", "2"]);
+    let url = other.url();
+    let elsewhere = move |webhook: &mut Webhook| webhook.url.clone_from(&url);
+    hooks::change(&store, domain(), hook, elsewhere).await.unwrap().unwrap();
+    queue::hurry(&store, domain(), hook).await.unwrap();
+    while bench.post().await > 0 {}
+    assert_eq!(other.told()["bob@example.test"], ["2"]);
+    assert_eq!(other.told()["alice@example.test"], ["x"], "what was before the cursor was taken");
 }

@@ -47,7 +47,7 @@ pub struct LoggedEvent {
 }
 
 /// What part of a log is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// The domain, in lower-case A-labels.
     pub domain: String,
@@ -97,6 +97,8 @@ pub struct Page {
     pub next: Cursor,
     /// Whether there is more after that now.
     pub has_more: bool,
+    /// Whether events between the cursor and these may have gone with their age.
+    pub is_outlived: bool,
 }
 
 /// Where a log begins and ends.
@@ -174,6 +176,32 @@ pub async fn latest(conn: &mut Conn, view: &View) -> Result<Cursor, StoreError> 
     Ok(Cursor { seq, place: place.unwrap_or_default() })
 }
 
+/// A cursor as it is good for a view: one that was got from the whole log, or from another account's part of it,
+/// has a place that says nothing of this one's.
+pub async fn placed(conn: &mut Conn, view: &View, cursor: Cursor) -> Result<Cursor, StoreError> {
+    let Some(account) = view.account else { return Ok(cursor) };
+    let is_its_own = sql("select 1 from event_log where domain = $1 and seq = $2 and account_id = $3 \
+                          and modseq = $4 and n = $5")
+    .bind(&view.domain)
+    .bind(cursor.seq)
+    .bind(account)
+    .bind(cursor.place.0)
+    .bind(cursor.place.1)
+    .value::<i64>(conn)
+    .await?;
+    if is_its_own.is_some() {
+        return Ok(cursor);
+    }
+    let place = sql("select modseq, n from event_log where domain = $1 and account_id = $2 and seq <= $3 \
+                     order by modseq desc, n desc limit 1")
+    .bind(&view.domain)
+    .bind(account)
+    .bind(cursor.seq)
+    .first(conn, |row| Ok((row.get(0)?, row.get(1)?)))
+    .await?;
+    Ok(Cursor { seq: cursor.seq, place: place.unwrap_or_default() })
+}
+
 const COLUMNS: &str =
     "select seq, account_id, account_name, modseq, n, id, created_at, kind, data from event_log where";
 
@@ -224,11 +252,12 @@ pub async fn read(
     kinds: EventKinds,
     limit: usize,
 ) -> Result<Page, StoreError> {
-    let Head { seq, .. } = head(conn, &view.domain).await?;
+    let head = head(conn, &view.domain).await?;
     let looks_at = if kinds == EventKinds::ALL { limit } else { limit.max(LOOKED_AT) };
     let found = after(view, cursor).bind(looks_at as i64).all(conn, read_event).await?;
     let is_end = found.len() < looks_at;
-    let mut page = Page { events: Vec::new(), next: cursor, has_more: !is_end };
+    let is_outlived = head.has_outlived(cursor);
+    let mut page = Page { events: Vec::new(), next: cursor, has_more: !is_end, is_outlived };
     for event in found {
         let is_wanted = event.kind.is_some_and(|kind| kinds.has(kind));
         if is_wanted && page.events.len() == limit {
@@ -242,7 +271,7 @@ pub async fn read(
     }
     if is_end {
         // What is appended later has larger numbers: a cursor of an account that is quiet does not age.
-        page.next.seq = page.next.seq.max(seq);
+        page.next.seq = page.next.seq.max(head.seq);
     }
     Ok(page)
 }

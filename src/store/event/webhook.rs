@@ -13,8 +13,11 @@ use crate::types::event::EventKinds;
 use crate::types::id::{AccountId, Id};
 use crate::types::secret::Secret;
 
-/// Webhooks of a domain.
-pub const MAX_WEBHOOKS: usize = 200;
+/// Webhooks of an account, of all accounts of a domain, and of the domain itself: nobody's leave no room for
+/// others.
+pub const MAX_OF_ACCOUNT: usize = 20;
+const MAX_OF_ACCOUNTS: usize = 1_000;
+pub const MAX_OF_DOMAIN: usize = 50;
 
 /// A secret by which a receiver knows that a post is ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,15 +106,21 @@ pub async fn get(conn: &mut Conn, domain: &str, id: Id) -> Result<Option<Webhook
     sql(format!("{COLUMNS} and id = $2")).bind(domain).bind(id).first(conn, read_webhook).await
 }
 
-/// Adds a webhook; false when the domain has too many.
+/// Adds a webhook; false when there are too many.
 pub async fn add(store: &Store, new: Webhook) -> Result<bool, StoreError> {
     let unit = async move |tx: &mut Tx| {
-        let count = sql("select count(*) from webhook where domain = $1")
-            .bind(&new.view.domain)
-            .value::<i64>(tx)
-            .await?
-            .unwrap_or_default();
-        if count >= MAX_WEBHOOKS as i64 {
+        let (own, others) = sql("select count(case when account_id = $2 then 1 end), \
+                                 count(case when account_id <> 0 then 1 end) from webhook where domain = $1")
+        .bind(&new.view.domain)
+        .bind(new.account())
+        .first(tx, |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)))
+        .await?
+        .unwrap_or_default();
+        let has_room = match new.view.account {
+            None => own < MAX_OF_DOMAIN as i64,
+            Some(_) => own < MAX_OF_ACCOUNT as i64 && others < MAX_OF_ACCOUNTS as i64,
+        };
+        if !has_room {
             return Ok(false);
         }
         sql(
@@ -136,9 +145,17 @@ pub async fn add(store: &Store, new: Webhook) -> Result<bool, StoreError> {
     store.write_plain(Urgency::Interactive, unit).await
 }
 
-/// Writes what its owner has changed of a webhook: all but how far it has come.
-pub async fn set(store: &Store, webhook: Webhook) -> Result<(), StoreError> {
+/// Changes a webhook as it is now, all but how far it has come: what it has become, or `None` when it is gone.
+pub async fn change(
+    store: &Store,
+    domain: String,
+    id: Id,
+    change: impl Fn(&mut Webhook) + Clone + Send + 'static,
+) -> Result<Option<Webhook>, StoreError> {
     let unit = async move |tx: &mut Tx| {
+        let found = sql(format!("{COLUMNS} and id = $2 for update")).bind(&domain).bind(id);
+        let Some(mut webhook) = found.first(tx, read_webhook).await? else { return Ok(None) };
+        change(&mut webhook);
         sql("update webhook set url = $3, description = $4, kinds = $5, secrets = $6, failing_since = $7, \
              disabled_at = $8, last_error = $9 where domain = $1 and id = $2")
         .bind(&webhook.view.domain)
@@ -151,8 +168,8 @@ pub async fn set(store: &Store, webhook: Webhook) -> Result<(), StoreError> {
         .bind(webhook.disabled_at)
         .bind(&webhook.last_error)
         .run(tx)
-        .await
-        .map(drop)
+        .await?;
+        Ok(Some(webhook))
     };
     store.write_plain(Urgency::Interactive, unit).await
 }
@@ -160,15 +177,17 @@ pub async fn set(store: &Store, webhook: Webhook) -> Result<(), StoreError> {
 /// Lets it be told again from a cursor on, or leave out what is before it.
 pub async fn set_cursor(store: &Store, domain: String, id: Id, cursor: Cursor) -> Result<(), StoreError> {
     let unit = async move |tx: &mut Tx| {
-        sql("update webhook set seq = $3, modseq = $4, n = $5 where domain = $1 and id = $2")
-            .bind(&domain)
-            .bind(id)
-            .bind(cursor.seq)
-            .bind(cursor.place.0)
-            .bind(cursor.place.1)
-            .run(tx)
-            .await
-            .map(drop)
+        // How long what was before did not get through says nothing any more.
+        sql("update webhook set seq = $3, modseq = $4, n = $5, failing_since = 0, last_error = '' \
+             where domain = $1 and id = $2")
+        .bind(&domain)
+        .bind(id)
+        .bind(cursor.seq)
+        .bind(cursor.place.0)
+        .bind(cursor.place.1)
+        .run(tx)
+        .await
+        .map(drop)
     };
     store.write_plain(Urgency::Interactive, unit).await
 }

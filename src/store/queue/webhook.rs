@@ -206,25 +206,45 @@ pub async fn retry(
     tries: i64,
     why: String,
 ) -> Result<(), StoreError> {
-    let claim = row.claim;
+    let WebhookRow { claim, seq, .. } = row;
     let unit = async move |tx: &mut Tx| {
-        sql("update webhook_queue set due = $4, tries = $5, last_error = $6, is_leased = 0 \
-             where lane = $1 and id = $2 and attempts = $3 and is_leased = 1")
+        // Not over an order that came meanwhile, whose marks are below nothing.
+        let waits = sql("update webhook_queue set due = $4, tries = $5, last_error = $6, is_leased = 0 \
+                         where lane = $1 and id = $2 and attempts = $3 and is_leased = 1 \
+                         and (seq = $7 or seq >= 0)")
         .bind(claim.lane)
         .bind(claim.id)
         .bind(claim.attempts)
         .bind(due)
         .bind(tries)
         .bind(claim::error_text(&why))
+        .bind(seq)
         .run(tx)
-        .await
-        .map(drop)
+        .await?;
+        if waits == 0 {
+            again(tx, claim).await?;
+        }
+        Ok(())
     };
     store.write_lane(claim.lane, Urgency::Background, unit).await
 }
 
 /// Nobody is there to be told any more.
 pub async fn drop_row(store: &Store, row: WebhookRow) -> Result<(), StoreError> {
-    let unit = async move |tx: &mut Tx| claim::done(tx, Queue::Webhooks, &[row.claim]).await.map(drop);
-    store.write_lane(row.claim.lane, Urgency::Background, unit).await
+    let WebhookRow { claim, seq, .. } = row;
+    let unit = async move |tx: &mut Tx| {
+        let gone = sql("delete from webhook_queue where lane = $1 and id = $2 and attempts = $3 \
+                        and is_leased = 1 and (seq = $4 or seq >= 0)")
+        .bind(claim.lane)
+        .bind(claim.id)
+        .bind(claim.attempts)
+        .bind(seq)
+        .run(tx)
+        .await?;
+        if gone == 0 {
+            again(tx, claim).await?;
+        }
+        Ok(())
+    };
+    store.write_lane(claim.lane, Urgency::Background, unit).await
 }

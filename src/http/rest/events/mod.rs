@@ -151,11 +151,15 @@ async fn cursor_of(http: &HttpState, view: &View, named: Option<&str>) -> Result
         return Err(Problem::invalid("after: this is no cursor of this log."));
     }
     if head.has_outlived(cursor) {
-        let text = "Events after this cursor are gone (`keep_events`). Look at the messages themselves, and go on \
-                    with `latest`.";
-        return Err(Problem::new(Code::CursorExpired, text));
+        return Err(expired());
     }
-    Ok(cursor)
+    Ok(log::placed(&mut snapshot, view, cursor).await?)
+}
+
+fn expired() -> Problem {
+    let text = "Events after this cursor are gone (`keep_events`). Look at the messages themselves, and go on with \
+                `latest`.";
+    Problem::new(Code::CursorExpired, text)
 }
 
 /// Reads on from a cursor until there is something that is wanted, or nothing more.
@@ -170,6 +174,10 @@ async fn read_on(
     loop {
         let mut snapshot = http.app.store.read().await?;
         let page = log::read(&mut snapshot, view, cursor, kinds, limit).await?;
+        // Since it was checked.
+        if page.is_outlived {
+            return Err(expired());
+        }
         looks += 1;
         if !page.events.is_empty() || !page.has_more || looks == LOOKS {
             return Ok(page);
@@ -209,7 +217,7 @@ pub async fn list(
         let cursor = cursor_of(&http, &view, resumed.or(after.as_deref())).await?;
         http.openings.turn().await?;
         let (place, login) = key.settle_down(&http, &parts).await?;
-        let listener = http.feed.listen(&view.domain, login);
+        let listener = http.feed.listen(&view, login);
         return Ok(stream::answer(http, key, place, listener, view, cursor, kinds));
     }
     let cursor = cursor_of(&http, &view, after.as_deref()).await?;
@@ -217,7 +225,7 @@ pub async fn list(
     if wait > 0 && page.events.is_empty() && !page.has_more {
         let until = Instant::now() + Duration::from_secs(wait);
         let (_place, login) = key.settle_down(&http, &parts).await?;
-        let mut listener = http.feed.listen(&view.domain, login);
+        let mut listener = http.feed.listen(&view, login);
         loop {
             // The first time for what came before somebody listened.
             page = read_on(&http, &view, page.next, kinds, limit).await?;

@@ -22,8 +22,8 @@ use crate::http::state::HttpState;
 use crate::store::event::log::{Cursor, LoggedEvent, View};
 use crate::types::event::EventKinds;
 
-/// After so long without an event a comment keeps the connection open.
-const COMMENT_AFTER: Duration = Duration::from_secs(15);
+/// After so long without an event the place is told, which keeps the connection open.
+const PLACE_AFTER: Duration = Duration::from_secs(15);
 
 struct Streaming {
     http: HttpState,
@@ -69,15 +69,21 @@ impl Streaming {
     async fn next(&mut self) -> Option<Bytes> {
         if std::mem::take(&mut self.is_new) {
             // Something must be written at once, or some proxies and browsers hold the answer back.
-            return Some(Bytes::from_static(b": connected\n"));
+            return Some(place(self.cursor));
         }
         loop {
+            // Also while there is more to be read than the client takes.
+            if self.listener.ends() {
+                return None;
+            }
             if let Some(event) = self.events.pop_front() {
                 return Some(text_of(EventObject::from(event)));
             }
             let page = read_on(&self.http, &self.view, self.cursor, self.kinds, PAGE).await;
-            let Ok(page) = page.inspect_err(|_| tracing::warn!("a log could not be read; a stream ends"))
-            else {
+            // Whoever comes back is told what is wrong.
+            let Ok(page) = page.inspect_err(|problem| {
+                tracing::info!(detail = problem.details().detail, "a stream of events ends");
+            }) else {
                 return None;
             };
             self.cursor = page.next;
@@ -85,13 +91,18 @@ impl Streaming {
             if !self.events.is_empty() || page.has_more {
                 continue;
             }
-            match tokio::time::timeout(COMMENT_AFTER, self.listener.wake()).await {
+            match tokio::time::timeout(PLACE_AFTER, self.listener.wake()).await {
                 Ok(Wake::News) => {}
                 Ok(Wake::LoginChanged | Wake::Closing) => return None,
-                Err(_) => return Some(Bytes::from_static(b": ping\n")),
+                Err(_) => return Some(place(self.cursor)),
             }
         }
     }
+}
+
+/// Tells where the stream is, which is no event: whoever comes back without having heard of one goes on there.
+fn place(cursor: Cursor) -> Bytes {
+    Bytes::from(format!("id: {cursor}\n\n"))
 }
 
 fn text_of(event: EventObject) -> Bytes {

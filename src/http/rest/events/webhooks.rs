@@ -15,7 +15,7 @@ use crate::http::rest::parameters::{Path, Query};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::store::event::log::View;
-use crate::store::event::webhook::{self as store, MAX_WEBHOOKS, SigningSecret};
+use crate::store::event::webhook::{self as store, MAX_OF_ACCOUNT, MAX_OF_DOMAIN, SigningSecret};
 use crate::store::queue::webhook as queue;
 use crate::types::callback_url::CallbackUrl;
 use crate::types::date::utc_date;
@@ -145,6 +145,10 @@ fn shown_with_secret(webhook: store::Webhook) -> Webhook {
     Webhook { secret, ..shown(webhook) }
 }
 
+fn no_such_webhook() -> Problem {
+    Problem::not_found("There is no such webhook of this account or domain.")
+}
+
 /// A URL that may be posted to.
 fn check_url(http: &HttpState, text: &str) -> Result<(), Problem> {
     let refused = |why: &str| Problem::field("url", why);
@@ -185,13 +189,12 @@ impl Key {
 
     /// The webhook that a call names.
     async fn webhook(&self, http: &HttpState, whose: &Whose, id: &str) -> Result<store::Webhook, Problem> {
-        let none = || Problem::not_found("There is no such webhook of this account or domain.");
         let view = self.own_view(http, whose).await?;
-        let id: Id = id.parse().map_err(|_| none())?;
+        let id: Id = id.parse().map_err(|_| no_such_webhook())?;
         let found = store::get(&mut *http.app.store.read().await?, &view.domain, id).await?;
         let is_of_it =
             |webhook: &store::Webhook| view.account.is_none() || webhook.view.account == view.account;
-        found.filter(is_of_it).ok_or_else(none)
+        found.filter(is_of_it).ok_or_else(no_such_webhook)
     }
 
     /// The webhook that a call names and changes.
@@ -252,7 +255,9 @@ pub async fn add(
         last_error: String::new(),
     };
     if !store::add(&http.app.store, webhook.clone()).await? {
-        let text = format!("A domain has at most {MAX_WEBHOOKS} webhooks; remove one.");
+        let text = format!(
+            "An account has at most {MAX_OF_ACCOUNT} webhooks, a domain {MAX_OF_DOMAIN} of its own; remove one."
+        );
         return Err(Problem::new(Code::Conflict, text));
     }
     queue::hurry(&http.app.store, webhook.view.domain.clone(), webhook.id).await?;
@@ -285,25 +290,33 @@ pub async fn update(
     Query(whose): Query<Whose>,
     Body(patch): Body<WebhookPatch>,
 ) -> Result<Json<Webhook>, Problem> {
-    let mut webhook = key.directed(&http, &whose, &id).await?;
-    if let Some(url) = patch.url {
-        check_url(&http, &url)?;
-        webhook.url = url;
+    let webhook = key.directed(&http, &whose, &id).await?;
+    let WebhookPatch { url, types, description, enabled } = patch;
+    if let Some(url) = &url {
+        check_url(&http, url)?;
     }
-    if let Some(types) = patch.types {
-        webhook.kinds =
-            key.kinds(types.iter().map(String::as_str)).map_err(|problem| problem.of_field("types"))?;
+    if let Some(description) = &description {
+        check_description(description)?;
     }
-    if let Some(description) = patch.description {
-        check_description(&description)?;
-        webhook.description = description;
-    }
-    match patch.enabled {
-        Some(true) => (webhook.disabled_at, webhook.failing_since) = (0, 0),
-        Some(false) if webhook.disabled_at == 0 => webhook.disabled_at = http.app.clock.now_ms(),
-        _ => {}
-    }
-    store::set(&http.app.store, webhook.clone()).await?;
+    let kinds = types.map(|types| key.kinds(types.iter().map(String::as_str))).transpose();
+    let kinds = kinds.map_err(|problem| problem.of_field("types"))?;
+    let now_ms = http.app.clock.now_ms();
+    let change = move |webhook: &mut store::Webhook| {
+        if let Some(url) = &url {
+            webhook.url.clone_from(url);
+        }
+        if let Some(description) = &description {
+            webhook.description.clone_from(description);
+        }
+        webhook.kinds = kinds.unwrap_or(webhook.kinds);
+        match enabled {
+            Some(true) => (webhook.disabled_at, webhook.failing_since) = (0, 0),
+            Some(false) if webhook.disabled_at == 0 => webhook.disabled_at = now_ms,
+            _ => {}
+        }
+    };
+    let changed = store::change(&http.app.store, webhook.view.domain, webhook.id, change).await?;
+    let webhook = changed.ok_or_else(no_such_webhook)?;
     if webhook.disabled_at == 0 {
         queue::hurry(&http.app.store, webhook.view.domain.clone(), webhook.id).await?;
     }
@@ -338,16 +351,18 @@ pub async fn replace_secret(
     Path(id): Path<String>,
     Query(whose): Query<Whose>,
 ) -> Result<Json<Webhook>, Problem> {
-    let mut webhook = key.directed(&http, &whose, &id).await?;
-    let now_ms = http.app.clock.now_ms();
-    webhook.secrets.retain(|secret| secret.until_ms == 0 || secret.until_ms > now_ms);
-    for secret in webhook.secrets.iter_mut().filter(|secret| secret.until_ms == 0) {
-        secret.until_ms = now_ms + OVERLAP_MS;
-    }
-    webhook.secrets.insert(0, SigningSecret { secret: new_secret(), until_ms: 0 });
-    webhook.secrets.truncate(MAX_SECRETS);
-    store::set(&http.app.store, webhook.clone()).await?;
-    Ok(Json(shown_with_secret(webhook)))
+    let webhook = key.directed(&http, &whose, &id).await?;
+    let (now_ms, new) = (http.app.clock.now_ms(), new_secret());
+    let change = move |webhook: &mut store::Webhook| {
+        webhook.secrets.retain(|secret| secret.until_ms == 0 || secret.until_ms > now_ms);
+        for secret in webhook.secrets.iter_mut().filter(|secret| secret.until_ms == 0) {
+            secret.until_ms = now_ms + OVERLAP_MS;
+        }
+        webhook.secrets.insert(0, SigningSecret { secret: new.clone(), until_ms: 0 });
+        webhook.secrets.truncate(MAX_SECRETS);
+    };
+    let changed = store::change(&http.app.store, webhook.view.domain, webhook.id, change).await?;
+    Ok(Json(shown_with_secret(changed.ok_or_else(no_such_webhook)?)))
 }
 
 /// Replay events to a webhook
