@@ -118,3 +118,6 @@ create table audit (
   primary key (domain, id)
 );
 create index audit_id on audit (id);
+
+-- The tokens that administer a domain.
+create index token_domain on token (domain) where domain <> '';

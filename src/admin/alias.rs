@@ -44,6 +44,9 @@ pub async fn show(office: &Office, text: &str) -> Result<AliasRow, AdminError> {
     Ok(AliasRow { alias: alias.to_string(), accounts })
 }
 
+/// Entries that are looked through for a page of them.
+const LOOKED_AT: usize = 10_000;
+
 /// All aliases, by name.
 pub async fn list(office: &Office) -> Result<Vec<AliasRow>, AdminError> {
     Ok(list_page(office, &Reach::All, None, usize::MAX).await?.0)
@@ -57,6 +60,7 @@ pub async fn list_page(
     limit: usize,
 ) -> Result<(Vec<AliasRow>, Option<String>), AdminError> {
     let mut rows: Vec<AliasRow> = Vec::new();
+    let mut looked_at = 0;
     let mut after =
         after.map_or((String::new(), AccountId::default()), |alias| (alias, AccountId(Id(i64::MAX))));
     loop {
@@ -64,6 +68,7 @@ pub async fn list_page(
         let page = cluster::alias_list(&mut snapshot, (&after.0, after.1), PAGE).await?;
         let Some(last) = page.last() else { return Ok((rows, None)) };
         after = (last.alias.clone(), last.account);
+        looked_at += page.len();
         for entry in page {
             let domain = entry.alias.rsplit('@').next().unwrap_or_default();
             // Without a name the account is just going.
@@ -79,6 +84,11 @@ pub async fn list_page(
                 }
                 _ => rows.push(AliasRow { alias: entry.alias, accounts: vec![entry.account_name] }),
             }
+        }
+        // Those of other domains lie between: a page may be empty and not the last one.
+        if looked_at >= LOOKED_AT && limit < usize::MAX && rows.last().is_none_or(|row| row.alias != after.0)
+        {
+            return Ok((rows, Some(after.0)));
         }
     }
 }

@@ -55,6 +55,17 @@ impl Office {
         about: About,
         carry_out: impl Future<Output = Result<T, AdminError>>,
     ) -> Result<T, AdminError> {
+        self.audited_as(act, about, carry_out, |_| "done".to_owned()).await
+    }
+
+    /// The same, with what is entered when it was carried out.
+    pub(in crate::admin) async fn audited_as<T>(
+        &self,
+        act: &'static str,
+        about: About,
+        carry_out: impl Future<Output = Result<T, AdminError>>,
+        tell: impl Fn(&T) -> String,
+    ) -> Result<T, AdminError> {
         let About { domain, object } = about;
         let cut = |text: &str| -> String { text.chars().filter(|c| *c != '\0').take(MAX_TEXT).collect() };
         let new = Entry {
@@ -70,7 +81,7 @@ impl Office {
         audit::begin(&self.store, new).await?;
         let outcome = carry_out.await;
         let told = match &outcome {
-            Ok(_) => "done".to_owned(),
+            Ok(done) => tell(done),
             Err(error) => cut(&error.message),
         };
         tracing::info!(actor = &*self.actor, act, object, outcome = told, "an administrative act");
@@ -92,7 +103,11 @@ pub async fn list(
     let mut snapshot = office.store.read().await?;
     let page = Page { before: before.unwrap_or(Id(i64::MAX)), limit: limit + 1 };
     let mut found = match domain {
-        Some(domain) => audit::of_domain(&mut snapshot, &domain, page).await?,
+        Some(domain) => {
+            let name = normalize_domain(&domain)
+                .ok_or_else(|| AdminError::invalid(format!("{domain:?} is no domain name")))?;
+            audit::of_domain(&mut snapshot, &name, page).await?
+        }
         None => audit::all(&mut snapshot, page).await?,
     };
     let has_more = found.len() > limit;

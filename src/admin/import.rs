@@ -63,9 +63,11 @@ pub async fn file(
     office: &Office,
     text: &str,
     items: Vec<ImportItem>,
+    begins: bool,
 ) -> Result<Vec<ImportOutcome>, AdminError> {
-    let subject = About::address(text).with(&format!("{} messages", items.len()));
-    office.audited("import mail", subject, file_all(office, text, items)).await
+    let act = file_all(office, text, items);
+    // One entry for all that is imported.
+    if begins { office.audited("import mail", About::address(text), act).await } else { act.await }
 }
 
 async fn file_all(
@@ -201,7 +203,7 @@ mod tests {
 
     async fn import(fixture: &Fixture, messages: Vec<ImportItem>) -> Vec<ImportOutcome> {
         let account = "alice@example.test".to_owned();
-        match fixture.office.answer(AdminRequest::Import { account, messages }).await {
+        match fixture.office.answer(AdminRequest::Import { account, messages, begins: false }).await {
             Ok(AdminResponse::Imported(outcomes)) => outcomes,
             other => panic!("{other:?}"),
         }

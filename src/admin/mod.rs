@@ -131,8 +131,11 @@ impl Office {
             AdminRequest::QueueRetry { id } => queue::retry(self, &id).await.map(AdminResponse::Done),
             AdminRequest::QueueDrop { id } => queue::drop(self, &id).await.map(AdminResponse::Done),
             AdminRequest::QueueHold { id } => queue::hold(self, &id).await.map(AdminResponse::Done),
-            AdminRequest::AuditList { domain, limit } => {
-                audit::list(self, domain, None, limit).await.map(|(rows, _)| AdminResponse::Audit(rows))
+            AdminRequest::AuditList { domain, limit, before } => {
+                let before = before.map(|id| id.parse()).transpose();
+                let before =
+                    before.map_err(|_| AdminError::invalid("before: the id of an entry is wanted"))?;
+                audit::list(self, domain, before, limit).await.map(|(rows, _)| AdminResponse::Audit(rows))
             }
             AdminRequest::IndexQueue { account, after } => {
                 index::queue(self, &account, after).await.map(AdminResponse::IndexQueued)
@@ -143,8 +146,8 @@ impl Office {
             AdminRequest::ImportKnown { account, keys } => {
                 import::known(self, &account, keys).await.map(AdminResponse::Known)
             }
-            AdminRequest::Import { account, messages } => {
-                import::file(self, &account, messages).await.map(AdminResponse::Imported)
+            AdminRequest::Import { account, messages, begins } => {
+                import::file(self, &account, messages, begins).await.map(AdminResponse::Imported)
             }
         }
     }
@@ -361,7 +364,7 @@ pub(crate) mod tests {
         };
         for (wrong, why) in [
             (add(&["everything"], None, None), "no scope"),
-            (add(&["admin"], None, None), "--domain"),
+            (add(&["admin"], None, None), "domain *"),
             (add(&[], Some("nobody@example.test"), None), "no account"),
             (add(&[], Some(&login), Some("*")), "not both"),
             (add(&["send"], None, Some("elsewhere.test")), "no domain"),

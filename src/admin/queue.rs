@@ -10,9 +10,7 @@ use crate::types::date::utc_date;
 use crate::types::id::Id;
 
 /// Rows that a listing shows at most: more than anybody reads.
-const MAX_LISTED: usize = 10_000;
-/// The reason of rows that an operator has set aside.
-const HELD: &str = "held by an administrator; ";
+pub const MAX_LISTED: usize = 10_000;
 /// Octets of a message's header that are shown.
 const MAX_HEADER_SHOWN: usize = 64 << 10;
 
@@ -120,7 +118,7 @@ async fn page(
 
 fn row(queue: QueueName, entry: QueueEntry) -> QueueRow {
     let state = match (entry.is_held, entry.is_leased) {
-        (true, _) if entry.last_error.starts_with(HELD) => "held",
+        (true, _) if entry.last_error.starts_with(claim::HELD) => "held",
         (true, _) => "failed",
         (false, true) => "claimed",
         (false, false) => "waiting",
@@ -235,7 +233,7 @@ pub async fn drop(office: &Office, text: &str) -> Result<String, AdminError> {
 pub async fn hold(office: &Office, text: &str) -> Result<String, AdminError> {
     let act = async {
         let (queue, entry) = find(office, text).await?;
-        if claim::set_aside(&office.store, of_name(queue), entry.lane, entry.id, HELD).await? {
+        if claim::set_aside(&office.store, of_name(queue), entry.lane, entry.id).await? {
             return Ok(format!("{text} is held; `postrider queue retry` lets it go on"));
         }
         Err(AdminError::conflict(format!("{text} is being tried at this moment, or is done")))
@@ -287,16 +285,16 @@ pub async fn all_of(office: &Office, bulk: Bulk, which: Which) -> Result<u64, Ad
                 let store = &office.store;
                 let is_done = match bulk {
                     Bulk::Retry => claim::release(store, Queue::Outgoing, entry.lane, entry.id).await?,
-                    Bulk::Hold => {
-                        claim::set_aside(store, Queue::Outgoing, entry.lane, entry.id, HELD).await?
+                    Bulk::Hold => claim::set_aside(store, Queue::Outgoing, entry.lane, entry.id).await?,
+                    Bulk::Drop => {
+                        outgoing::discard_waiting(store, entry.lane, entry.id, &entry.last_error).await?
                     }
-                    Bulk::Drop => outgoing::discard(store, entry.lane, entry.id).await?,
                 };
                 count += u64::from(is_done);
             }
         }
     };
-    office.audited(name, subject, act).await
+    office.audited_as(name, subject, act, |count| format!("done to {count}")).await
 }
 
 impl Which {

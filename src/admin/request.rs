@@ -95,7 +95,11 @@ pub enum AdminRequest {
     AuditList {
         /// About one domain; else all.
         domain: Option<String>,
+        /// At most 1,000.
         limit: usize,
+        /// Those before an entry.
+        #[serde(default)]
+        before: Option<String>,
     },
     /// Which of these keys were imported before. Answer: [`AdminResponse::Known`].
     ImportKnown { account: String, keys: Vec<String> },
@@ -105,7 +109,13 @@ pub enum AdminRequest {
     /// How much of an account waits for the index. Answer: [`AdminResponse::IndexWaiting`].
     IndexWaiting { account: String },
     /// Files messages. Answer: [`AdminResponse::Imported`].
-    Import { account: String, messages: Vec<ImportItem> },
+    Import {
+        account: String,
+        messages: Vec<ImportItem>,
+        /// Whether they are the first ones of many.
+        #[serde(default)]
+        begins: bool,
+    },
 }
 
 /// A limit on the octets of an account.

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use crate::admin::queue::MAX_LISTED;
 use crate::admin::request::{AdminRequest, AdminResponse, QueueItem, QueueName};
 use crate::cli::connection::Admin;
 use crate::cli::output::{Failure, print, print_json, print_rows};
@@ -59,26 +60,32 @@ pub async fn run(command: QueueCommand, admin: &mut Admin) -> Result<(), Failure
     match command {
         QueueCommand::List { queue, failed, json } => {
             match admin.ask(AdminRequest::QueueList { queue, failed_only: failed }).await? {
-                AdminResponse::Queue(rows) => print_rows(
-                    &rows,
-                    json,
-                    ["ID", "MESSAGE", "QUEUE", "STATE", "FROM", "TO", "SIZE", "TRIES", "NEXT", "REASON"],
-                    |row| {
-                        [
-                            row.id.clone(),
-                            row.message.clone(),
-                            name_of(row.queue).to_owned(),
-                            row.state.clone(),
-                            format!("<{}>", row.sender),
-                            row.recipients.join(", "),
-                            show_size(row.size),
-                            row.attempts.to_string(),
-                            row.due_at.clone().unwrap_or_else(|| "-".to_owned()),
-                            row.reason.clone().unwrap_or_default(),
-                        ]
-                    },
-                    "Nothing waits.",
-                ),
+                AdminResponse::Queue(rows) => {
+                    print_rows(
+                        &rows,
+                        json,
+                        ["ID", "MESSAGE", "QUEUE", "STATE", "FROM", "TO", "SIZE", "TRIES", "NEXT", "REASON"],
+                        |row| {
+                            [
+                                row.id.clone(),
+                                row.message.clone(),
+                                name_of(row.queue).to_owned(),
+                                row.state.clone(),
+                                format!("<{}>", row.sender),
+                                row.recipients.join(", "),
+                                show_size(row.size),
+                                row.attempts.to_string(),
+                                row.due_at.clone().unwrap_or_else(|| "-".to_owned()),
+                                row.reason.clone().unwrap_or_default(),
+                            ]
+                        },
+                        "Nothing waits.",
+                    )?;
+                    if rows.len() >= MAX_LISTED {
+                        eprintln!("postrider: there may be more; GET /api/v1/queue has all, page by page");
+                    }
+                    Ok(())
+                }
                 other => Err(Failure::unexpected(&other)),
             }
         }

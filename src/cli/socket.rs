@@ -269,6 +269,7 @@ mod tests {
         let import = AdminRequest::Import {
             account: "a@b.test".into(),
             messages: vec![message("one\n"), message("two")],
+            begins: true,
         };
         let Ok(AdminResponse::Imported(outcomes)) = client.ask(&import).await else { panic!("not imported") };
         assert_eq!(outcomes, [ImportOutcome::Failed("one\n".into()), ImportOutcome::Failed("two".into())]);

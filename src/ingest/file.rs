@@ -61,7 +61,8 @@ pub async fn file(
             let place = NewPlace { mailboxes: vec![mailbox_id], keywords, is_delivery: true };
             let inserted = insert(tx, &ready.email, &place).await?;
             ready.blob.reference(tx, BlobSource::Email, inserted.email_id, 0).await?;
-            if let Some(returned) = ready.report.as_deref() {
+            // What is taken for junk is believed nothing.
+            if let Some(returned) = ready.report.as_deref().filter(|_| !ready.is_suspicious) {
                 report::enter(tx, returned, ready.blob.hash(), ready.email.size).await?;
             }
             if let Some(reply) = reply.filter(|_| !ready.is_suspicious) {

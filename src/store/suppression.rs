@@ -112,6 +112,20 @@ pub async fn list(
     .await
 }
 
+/// Addresses on the list of an account beyond which no program adds one. What bounces goes on it all the same.
+pub const MAX_SUPPRESSIONS: usize = 100_000;
+
+/// Whether the list of an account has room for what a program adds.
+pub async fn has_room(conn: &mut Conn, account: AccountId) -> Result<bool, StoreError> {
+    let last =
+        sql("select address from suppression where account_id = $1 order by address limit 1 offset $2")
+            .bind(account)
+            .bind(MAX_SUPPRESSIONS as i64 - 1)
+            .value::<String>(conn)
+            .await?;
+    Ok(last.is_none())
+}
+
 /// Takes an address, in its usual form, off the list; whether it was there.
 pub async fn remove(tx: &mut Tx, address: &str) -> Result<bool, StoreError> {
     let account = tx.account();

@@ -28,6 +28,11 @@ pub enum Value {
     Blobs(Vec<Bytes>),
 }
 
+/// PostgreSQL keeps no text with NUL; one that a stranger has sent must not keep anything from being stored.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "") } else { text }
+}
+
 macro_rules! value_from {
     ($($from:ty => |$value:ident| $into:expr;)*) => {
         $(impl From<$from> for Value {
@@ -42,9 +47,9 @@ value_from! {
     bool => |value| Value::Int(i64::from(value));
     Id => |value| Value::Int(value.0);
     AccountId => |value| Value::Int(value.get());
-    String => |value| Value::Text(value);
-    &String => |value| Value::Text(value.clone());
-    &str => |value| Value::Text(value.to_owned());
+    String => |value| Value::Text(without_nul(value));
+    &String => |value| Value::Text(without_nul(value.clone()));
+    &str => |value| Value::Text(without_nul(value.to_owned()));
     Bytes => |value| Value::Blob(value);
     BlobHash => |value| Value::Blob(Bytes::copy_from_slice(&value.0));
     Vec<i64> => |value| Value::Ints(value);

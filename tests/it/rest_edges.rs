@@ -195,12 +195,24 @@ fn a_key_of_a_domain_hands_on_no_account_of_another() {
     assert_eq!(new(json!({})), 403);
     assert_eq!(new(json!({ "account": alice.address })), 403);
     assert_eq!(new(json!({ "account": "news@shop.test" })), 201);
-    assert_eq!(new(json!({ "domain": "shop.test" })), 201);
+    // A key of the domain has the accounts of its login as well.
+    assert_eq!(new(json!({ "domain": "shop.test" })), 403);
+    let password = json!({ "password": "one that is known" });
+    assert_eq!(shop.problem("PATCH", "/accounts/news@shop.test", Some(&password)).0, 403);
+    all.ask("PATCH", "/accounts/news@shop.test", Some(&password)).expect(200);
+    shop.ask("PATCH", "/accounts/ops@shop.test", Some(&json!({ "password": "another one" }))).expect(200);
     // Nor does it take a key away that goes farther than itself.
     let wide = Api::new(&server, "news@shop.test", &["--scope", "admin", "--domain", "*"]);
     let path = format!("/keys/{}", wide.key_id);
     assert_eq!(shop.problem("DELETE", &path, None), (403, "forbidden".to_owned()));
     wide.get("/domains");
+    // With the domain go the keys that administer it, also when it comes back.
+    all.post("/domains", &json!({ "domain": "gone.test" }));
+    let gone = Api::new(&server, "ops@shop.test", &["--scope", "admin", "--domain", "gone.test"]);
+    gone.get("/domains/gone.test");
+    all.ask("DELETE", "/domains/gone.test", None).expect(204);
+    all.post("/domains", &json!({ "domain": "gone.test" }));
+    assert_eq!(gone.problem("GET", "/domains/gone.test", None), (401, "unauthorized".to_owned()));
     let listed: BTreeSet<String> = wide.get("/domains?limit=1")["domains"]
         .as_array()
         .unwrap()

@@ -73,7 +73,9 @@ async fn prepare(office: &Office, now_ms: i64) -> Result<(bool, String), Failure
         }
         let (account, password) = (address.to_owned(), Secret::new(password));
         office.answer(AdminRequest::AccountAdd { address: account.clone(), password, quota: None }).await?;
-        office.answer(AdminRequest::Import { account, messages: mail_of(owner, now_ms) }).await?;
+        office
+            .answer(AdminRequest::Import { account, messages: mail_of(owner, now_ms), begins: true })
+            .await?;
     }
     let alice = ACCOUNTS[0].0;
     let known = accounts(office).await?;

@@ -199,7 +199,10 @@ async fn import_batch(
         return Ok(());
     }
     let octets = items.iter().map(|item| item.size).sum();
-    let outcomes = match admin.ask(AdminRequest::Import { account, messages: items }).await? {
+    let outcomes = match admin
+        .ask(AdminRequest::Import { account, messages: items, begins: summary.imported == 0 })
+        .await?
+    {
         AdminResponse::Imported(outcomes) => outcomes,
         other => return Err(Failure::unexpected(&other)),
     };

@@ -18,8 +18,9 @@ mod templates;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -65,11 +66,24 @@ fn operations() -> OpenApiRouter<HttpState> {
 pub fn router() -> (Router<HttpState>, OpenApi) {
     let (router, document) = operations().split_for_parts();
     let router = router
+        .layer(from_fn(to_the_end))
         .layer(from_fn_with_state(described(&document), only_described))
         .route("/openapi.json", axum::routing::get(openapi::get))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here);
     (router, document)
+}
+
+/// What changes something is carried out to its end, whether whoever asked waits for it or not.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let work = tokio::spawn(next.run(request).in_current_span());
+    work.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request failed");
+        Problem::internal().into_response()
+    })
 }
 
 async fn nothing_here(request: Request) -> Response {

@@ -228,6 +228,11 @@ impl Problem {
         Problem::new(Code::Internal, "The server failed; its log has the cause.")
     }
 
+    /// Whether it is that the key does not go so far.
+    pub fn is_forbidden(&self) -> bool {
+        self.0.code == Code::Forbidden
+    }
+
     /// As it is told.
     pub fn details(&self) -> ProblemDetails {
         let Parts { code, detail, fields, .. } = &*self.0;

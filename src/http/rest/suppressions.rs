@@ -13,7 +13,7 @@ use crate::http::rest::parameters::{Path, Query, page_limit};
 use crate::http::rest::problem::{Code, Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::jmap::call::AccountAccess;
-use crate::store::suppression::{self as store, Reason, key_of};
+use crate::store::suppression::{self as store, MAX_SUPPRESSIONS, Reason, key_of};
 use crate::store::tx::Tx;
 use crate::types::date::utc_date;
 use crate::types::scope::Scope;
@@ -127,6 +127,10 @@ pub async fn add(
     let address = key_of(&new.email).ok_or_else(no_address)?;
     if new.detail.chars().count() > MAX_DETAIL {
         return Err(Problem::field("detail", format!("at most {MAX_DETAIL} characters are wanted")));
+    }
+    if !store::has_room(&mut *http.app.store.read().await?, account.id).await? {
+        let text = format!("The list has {MAX_SUPPRESSIONS} addresses, which is the most; remove some.");
+        return Err(Problem::new(Code::Conflict, text));
     }
     let unit = async move |tx: &mut Tx| store::add(tx, vec![address], Reason::Manual, &new.detail).await;
     http.app.store.write(account.id, unit).await?;

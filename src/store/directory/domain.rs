@@ -3,7 +3,7 @@
 use crate::store::Store;
 use crate::store::cluster;
 use crate::store::db::{Conn, sql};
-use crate::store::directory::DirectoryError;
+use crate::store::directory::{DirectoryError, token};
 use crate::store::error::StoreError;
 use crate::store::event::log::{self, View};
 use crate::store::event::webhook;
@@ -109,10 +109,17 @@ pub async fn add(store: &Store, new: NewDomain) -> Result<String, DirectoryError
         .await?
 }
 
-/// Removes a domain that has no addresses, with its webhooks and its log of events. The name is in lower-case
+/// Removes a domain that has no addresses, with the tokens that administer it, its webhooks and its log of events. The name is in lower-case
 /// A-labels.
 pub async fn remove(store: &Store, name: String) -> Result<(), DirectoryError> {
     let domain = name.clone();
+    if cluster::domain_has_addresses(&mut *store.read().await?, &name).await? {
+        return Err(DirectoryError::DomainHasAddresses);
+    }
+    // Whoever has the domain next is not theirs to administer.
+    for (login, id) in token::of_domain(&mut *store.read().await?, &name).await? {
+        token::revoke(store, login, id).await?;
+    }
     store
         .write_plain(Urgency::Interactive, async move |tx: &mut Tx| {
             if cluster::domain_has_addresses(tx, &name).await? {

@@ -196,6 +196,15 @@ pub async fn in_force(
     .await
 }
 
+/// The tokens that are for a domain, each with its login.
+pub async fn of_domain(conn: &mut Conn, domain: &str) -> Result<Vec<(Id, Id)>, StoreError> {
+    sql("select login_id, id from token where domain = $1 and domain <> ''")
+        .bind(domain)
+        .everywhere()
+        .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
+        .await
+}
+
 /// Revokes a token of a login. From the commit on it counts nowhere.
 pub async fn revoke(store: &Store, login: Id, token: Id) -> Result<(), DirectoryError> {
     store

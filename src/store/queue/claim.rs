@@ -208,36 +208,37 @@ pub async fn release(store: &Store, queue: Queue, lane: i64, id: Id) -> Result<b
     store
         .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let query = queue_sql(
-                "update {queue} set due = $3, tries = 0, is_held = 0 \
+                "update {queue} set due = $3, tries = 0, is_held = 0, \
+                     last_error = case when substr(last_error, 1, length($4)) = $4 \
+                       then substr(last_error, length($4) + 1) else last_error end \
                      where lane = $1 and id = $2 and (is_leased = 0 or due <= $3)",
                 queue,
             );
             let now_ms = tx.now_ms();
-            let touched = query.bind(lane).bind(id).bind(now_ms).run(tx).await?;
+            let touched = query.bind(lane).bind(id).bind(now_ms).bind(HELD).run(tx).await?;
             tx.wake(queue, lane);
             Ok(touched == 1)
         })
         .await
 }
 
-/// Sets a row aside that no worker has in hand, as an operator asks, with a word before its reason; false when
+/// What stands before the reason of a row that an operator has set aside.
+pub const HELD: &str = "held by an administrator; ";
+
+/// Sets a row aside that no worker has in hand, as an operator asks, until it is released or dropped; false when
 /// it is gone or in hand.
-pub async fn set_aside(
-    store: &Store,
-    queue: Queue,
-    lane: i64,
-    id: Id,
-    reason: &'static str,
-) -> Result<bool, StoreError> {
+pub async fn set_aside(store: &Store, queue: Queue, lane: i64, id: Id) -> Result<bool, StoreError> {
     store
         .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let query = queue_sql(
-                "update {queue} set due = $3, last_error = $4 || last_error, is_leased = 0, is_held = 1 \
+                "update {queue} set due = $3, is_leased = 0, is_held = 1, \
+                 last_error = case when substr(last_error, 1, length($4)) = $4 \
+                   then last_error else $4 || last_error end \
                  where lane = $1 and id = $2 and (is_leased = 0 or due <= $5)",
                 queue,
             );
             let now_ms = tx.now_ms();
-            let touched = query.bind(lane).bind(id).bind(NEVER).bind(reason).bind(now_ms).run(tx).await?;
+            let touched = query.bind(lane).bind(id).bind(NEVER).bind(HELD).bind(now_ms).run(tx).await?;
             Ok(touched == 1)
         })
         .await

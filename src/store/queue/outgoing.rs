@@ -273,6 +273,15 @@ pub async fn cancel(tx: &mut Tx, submission: Id) -> Result<bool, StoreError> {
 /// Drops a row as an operator asks: its pending recipients do not get the message, and its submission
 /// says so. False when there is no such row.
 pub async fn discard(store: &Store, lane: i64, id: Id) -> Result<bool, StoreError> {
+    discard_if(store, lane, id, None).await
+}
+
+/// The same of one that no worker has in hand, and of which nothing else was said last.
+pub async fn discard_waiting(store: &Store, lane: i64, id: Id, last_error: &str) -> Result<bool, StoreError> {
+    discard_if(store, lane, id, Some(last_error.to_owned())).await
+}
+
+async fn discard_if(store: &Store, lane: i64, id: Id, only: Option<String>) -> Result<bool, StoreError> {
     let mut snapshot = store.read().await?;
     let account = sql("select account_id from outgoing where lane = $1 and id = $2")
         .bind(lane)
@@ -283,18 +292,27 @@ pub async fn discard(store: &Store, lane: i64, id: Id) -> Result<bool, StoreErro
     let Some(account) = account else { return Ok(false) };
     store
         .write(account, async move |tx: &mut Tx| {
-            let gone = sql("delete from outgoing where lane = $1 and id = $2 \
-                            returning body_hash, submission_id, recipients, is_leased, due")
-            .bind(lane)
-            .bind(id)
-            .first(tx, |row| {
-                // A row that cannot be read is dropped all the same: nobody is told of anybody.
-                let recipients: Vec<OutgoingRecipient> =
-                    serde_json::from_str(row.text(2)?).unwrap_or_default();
-                let lease: (bool, i64) = (row.get(3)?, row.get(4)?);
-                Ok((row.get::<BlobHash>(0)?, row.get::<Id>(1)?, recipients, lease))
-            })
-            .await?;
+            let query = match &only {
+                None => sql("delete from outgoing where lane = $1 and id = $2 \
+                             returning body_hash, submission_id, recipients, is_leased, due"),
+                Some(_) => sql("delete from outgoing where lane = $1 and id = $2 and last_error = $3 \
+                                and (is_leased = 0 or due <= $4) \
+                                returning body_hash, submission_id, recipients, is_leased, due"),
+            };
+            let query = query.bind(lane).bind(id);
+            let query = match &only {
+                None => query,
+                Some(last_error) => query.bind(last_error).bind(tx.now_ms()),
+            };
+            let gone = query
+                .first(tx, |row| {
+                    // A row that cannot be read is dropped all the same: nobody is told of anybody.
+                    let recipients: Vec<OutgoingRecipient> =
+                        serde_json::from_str(row.text(2)?).unwrap_or_default();
+                    let lease: (bool, i64) = (row.get(3)?, row.get(4)?);
+                    Ok((row.get::<BlobHash>(0)?, row.get::<Id>(1)?, recipients, lease))
+                })
+                .await?;
             let Some((hash, submission, recipients, (is_leased, due))) = gone else { return Ok(false) };
             blob::reference_remove(tx, BlobSource::Submission, &[(hash, id)]).await?;
             // Whoever has it in hand may be past the point of no return.

@@ -177,19 +177,25 @@ pub async fn record_complaint(
 ) -> Result<(), StoreError> {
     let account = tx.account();
     let Some(found) = by_id(tx, account, submission).await? else { return Ok(()) };
-    let sent_to: Vec<String> = found.delivery_status.keys().cloned().collect();
-    let is_of_it = |text: &String| {
-        let complainant = Address::parse(text).ok();
-        complainant.is_some() && sent_to.iter().any(|address| Address::parse(address).ok() == complainant)
-    };
-    let mut complainants: Vec<String> = complainants.iter().filter(|text| is_of_it(text)).cloned().collect();
+    let sent_to: HashMap<String, &String> =
+        found.delivery_status.keys().filter_map(|text| Some((suppression::key_of(text)?, text))).collect();
+    // By the form in which they are on the list, each once, with the spelling that was given.
+    let mut named: BTreeMap<String, String> = complainants
+        .iter()
+        .filter_map(|text| Some((suppression::key_of(text)?, text.clone())))
+        .filter(|(key, _)| sent_to.contains_key(key))
+        .collect();
     if complainants.is_empty() && sent_to.len() == 1 {
-        complainants = sent_to;
+        named.extend(sent_to.into_iter().map(|(key, text)| (key, text.clone())));
     }
-    suppression::add(tx, complainants.clone(), Reason::Complaint, kind).await?;
+    // A complaint that comes again says nothing new.
+    let known = suppression::among(tx, account, named.keys().cloned().collect()).await?;
+    let is_anonymous = named.is_empty();
+    named.retain(|key, _| !known.contains(key));
+    suppression::add(tx, named.keys().cloned().collect(), Reason::Complaint, kind).await?;
     let told = Noted::of(tx, account, found).await?.told();
     let whose: Vec<Option<String>> =
-        if complainants.is_empty() { vec![None] } else { complainants.into_iter().map(Some).collect() };
+        if is_anonymous { vec![None] } else { named.into_values().map(Some).collect() };
     for recipient in whose {
         let told = EventData { recipient, reply: Some(kind.to_owned()), ..told.clone() };
         tx.note_event(EventKind::Complained, submission, told);

@@ -154,6 +154,14 @@ pub async fn update(
     // The one that may be refused comes first: nothing is done by half.
     let quota = patch.quota.map(quota_of).transpose()?;
     if let Some(password) = patch.password {
+        // Whoever sets it can sign in with it.
+        if key.reach != Reach::All && address != key.caller.username {
+            match key.covers(&http, &address, None).await {
+                Err(problem) if problem.is_forbidden() => return Err(problem),
+                // What is not there is told below.
+                _ => {}
+            }
+        }
         acts::set_password(&key.office(&http), &address, password).await?;
     }
     if let Some(quota) = quota {

@@ -23,7 +23,7 @@ const MAX_PAGE: usize = 1_000;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AliasPage {
-    /// By their addresses.
+    /// By their addresses; a page may be empty and not the last one.
     aliases: Vec<AliasRow>,
     /// Gives the next page as `cursor`; `null` on the last one.
     #[schema(required)]

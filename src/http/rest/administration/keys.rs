@@ -88,6 +88,28 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Refuses to let in as another login whoever has this key, where that login reaches accounts that the key does
+    /// not: it may have been granted some of other domains. With an account named, that one counts alone.
+    pub(super) async fn covers(
+        &self,
+        http: &HttpState,
+        login: &str,
+        account: Option<&str>,
+    ) -> Result<(), Problem> {
+        let accounts = acts::accounts(&http.office, login).await.map_err(Problem::of_body)?;
+        let named =
+            account.and_then(|account| Address::parse(account).ok()).map(|account| account.to_string());
+        let is_beyond =
+            |name: &String| !self.reach.covers_domain(name.rsplit('@').next().unwrap_or_default());
+        if accounts.iter().any(|name| named.as_ref().is_none_or(|named| named == name) && is_beyond(name)) {
+            let text = "This login reaches accounts that this key does not administer.";
+            return Err(Problem::new(Code::Forbidden, text));
+        }
+        Ok(())
+    }
+}
+
 /// List keys
 #[utoipa::path(get, path = "/keys", security(("key" = ["admin"])), tag = "Administration", operation_id = "listKeys", params(ListParameters),
     responses((status = 200, description = "The answer", body = KeyList), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
@@ -141,8 +163,8 @@ pub async fn add(
     if !goes_far {
         return Err(Problem::new(Code::Forbidden, "A key makes no key that goes farther than itself."));
     }
-    if login != key.caller.username && new.domain.is_none() {
-        covers(&http, &key, &login, new.account.as_deref()).await?;
+    if login != key.caller.username {
+        key.covers(&http, &login, new.account.as_deref()).await?;
     }
     let lifetime_ms = new.expires_in_days.map(|days| i64::from(days) * DAY_MS);
     let wanted = acts::Wanted {
@@ -154,22 +176,6 @@ pub async fn add(
     };
     let added = acts::add(&key.office(&http), &login, wanted).await.map_err(Problem::of_body)?;
     Ok((StatusCode::CREATED, Json(KeyAdded { id: added.id, key: added.token })))
-}
-
-/// Refuses a key for another login that would reach accounts which the key that asks for it does not: that
-/// login may have been granted some of other domains.
-async fn covers(http: &HttpState, key: &Key, login: &str, account: Option<&str>) -> Result<(), Problem> {
-    let accounts = acts::accounts(&http.office, login).await.map_err(Problem::of_body)?;
-    let named = account.and_then(|account| Address::parse(account).ok()).map(|account| account.to_string());
-    let is_beyond = |name: &String| !key.reach.covers_domain(name.rsplit('@').next().unwrap_or_default());
-    let beyond =
-        accounts.iter().any(|name| named.as_ref().is_none_or(|named| named == name) && is_beyond(name));
-    if beyond {
-        let text =
-            "This login reaches accounts that this key does not administer; name one account that it does.";
-        return Err(Problem::new(Code::Forbidden, text));
-    }
-    Ok(())
 }
 
 /// Revoke a key
