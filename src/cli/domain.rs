@@ -35,7 +35,7 @@ pub enum DomainCommand {
     },
     /// Ask the DNS whether the records of a domain are set
     #[command(
-        after_help = "Ends with 1 when one is missing or differs.\n\nExample:\n  postrider domain check example.org --json"
+        after_help = "Ends with 1 unless all are set.\n\nExample:\n  postrider domain check example.org --json"
     )]
     Check {
         /// Such as example.org
@@ -131,10 +131,16 @@ pub async fn run(command: DomainCommand, admin: &mut Admin) -> Result<(), Failur
                         },
                         "This domain needs no records.",
                     )?;
-                    let open = rows.iter().filter(|row| row.state != RecordState::Set).count();
-                    if open > 0 {
-                        let text = format!("{open} of {} records are not as they should be", rows.len());
+                    let are = |state| rows.iter().filter(|row| row.state == state).count();
+                    let (wrong, unknown) =
+                        (are(RecordState::Missing) + are(RecordState::Differs), are(RecordState::Unknown));
+                    if wrong > 0 {
+                        let text = format!("{wrong} of {} records are not as they should be", rows.len());
                         return Err(Failure::new(format!("{text}; set them and check again")));
+                    }
+                    if unknown > 0 {
+                        let text = format!("the DNS did not answer for {unknown} of {} records", rows.len());
+                        return Err(Failure::new(format!("{text}; check again later")));
                     }
                     Ok(())
                 }

@@ -209,6 +209,10 @@ fn a_send_waits_for_its_time_and_can_be_canceled() {
     new["sendAt"] = alice.create("EmailSubmission", held)["sendAt"].clone();
     let accepted = api.post("/sends", &new);
     assert_eq!(accepted["sendAt"], new["sendAt"]);
+    // It is dated when it leaves.
+    let message = api.get(&format!("/messages/{}", accepted["messageId"].as_str().expect("an id")));
+    let moment = |date: &Value| date.as_str().expect("a date")[..19].to_owned();
+    assert_eq!(moment(&message["sentAt"]), moment(&new["sendAt"]));
     let path = format!("/sends/{}", id_of(&accepted));
     assert_eq!(api.get(&path)["status"], "pending");
     assert_eq!(api.ask("POST", &format!("{path}/cancel"), None).expect(200).json()["status"], "canceled");
@@ -359,6 +363,8 @@ fn what_is_wrong_is_told_by_its_name() {
     new["subjekt"] = json!("typo");
     let refused = api.ask("POST", "/sends", Some(&new)).expect(422).json();
     assert!(refused["detail"].as_str().unwrap().contains("subjekt"), "{refused}");
+    let nothing = api.ask("POST", "/sends", Some(&json!({}))).expect(422).json();
+    assert_eq!(nothing["fields"], json!(["from"]), "{nothing}");
     let invalid = (400, "invalid_request".to_owned());
     assert_eq!(api.problem("GET", "/messages?limit=501", None), invalid);
     assert_eq!(api.problem("GET", "/messages?limti=5", None), invalid);

@@ -96,7 +96,7 @@ fn operations() -> Vec<Operation> {
         of_server("post", "/queue/{id}/hold", none()),
         of_server("post", "/queue/actions", json!({ "action": "retry", "destination": "nowhere.test" })),
         row("get", "/domains/{domain}/dns", none(), &["admin"]),
-        of_server("get", "/audit", none()),
+        row("get", "/audit", none(), &["admin"]),
     ]
 }
 

@@ -45,11 +45,15 @@ pub fn read_object<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
         let path = error.path().to_string();
         let is_named = !path.is_empty() && path != ".";
         let said = error.into_inner();
+        let said = said.to_string();
         let problem = |what: String| Problem::new(Code::Unprocessable, what);
-        if is_named {
-            problem(format!("{path}: {said}.")).fields(vec![path])
-        } else {
-            problem(format!("The body is not as it should be: {said}."))
+        // serde names a member that is missing in its text alone.
+        let missing = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        match (is_named, missing) {
+            (true, Some(name)) => problem(format!("{path}: {said}.")).fields(vec![format!("{path}.{name}")]),
+            (true, None) => problem(format!("{path}: {said}.")).fields(vec![path]),
+            (false, Some(name)) => problem(format!("{name}: it is wanted.")).fields(vec![name.to_owned()]),
+            (false, None) => problem(format!("The body is not as it should be: {said}.")),
         }
     })
 }

@@ -174,7 +174,8 @@ impl Problem {
     pub fn of_field(self, name: &str) -> Problem {
         match self.0.code {
             Code::InvalidRequest | Code::NotFound => {
-                Problem::field(name, self.0.detail.trim_end_matches('.'))
+                let detail = self.0.detail.trim_end_matches('.');
+                Problem::field(name, detail.strip_prefix(&format!("{name}: ")).unwrap_or(detail))
             }
             _ => self,
         }

@@ -323,9 +323,7 @@ async fn discard_if(store: &Store, lane: i64, id: Id, only: Option<String>) -> R
             };
             let pending = recipients.iter().filter(|each| each.status == RecipientStatus::Pending);
             let results: Vec<_> = pending.map(|each| (each.address.as_str(), reply, delivered)).collect();
-            if let Some(noted) = submission::record_results(tx, submission, &results).await?
-                && delivered == Delivered::No
-            {
+            if let Some(noted) = submission::record_results(tx, submission, &results).await? {
                 for (address, reply, _) in results {
                     let (recipient, reply) = (Some(address.to_owned()), Some(reply.to_owned()));
                     let told = EventData { recipient, reply, ..noted.told() };

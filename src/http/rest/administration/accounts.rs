@@ -123,7 +123,8 @@ pub async fn add(
 ) -> Result<(StatusCode, Json<AccountRow>), Problem> {
     let address =
         key.administers_address(&new.address).map_err(|problem| problem.of_field("address"))?.to_string();
-    acts::add(&key.office(&http), &address, new.password, new.quota.map(quota_of).transpose()?).await?;
+    let quota = new.quota.map(quota_of).transpose()?;
+    acts::add(&key.office(&http), &address, new.password, quota).await.map_err(Problem::of_body)?;
     Ok((StatusCode::CREATED, Json(acts::show(&http.office, &address).await?)))
 }
 

@@ -12,6 +12,7 @@ use crate::http::rest::parameters::{Query, page_limit, read_cursor};
 use crate::http::rest::problem::{Problem, ProblemDetails};
 use crate::http::state::HttpState;
 use crate::types::id::Id;
+use crate::types::scope::Reach;
 
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 500;
@@ -20,7 +21,7 @@ const MAX_PAGE: usize = 500;
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListParameters {
-    /// Only those about this domain; a key of a domain must name it.
+    /// Only those about this domain; for a key of a domain, that one.
     #[param(example = "example.org")]
     domain: Option<String>,
     /// Entries of the page.
@@ -53,10 +54,13 @@ pub async fn list(
 ) -> Result<Json<AuditLog>, Problem> {
     let domain = match &parameters.domain {
         Some(domain) => Some(key.administers(domain)?),
-        None => {
-            key.administers_all()?;
-            None
-        }
+        None => match &key.reach {
+            Reach::Domain(domain) => Some(key.administers(domain)?),
+            _ => {
+                key.administers_all()?;
+                None
+            }
+        },
     };
     let limit = page_limit(parameters.limit, PAGE, MAX_PAGE)?;
     let before: Option<Id> = read_cursor(parameters.cursor.as_deref())?;

@@ -147,7 +147,9 @@ pub async fn update(
             key.administers_address(address).map_err(|problem| problem.of_field(field))?;
         }
     }
-    acts::set(&key.office(&http), name.clone(), patch.postmaster, patch.catch_all).await?;
+    let is_there = acts::get(&http.office, &name).await.is_ok();
+    let done = acts::set(&key.office(&http), name.clone(), patch.postmaster, patch.catch_all).await;
+    done.map_err(|error| if is_there { Problem::of_body(error) } else { error.into() })?;
     Ok(Json(details(&http, &name).await?))
 }
 

@@ -240,7 +240,9 @@ pub async fn add(
     check_url(&http, &new.url)?;
     check_description(&new.description)?;
     let view = key.own_view(&http, &whose).await?;
-    let cursor = cursor_of(&http, &view, Some(new.after.as_deref().unwrap_or("latest"))).await?;
+    let cursor = cursor_of(&http, &view, Some(new.after.as_deref().unwrap_or("latest")))
+        .await
+        .map_err(|problem| problem.of_field("after"))?;
     let webhook = store::Webhook {
         id: http.app.store.ids().make(),
         view,
@@ -379,7 +381,9 @@ pub async fn replay(
     Body(replay): Body<Replay>,
 ) -> Result<Json<Webhook>, Problem> {
     let webhook = key.directed(&http, &whose, &id).await?;
-    let cursor = cursor_of(&http, &webhook.view, Some(&replay.after)).await?;
+    let cursor = cursor_of(&http, &webhook.view, Some(&replay.after))
+        .await
+        .map_err(|problem| problem.of_field("after"))?;
     store::set_cursor(&http.app.store, webhook.view.domain.clone(), webhook.id, cursor).await?;
     queue::hurry(&http.app.store, webhook.view.domain.clone(), webhook.id).await?;
     Ok(Json(shown(store::Webhook { cursor, ..webhook })))

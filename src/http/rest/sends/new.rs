@@ -242,6 +242,10 @@ pub async fn to_send(
             let Some(at) = parse_date(&text) else {
                 return Ok(Err(Problem::field("sendAt", format!("{text:?} is no date (RFC 3339)"))));
             };
+            // Its Date is that on which it leaves; a time that has passed is now.
+            if at > http.app.clock.now_ms() {
+                email.insert("sentAt".to_owned(), json!(utc_date(at)));
+            }
             let recipients: Vec<Value> = [&new.to, &new.cc, &new.bcc]
                 .into_iter()
                 .flatten()
@@ -270,6 +274,7 @@ pub fn refused(error: SetError) -> Problem {
             Problem::field("sendAt", format!("a time within the next {days} days is wanted"))
         }
         ("invalidProperties", Some(property)) => {
+            let why = why.strip_prefix(&format!("{property}: ")).unwrap_or(&why).to_owned();
             let field = match property.split('/').next().unwrap_or_default() {
                 "bodyValues" | "textBody" => "text".to_owned(),
                 "htmlBody" => "html".to_owned(),

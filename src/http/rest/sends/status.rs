@@ -130,10 +130,12 @@ async fn load(
         let recipients = submission.envelope.rcpt_to.into_iter().map(|Recipient { email }| {
             let known = statuses.get(&email);
             RecipientStatus {
-                status: match known.map(|known| known.delivered.as_str()) {
-                    // RFC 8621, 7: another server has it, which tells no more.
-                    Some("yes" | "unknown") => RecipientState::Delivered,
-                    Some("no") => RecipientState::Failed,
+                status: match known.map(|known| (known.delivered.as_str(), known.smtp_reply.as_str())) {
+                    // RFC 8621, 7: another server has it, which tells no more; unless it was dropped while
+                    // that was not known.
+                    Some(("unknown", reply)) if reply.starts_with('5') => RecipientState::Failed,
+                    Some(("yes" | "unknown", _)) => RecipientState::Delivered,
+                    Some(("no", _)) => RecipientState::Failed,
                     _ => RecipientState::Queued,
                 },
                 reply: known.map(|known| known.smtp_reply.clone()).unwrap_or_default(),
@@ -207,7 +209,7 @@ pub struct ListParameters {
     cursor: Option<String>,
 }
 
-/// List sends, the last ones first
+/// List sends, those that leave last first
 #[utoipa::path(get, path = "/sends", security(("key" = ["read"]), ("key" = ["send"])), tag = "Sending", operation_id = "listSends", params(ListParameters),
     responses((status = 200, description = "The answer", body = SendPage), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn list(
