@@ -31,11 +31,17 @@ pub struct NewBlob {
     size: u64,
 }
 
+/// Any octets.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it stands in the document alone")]
+pub struct Octets(Vec<u8>);
+
 /// Upload an attachment
 ///
 /// The body is its content, its media type in `Content-Type`.
 #[utoipa::path(post, path = "/attachments", security(("key" = ["write"]), ("key" = ["send"])), tag = "Sending", operation_id = "uploadAttachment", params(OfAccount),
-    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
+    request_body(content = Octets, content_type = "application/octet-stream"),
     responses((status = 201, description = "It was made", body = NewBlob), (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn upload(
     State(http): State<HttpState>,
@@ -70,8 +76,8 @@ pub struct DownloadParameters {
 /// Ranges are served (RFC 9110, 14).
 #[utoipa::path(get, path = "/attachments/{blobId}", security(("key" = ["read"])), tag = "Messages", operation_id = "downloadAttachment",
     params(("blobId" = String, Path, description = "`blobId` of an attachment"), DownloadParameters),
-    responses((status = 200, description = "The answer", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 206, description = "A range", content_type = "application/octet-stream", body = Vec<u8>),
+    responses((status = 200, description = "The answer, as `type` says", content((Octets = "application/octet-stream"), (Octets = "*/*"))),
+        (status = 206, description = "A range", content((Octets = "application/octet-stream"), (Octets = "*/*"))),
         (status = 304, description = "It is as `If-None-Match` says"),
         (status = "default", description = "What is wrong", body = ProblemDetails, content_type = "application/problem+json")))]
 pub async fn download(

@@ -85,6 +85,10 @@ fn add_examples(document: &mut Value) {
                     None => lines.push("--data-binary @invoice.pdf".to_owned()),
                 }
             }
+            // Octets may be none at all.
+            if operation["requestBody"]["content"]["application/octet-stream"].is_object() {
+                operation["requestBody"]["required"] = json!(false);
+            }
             let source = lines.join(" \\\n  ");
             operation["x-codeSamples"] = json!([{ "lang": "Shell", "label": "curl", "source": source }]);
         }
