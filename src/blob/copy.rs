@@ -34,7 +34,7 @@ pub struct Copied {
 pub async fn copy_all(from: &Blobs, to: &Blobs, mut looked: impl FnMut(u64)) -> Result<Copied, BlobError> {
     let (mut sum, mut after) = (Copied::default(), None);
     loop {
-        let mut snapshot = from.inner.store.read().await?;
+        let mut snapshot = from.store.read().await?;
         let page = blob_page(&mut snapshot, after, i64::MAX, PAGE).await?;
         let Some(last) = page.last() else { return Ok(sum) };
         after = Some(last.hash);

@@ -40,11 +40,11 @@ use crate::store::Store;
 #[derive(Clone)]
 pub struct Blobs {
     inner: Arc<Inner>,
+    store: Store,
 }
 
 struct Inner {
     objects: Objects,
-    store: Store,
     /// Folder of the files in which large uploads wait until their hash is known.
     temporary: PathBuf,
     /// Held by the sweep that runs in this process.
@@ -72,7 +72,12 @@ impl Blobs {
     fn over(objects: Objects, temporary: &Path, store: Store) -> Blobs {
         let temporary = temporary.to_owned();
         let sweeping = tokio::sync::Mutex::default();
-        Blobs { inner: Arc::new(Inner { objects, store, temporary, sweeping }) }
+        Blobs { inner: Arc::new(Inner { objects, temporary, sweeping }), store }
+    }
+
+    /// The same blobs over a clone of the store of another urgency.
+    pub fn over_store(&self, store: Store) -> Blobs {
+        Blobs { inner: self.inner.clone(), store }
     }
 
     /// An error while it is known that large blobs can be neither written nor read. Asks nobody.

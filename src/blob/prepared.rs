@@ -152,7 +152,7 @@ impl Blobs {
     ) -> Result<Option<PreparedBlob>, BlobError> {
         let reader = reader.into();
         let (size, body) = {
-            let mut snapshot = self.inner.store.read().await?;
+            let mut snapshot = self.store.read().await?;
             let Some(size) = blob::has_access(&mut snapshot, reader, &[hash]).await?.remove(&hash) else {
                 return Ok(None);
             };
@@ -220,7 +220,7 @@ impl Blobs {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         for _ in 0..DELETING_WAITS {
             let unit = async move |tx: &mut Tx| Ok((tx.now_ms(), blob::touch(tx, hash, size).await?));
-            let (now_ms, is_touched) = self.inner.store.write_plain(Urgency::Interactive, unit).await?;
+            let (now_ms, is_touched) = self.store.write_plain(Urgency::Interactive, unit).await?;
             if is_touched {
                 return Ok(now_ms);
             }

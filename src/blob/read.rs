@@ -117,7 +117,7 @@ impl Blobs {
         reader: impl Into<Reader>,
         hashes: &[BlobHash],
     ) -> Result<HashMap<BlobHash, u64>, BlobError> {
-        let mut snapshot = self.inner.store.read().await?;
+        let mut snapshot = self.store.read().await?;
         let sizes = blob::has_access(&mut snapshot, reader.into(), hashes).await?;
         Ok(sizes.into_iter().map(|(hash, size)| (hash, size.unsigned_abs())).collect())
     }
@@ -190,7 +190,7 @@ impl Blobs {
     }
 
     async fn find(&self, reader: Reader, hashes: &[BlobHash]) -> Result<HashMap<BlobHash, Found>, BlobError> {
-        let mut snapshot = self.inner.store.read().await?;
+        let mut snapshot = self.store.read().await?;
         let sizes = blob::has_access(&mut snapshot, reader, hashes).await?;
         let readable: Vec<BlobHash> = sizes.keys().copied().collect();
         let mut bodies = blob::inline_get(&mut snapshot, reader.account, &readable).await?;

@@ -59,13 +59,13 @@ impl Blobs {
     /// `grace_ms`. For a timer, some times a day; a second sweep in the process waits for the first.
     pub async fn sweep(&self, grace_ms: i64) -> Result<Swept, BlobError> {
         let _alone = self.inner.sweeping.lock().await;
-        let now_ms = self.inner.store.clock().now_ms();
+        let now_ms = self.store.clock().now_ms();
         let mut swept = Swept { expired: self.expire(now_ms).await?, ..Swept::default() };
         let touched_before = now_ms.saturating_sub(grace_ms.max(GRACE_MIN_MS));
         let mut after = None;
         loop {
             let page = {
-                let mut snapshot = self.inner.store.read().await?;
+                let mut snapshot = self.store.read().await?;
                 sweep::blob_page(&mut snapshot, after, touched_before, PAGE).await?
             };
             let is_last = page.len() < PAGE;
@@ -96,7 +96,7 @@ impl Blobs {
             let hashes = sweep::blob_mark(tx, &hashes, touched_before).await?;
             Ok(Marked { hashes, mark: tx.now_ms() })
         };
-        Ok(self.inner.store.write_plain(Urgency::Background, unit).await?)
+        Ok(self.store.write_plain(Urgency::Background, unit).await?)
     }
 
     /// Takes what a sweep has left that died.
@@ -109,7 +109,7 @@ impl Blobs {
             let hashes = sweep::blob_take_over(tx, &hashes, marked_before).await?;
             Ok(Marked { hashes, mark: tx.now_ms() })
         };
-        Ok(self.inner.store.write_plain(Urgency::Background, unit).await?)
+        Ok(self.store.write_plain(Urgency::Background, unit).await?)
     }
 
     /// Asks for references, deletes what has none, opens the door to the others.
@@ -123,7 +123,7 @@ impl Blobs {
         for hash in unneeded {
             // What is not deleted in time, or cannot be now, is left to a later sweep: its mark
             // is cleared below like that of a blob in use.
-            if self.inner.store.clock().now_ms() - mark > MARK_HOLDS_MS {
+            if self.store.clock().now_ms() - mark > MARK_HOLDS_MS {
                 break;
             }
             match self.inner.objects.delete(hash).await {
@@ -138,13 +138,13 @@ impl Blobs {
             sweep::blob_forget(tx, &gone, mark).await?;
             sweep::blob_unmark(tx, &kept, mark).await
         };
-        self.inner.store.write_plain(Urgency::Background, unit).await?;
+        self.store.write_plain(Urgency::Background, unit).await?;
         Ok(deleted)
     }
 
     async fn without_needed(&self, mut hashes: Vec<BlobHash>) -> Result<Vec<BlobHash>, BlobError> {
         if !hashes.is_empty() {
-            let mut snapshot = self.inner.store.read().await?;
+            let mut snapshot = self.store.read().await?;
             let needed = sweep::blob_needed(&mut snapshot, &hashes).await?;
             let needed: HashSet<BlobHash> = needed.into_iter().collect();
             hashes.retain(|hash| !needed.contains(hash));
@@ -157,7 +157,7 @@ impl Blobs {
         let mut expired = 0;
         loop {
             let accounts = {
-                let mut snapshot = self.inner.store.read().await?;
+                let mut snapshot = self.store.read().await?;
                 sweep::accounts_with_expired_uploads(&mut snapshot, now_ms, ACCOUNTS).await?
             };
             let mut removed = 0;
@@ -174,12 +174,12 @@ impl Blobs {
 
     async fn expire_in(&self, account: AccountId) -> Result<u64, BlobError> {
         let unit = async move |tx: &mut Tx| blob::expired_remove(tx, EXPIRED_AT_ONCE).await;
-        match self.inner.store.write_in_background(account, unit).await {
+        match self.store.write_in_background(account, unit).await {
             Ok(removed) => Ok(removed as u64),
             Err(StoreError::NoSuchAccount) => {
                 // What an account left behind when it went.
                 let unit = async move |tx: &mut Tx| blob::purge(tx, account).await;
-                self.inner.store.write_lane(account.get(), Urgency::Background, unit).await?;
+                self.store.write_lane(account.get(), Urgency::Background, unit).await?;
                 Ok(1)
             }
             Err(error) => Err(error.into()),

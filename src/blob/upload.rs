@@ -52,7 +52,7 @@ impl Blobs {
 
     /// Hashes and writes what has been gathered; makes the file when there is none yet.
     async fn spooled(&self, spool: Option<Spool>, gathered: Bytes) -> Result<Spool, BlobError> {
-        let path = self.inner.temporary.join(format!("{PREFIX}{}", self.inner.store.ids().make()));
+        let path = self.inner.temporary.join(format!("{PREFIX}{}", self.store.ids().make()));
         blocking(move || {
             let mut spool = match spool {
                 Some(spool) => spool,

@@ -35,6 +35,7 @@ use crate::ingest::worker::Ingest;
 use crate::push::hub::Hub;
 use crate::receive;
 use crate::receive::intake::Intake;
+use crate::store::unit::Urgency;
 use crate::sweep;
 use crate::types::clock::Clock;
 use crate::web_push::WebPush;
@@ -89,6 +90,10 @@ impl Server {
         let app = app.map_err(|error| Failure::new(error.to_string()))?;
         let stop = CancellationToken::new();
         let stages = TaskTracker::new();
+        // Whoever waits for an answer has the database before the workers.
+        let work_store = app.store.with_urgency(Urgency::Background);
+        let work_blobs = app.blobs.over_store(work_store.clone());
+        let receive_store = app.store.with_urgency(Urgency::Soon);
 
         // Ports first: one that is taken ends the start before anything is done.
         let http = bind(config.http_listen, "http_listen").await?;
@@ -105,8 +110,8 @@ impl Server {
             None => None,
         };
         let intake = Intake {
-            store: app.store.clone(),
-            blobs: app.blobs.clone(),
+            store: receive_store.clone(),
+            blobs: app.blobs.over_store(receive_store),
             sign_in: app.sign_in.clone(),
             cache: app.cache.clone(),
             recipients_per_hour: config.recipients_per_hour,
@@ -122,7 +127,7 @@ impl Server {
         };
         let dns = open_dns(&config.dns)?;
         let deliver =
-            Deliver::new(app.store.clone(), app.blobs.clone(), dns.clone(), deliver::Settings::of(&config));
+            Deliver::new(work_store.clone(), work_blobs.clone(), dns.clone(), deliver::Settings::of(&config));
         let deliver = deliver.map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
         let admin = socket::listen(&config.data).map_err(|error| {
             Failure::new(format!("{}/admin.sock cannot be opened: {error}", config.data.display()))
@@ -139,9 +144,9 @@ impl Server {
         let no_tls = |error| Failure::new(format!("TLS cannot be set up: {error}"));
         let callback = Callback::new(dns.clone(), config.push_networks.as_slice().into()).map_err(no_tls)?;
         let hostname = config.hostname.as_str().into();
-        let webhooks = Webhooks::new(app.store.clone(), callback.clone(), hostname);
+        let webhooks = Webhooks::new(work_store.clone(), callback.clone(), hostname);
         if roles.has(Role::Events) {
-            stages.spawn(Logger::new(app.store.clone()).run(stop.clone()));
+            stages.spawn(Logger::new(work_store.clone()).run(stop.clone()));
             stages.spawn(webhooks.clone().run(stop.clone()));
         }
         let office = Office::new(app.store.clone(), app.blobs.clone(), &config).with_dns(dns.clone());
@@ -171,17 +176,17 @@ impl Server {
         if roles.has(Role::Ingest) {
             let authenticator = Arc::new(dns.authenticator());
             let hostname = config.hostname.as_str().into();
-            let ingest = Ingest::new(app.store.clone(), app.blobs.clone(), authenticator, hostname);
+            let ingest = Ingest::new(work_store.clone(), work_blobs.clone(), authenticator, hostname);
             stages.spawn(ingest.run(stop.clone()));
             let keep = sweep::Keep { changes: config.keep_changes, events: config.keep_events };
-            stages.spawn(sweep::run(app.store.clone(), app.blobs.clone(), keep, stop.clone()));
+            stages.spawn(sweep::run(work_store.clone(), work_blobs.clone(), keep, stop.clone()));
         }
         if roles.has(Role::Deliver) {
             stages.spawn(deliver.run(stop.clone()));
         }
         if roles.has(Role::Index) {
-            stages.spawn(index::rebuild::keep_filled(app.index.clone(), app.store.clone(), stop.clone()));
-            let (index, store, blobs) = (app.index.clone(), app.store.clone(), app.blobs.clone());
+            stages.spawn(index::rebuild::keep_filled(app.index.clone(), work_store.clone(), stop.clone()));
+            let (index, store, blobs) = (app.index.clone(), work_store, work_blobs);
             stages.spawn(index::worker::run(index, store, blobs, stop.clone()));
         }
         stages.spawn(serve_admin(office.clone(), admin, config.clone(), stop.clone()));

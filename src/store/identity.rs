@@ -4,7 +4,7 @@
 //! address (`directory::address`); those beside them are made and destroyed by clients.
 
 use crate::mail::headers::addresses::EmailAddress;
-use crate::store::db::{Conn, Query, sql};
+use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
 use crate::store::tx::Tx;
 use crate::store::value::Row;
@@ -32,10 +32,15 @@ pub struct Identity {
     pub is_own_address: bool,
 }
 
-fn select(filter: &'static str) -> Query {
-    let columns = "select id, name, email, reply_to, bcc, text_signature, html_signature, is_own_address \
-                   from identity where account_id = $1";
-    sql(format!("{columns}{filter}"))
+// Each statement is a text of the program: one that is made at run time is planned anew each time.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select id, name, email, reply_to, bcc, text_signature, html_signature, is_own_address \
+             from identity where account_id = $1",
+            $rest
+        )
+    };
 }
 
 fn read_identity(row: &Row<'_>) -> Result<Identity, StoreError> {
@@ -63,12 +68,12 @@ fn addresses_text(addresses: Option<&[EmailAddress]>) -> Result<Option<String>, 
 
 /// All Identities of the account, the oldest first; their number is limited.
 pub async fn all(conn: &mut Conn, account: AccountId) -> Result<Vec<Identity>, StoreError> {
-    select(" order by id").bind(account).all(conn, read_identity).await
+    sql(select!(" order by id")).bind(account).all(conn, read_identity).await
 }
 
 /// The Identities of these ids, as far as they exist, in no order.
 pub async fn by_ids(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Result<Vec<Identity>, StoreError> {
-    select(" and id = any($2)").bind(account).bind(ids).all(conn, read_identity).await
+    sql(select!(" and id = any($2)")).bind(account).bind(ids).all(conn, read_identity).await
 }
 
 /// How many Identities the account has.

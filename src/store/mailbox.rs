@@ -71,13 +71,22 @@ pub struct NewMailbox<'a> {
     pub sort_order: i64,
 }
 
-fn select(account: AccountId, viewer: Viewer, filter: &'static str) -> Query {
-    let columns = "select m.id, m.parent_id, m.name, m.role, m.sort_order, coalesce(s.is_subscribed, $3), \
-                   m.total_emails, m.unread_emails, m.total_threads, m.unread_threads from mailbox m \
-                   left join mailbox_subscription s \
-                   on s.account_id = m.account_id and s.mailbox_id = m.id and s.login_id = $2 \
-                   where m.account_id = $1";
-    sql(format!("{columns}{filter}")).bind(account).bind(viewer.login_id).bind(viewer.is_owner)
+// Each statement is a text of the program: one that is made at run time is planned anew each time.
+macro_rules! select {
+    ($filter:literal) => {
+        concat!(
+            "select m.id, m.parent_id, m.name, m.role, m.sort_order, coalesce(s.is_subscribed, $3), \
+             m.total_emails, m.unread_emails, m.total_threads, m.unread_threads from mailbox m \
+             left join mailbox_subscription s \
+             on s.account_id = m.account_id and s.mailbox_id = m.id and s.login_id = $2 \
+             where m.account_id = $1",
+            $filter
+        )
+    };
+}
+
+fn select(text: &'static str, account: AccountId, viewer: Viewer) -> Query {
+    sql(text).bind(account).bind(viewer.login_id).bind(viewer.is_owner)
 }
 
 fn read_mailbox(row: &Row<'_>) -> Result<Mailbox, StoreError> {
@@ -99,7 +108,7 @@ fn read_mailbox(row: &Row<'_>) -> Result<Mailbox, StoreError> {
 
 /// All mailboxes of the account; their number is limited.
 pub async fn all(conn: &mut Conn, account: AccountId, viewer: Viewer) -> Result<Vec<Mailbox>, StoreError> {
-    select(account, viewer, "").all(conn, read_mailbox).await
+    select(select!(""), account, viewer).all(conn, read_mailbox).await
 }
 
 /// The mailboxes of these ids, as far as they exist, in no order.
@@ -109,7 +118,7 @@ pub async fn by_ids(
     viewer: Viewer,
     ids: &[Id],
 ) -> Result<Vec<Mailbox>, StoreError> {
-    select(account, viewer, " and m.id = any($4)").bind(ids).all(conn, read_mailbox).await
+    select(select!(" and m.id = any($4)"), account, viewer).bind(ids).all(conn, read_mailbox).await
 }
 
 /// Those of these ids that are mailboxes, in no order.

@@ -70,6 +70,8 @@ pub struct Store {
     engine: Arc<Engine>,
     bus: Bus,
     parts: TxParts,
+    /// Of those who use this clone.
+    urgency: Urgency,
 }
 
 enum Engine {
@@ -92,6 +94,10 @@ impl Store {
         }
     }
 
+    fn over(engine: Engine, bus: Bus, parts: TxParts) -> Store {
+        Store { engine: Arc::new(engine), bus, parts, urgency: Urgency::Interactive }
+    }
+
     /// Opens, and if need be creates or migrates, a SQLite database.
     pub fn open_sqlite(path: &Path, bus: Bus, clock: Clock) -> Result<Store, StoreError> {
         let mut conn = sqlite::open(path, sqlite::Access::Write)?;
@@ -100,7 +106,7 @@ impl Store {
         let parts = TxParts::new(clock);
         let tx_parts = parts.clone();
         let engine = SqliteEngine::start(path, |conn| Tx::new(conn, tx_parts), bus.clone())?;
-        Ok(Store { engine: Arc::new(Engine::Sqlite(engine)), bus, parts })
+        Ok(Store::over(Engine::Sqlite(engine), bus, parts))
     }
 
     /// A store on a PostgreSQL database that has been migrated.
@@ -108,7 +114,7 @@ impl Store {
     pub fn on_postgres(url: &PostgresUrl, bus: Bus, clock: Clock) -> Result<Store, StoreError> {
         let parts = TxParts::new(clock);
         let engine = PostgresEngine::new(url, 8, parts.clone(), bus.clone())?;
-        Ok(Store { engine: Arc::new(Engine::Postgres(Arc::new(engine))), bus, parts })
+        Ok(Store::over(Engine::Postgres(Arc::new(engine)), bus, parts))
     }
 
     async fn open_postgres(
@@ -121,7 +127,7 @@ impl Store {
         let engine = PostgresEngine::new(url, connections, parts.clone(), bus.clone())?;
         migrate::check_postgres(&engine).await?;
         engine.learn_shards().await?;
-        Ok(Store { engine: Arc::new(Engine::Postgres(Arc::new(engine))), bus, parts })
+        Ok(Store::over(Engine::Postgres(Arc::new(engine)), bus, parts))
     }
 
     /// Brings the schema of a PostgreSQL database up to this program, and distributes it over the nodes
@@ -133,9 +139,16 @@ impl Store {
         added
     }
 
+    /// The same store for those for whom nobody waits (`Background`), or another server that has time
+    /// (`Soon`): on PostgreSQL their reads take their turn, and none of their units is interactive. Who
+    /// holds a snapshot may not ask for another, nor write, until it is dropped: it might be the last turn.
+    pub fn with_urgency(&self, urgency: Urgency) -> Store {
+        Store { urgency, ..self.clone() }
+    }
+
     /// A consistent view for reading.
     pub async fn read(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::begin(self.engine.clone()).await
+        Snapshot::begin(self.engine.clone(), self.urgency).await
     }
 
     /// Runs a unit of work on one account, durably, for a client who waits.
@@ -187,7 +200,11 @@ impl Store {
                 engine.submit(Box::new(job), urgency);
                 result.await.unwrap_or(Err(StoreError::Closed))
             }
-            Engine::Postgres(engine) => engine.write(scope, urgency, unit).await,
+            Engine::Postgres(engine) => {
+                let is_worker = self.urgency != Urgency::Interactive;
+                let is_soon = is_worker && urgency == Urgency::Interactive;
+                engine.write(scope, if is_soon { Urgency::Soon } else { urgency }, unit).await
+            }
         }
     }
 

@@ -10,7 +10,7 @@
 //!   again with the same number: if that is there already, the first run was committed; if another
 //!   transaction is still writing it, the insert waits for its end.
 
-mod background;
+pub(super) mod background;
 pub mod distribute;
 pub mod statement;
 
@@ -32,7 +32,7 @@ use crate::config::engine::PostgresUrl;
 use crate::store::db::Conn;
 use crate::store::error::StoreError;
 use crate::store::lanes::Lanes;
-use crate::store::postgres::background::Background;
+use crate::store::postgres::background::{Background, Turn};
 use crate::store::postgres::statement::{InFlight, PostgresConn, Sharding};
 use crate::store::tx::{Scope, Tx, TxParts};
 use crate::store::unit::{Unit, Urgency};
@@ -87,7 +87,7 @@ pub struct PostgresEngine {
     hosts: Vec<Host>,
     /// The host whose turn it is.
     turn: AtomicUsize,
-    background: Background,
+    background: Arc<Background>,
     units: TaskTracker,
     parts: TxParts,
     is_sharded: AtomicBool,
@@ -142,7 +142,7 @@ impl PostgresEngine {
         drop(connection);
         if is_sharded {
             self.is_sharded.store(true, Ordering::Relaxed);
-            let mut snapshot = self.snapshot().await?;
+            let mut snapshot = self.snapshot(Urgency::Background).await?;
             let lanes = Lanes::of_shards(&mut snapshot).await?;
             self.end_snapshot(snapshot);
             self.parts.set_lanes(lanes);
@@ -181,15 +181,20 @@ impl PostgresEngine {
         Err(last)
     }
 
+    /// Waits for the turn of who is not interactive: for one read, or one unit of work.
+    pub async fn turn(&self, urgency: Urgency) -> Option<Turn> {
+        self.background.turn(urgency).await
+    }
+
     /// A connection within a read transaction that sees one state.
-    pub async fn snapshot(&self) -> Result<Conn, StoreError> {
+    pub async fn snapshot(&self, urgency: Urgency) -> Result<Conn, StoreError> {
         let patience = Patience::new(PATIENCE);
         loop {
             let begun = match self.connection().await {
                 Ok(mut connection) => {
                     let asked = Instant::now();
                     let begun = connection.control("begin isolation level repeatable read read only").await;
-                    self.background.note(asked.elapsed());
+                    self.background.note(asked.elapsed(), urgency);
                     begun.map(|()| Conn::postgres(connection))
                 }
                 Err(error) => Err(error),
@@ -230,19 +235,22 @@ impl PostgresEngine {
         let (reply, result) = oneshot::channel();
         let engine = self.clone();
         self.units.spawn(async move {
-            let _turn = match urgency {
-                Urgency::Interactive => None,
-                Urgency::Background => engine.background.turn().await,
-            };
+            let turn = engine.turn(urgency).await;
             // Whoever has left before the turn of the unit wants it no more.
             if !reply.is_closed() {
-                let _ = reply.send(engine.run(scope, unit).await);
+                let _ = reply.send(engine.run(scope, urgency, turn, unit).await);
             }
         });
         result.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    async fn run<T, F>(&self, scope: Scope, unit: F) -> Result<T, StoreError>
+    async fn run<T, F>(
+        &self,
+        scope: Scope,
+        urgency: Urgency,
+        mut turn: Option<Turn>,
+        unit: F,
+    ) -> Result<T, StoreError>
     where
         F: for<'a> Unit<'a, T> + Clone + Send,
         T: Send,
@@ -276,9 +284,12 @@ impl PostgresEngine {
                 StoreError::Busy => uncertain.is_some(),
                 _ => false,
             };
+            // Those whose part of the database answers have the turn meanwhile.
+            drop(turn.take());
             if !may_repeat || !patience.wait().await {
                 return Err(if uncertain.is_some() { StoreError::Unknown } else { error });
             }
+            turn = self.turn(urgency).await;
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::store::Engine;
 use crate::store::db::Conn;
 use crate::store::error::StoreError;
+use crate::store::postgres::background::Turn;
+use crate::store::unit::Urgency;
 
 /// A consistent view. On SQLite its statements run in place, on the thread that asks: keep them
 /// short, and keep a snapshot no longer than one request.
@@ -13,19 +15,25 @@ pub struct Snapshot {
     engine: Arc<Engine>,
     /// Taken by `Drop` alone.
     conn: Option<Conn>,
+    /// Of a worker's read.
+    _turn: Option<Turn>,
 }
 
 impl Snapshot {
-    pub(super) async fn begin(engine: Arc<Engine>) -> Result<Snapshot, StoreError> {
+    pub(super) async fn begin(engine: Arc<Engine>, urgency: Urgency) -> Result<Snapshot, StoreError> {
+        let mut turn = None;
         let conn = match &*engine {
             Engine::Sqlite(sqlite) => {
                 let mut conn = sqlite.reader()?;
                 conn.control_sqlite("begin")?;
                 conn
             }
-            Engine::Postgres(postgres) => postgres.snapshot().await?,
+            Engine::Postgres(postgres) => {
+                turn = postgres.turn(urgency).await;
+                postgres.snapshot(urgency).await?
+            }
         };
-        Ok(Snapshot { engine, conn: Some(conn) })
+        Ok(Snapshot { engine, conn: Some(conn), _turn: turn })
     }
 }
 

@@ -132,7 +132,7 @@ impl SqliteEngine {
             return work.finish(Some(error));
         }
         match urgency {
-            Urgency::Interactive => waiting.interactive.push_back(work),
+            Urgency::Interactive | Urgency::Soon => waiting.interactive.push_back(work),
             Urgency::Background => waiting.background.push_back(work),
         }
         drop(waiting);

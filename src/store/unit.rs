@@ -17,6 +17,8 @@ use crate::store::tx::{Scope, Tx};
 pub enum Urgency {
     /// A client waits for the answer.
     Interactive,
+    /// After those, but ahead of all else: mail that another server hands in, leases, outcomes.
+    Soon,
     /// Ingest, sweeps, queues.
     Background,
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::jmap::{Client, id_of};
 use crate::support::ports::free_port;
+use crate::support::rest::Api;
 use crate::support::server::{DOMAIN, Server};
 use crate::support::smtp_sink::Sink;
 use crate::support::{eventually, message};
@@ -127,6 +128,46 @@ fn mail_comes_in_is_announced_answered_and_leaves() {
     assert_eq!(reply["keywords"], json!({ "$seen": true }));
     assert_eq!(reply["threadId"], email["threadId"], "the answer is in another thread");
     assert_eq!(done["threadId"], email["threadId"]);
+}
+
+/// With two connections, workers have one at a time: one that held it and wanted another would stand still.
+#[test]
+fn all_goes_on_with_as_few_connections_to_the_database_as_there_may_be() {
+    let sink = Sink::start();
+    let server = Server::builder()
+        .env("POSTRIDER_DATABASE_CONNECTIONS", "2")
+        .env("POSTRIDER_RELAY", sink.relay())
+        .start();
+    let client = server.account();
+    client.update("VacationResponse", "singleton", json!({ "isEnabled": true, "textBody": "Away." }));
+    let large = "A line of a message that is too large for the database.\r\n".repeat(10_000);
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (server, to, large) = (&server, &client.address, &large);
+            scope.spawn(move || {
+                let from = format!("sender-{number}@sender.test");
+                let body = if number % 2 == 0 { "Small." } else { large };
+                let subject = format!("Gathering {number}");
+                let headers = [("From", from.as_str()), ("To", to), ("Subject", &subject)];
+                server.deliver(&from, to, message::with_headers(&headers, body));
+            });
+        }
+    });
+    let inbox = client.mailbox("inbox");
+    eventually("all are filed", || (client.query(json!({ "inMailbox": inbox })).len() == 8).then_some(()));
+    assert_eq!(client.query(json!({ "subject": "gathering" })).len(), 8);
+    for number in 0..8 {
+        sink.wait_for(&format!("sender-{number}@sender.test"));
+    }
+    send(&client, "zoe@sender.test", "Sent", json!({}));
+    sink.wait_for("zoe@sender.test");
+    let api = Api::new(&server, &client.address, &[]);
+    let events = eventually("all is told in the log", || {
+        let page = api.get("/events?types=message.received,message.delivered");
+        let list = page["events"].as_array().expect("events").clone();
+        (list.len() >= 9).then_some(list)
+    });
+    assert!(events.iter().any(|event| event["type"] == "message.delivered"), "{events:?}");
 }
 
 #[test]

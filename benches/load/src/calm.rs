@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -37,14 +37,17 @@ pub struct Probe {
 
 impl Probe {
     /// Asks `Mailbox/get` at a rate; a request's time begins when it is due, not when the one before it
-    /// was answered.
+    /// was answered. Returns when all have signed in: to check a password takes a processor for a while.
     pub fn start(api: &Api) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
+        let signed_in = Arc::new(Barrier::new(CONNECTIONS as usize + 1));
         let threads = (0..CONNECTIONS).map(|number| {
-            let (api, stop) = (api.clone(), stop.clone());
-            std::thread::spawn(move || ask(&api, number, &stop))
+            let (api, stop, signed_in) = (api.clone(), stop.clone(), signed_in.clone());
+            std::thread::spawn(move || ask(&api, number, &signed_in, &stop))
         });
-        Probe { threads: threads.collect(), stop }
+        let threads = threads.collect();
+        signed_in.wait();
+        Probe { threads, stop }
     }
 
     /// Stops, and prints a row.
@@ -60,7 +63,7 @@ impl Probe {
     }
 }
 
-fn ask(api: &Api, number: u64, stop: &AtomicBool) -> Vec<Duration> {
+fn ask(api: &Api, number: u64, signed_in: &Barrier, stop: &AtomicBool) -> Vec<Duration> {
     let mut connection = Connection::open(api.address, &api.login, &api.password);
     let session = connection.json("GET", "/jmap/session", &json!({}));
     let account = &session["primaryAccounts"]["urn:ietf:params:jmap:mail"];
@@ -68,6 +71,7 @@ fn ask(api: &Api, number: u64, stop: &AtomicBool) -> Vec<Duration> {
     let get = json!({ "using": using, "methodCalls": [["Mailbox/get", { "accountId": account }, "0"]] });
     let body = get.to_string();
     let period = Duration::from_micros(1_000_000 * CONNECTIONS / api.rate.max(1));
+    signed_in.wait();
     let mut due = Instant::now() + period * number as u32 / CONNECTIONS as u32;
     let mut times = Vec::new();
     while !stop.load(Ordering::SeqCst) {

@@ -359,15 +359,18 @@ impl Prepared {
     /// The length of the list, where a counter has it.
     async fn kept_total(&self, conn: &mut Conn) -> Result<Option<i64>, StoreError> {
         let collapses = self.query.collapse_threads;
-        let (column, table) = match self.parts.as_slice() {
-            [] => (if collapses { "used_threads" } else { "used_emails" }, "account where id = $1"),
-            [Filter::InMailbox(_)] => {
-                let column = if collapses { "total_threads" } else { "total_emails" };
-                (column, "mailbox where account_id = $1 and id = $2")
+        let text = match (self.parts.as_slice(), collapses) {
+            ([], true) => "select used_threads from account where id = $1",
+            ([], false) => "select used_emails from account where id = $1",
+            ([Filter::InMailbox(_)], true) => {
+                "select total_threads from mailbox where account_id = $1 and id = $2"
+            }
+            ([Filter::InMailbox(_)], false) => {
+                "select total_emails from mailbox where account_id = $1 and id = $2"
             }
             _ => return Ok(None),
         };
-        let mut query = sql(format!("select {column} from {table}")).bind(self.query.account);
+        let mut query = sql(text).bind(self.query.account);
         if let [Filter::InMailbox(id)] = self.parts.as_slice() {
             query = query.bind(*id);
         }

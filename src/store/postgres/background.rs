@@ -1,112 +1,215 @@
-//! How many units for which nobody waits run at a time.
+//! How many of those for whom nobody waits use the database at a time.
 //!
 //! Each takes a connection, of which they have half at the most. But a database that is busy makes those
 //! wait for whom somebody waits, and does not get more done the more it is given: so there are fewer while
 //! it answers slowly. How fast it answers is told by a statement that has nothing to do, the `begin` of a
-//! read.
+//! read. As long as somebody waits in this process, less is slow than when there are workers only.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::oneshot;
 
-/// The limit moves by one at most so often.
+use crate::store::unit::Urgency;
+
+/// The limit is looked at so often, after so many answers at least; it is halved, or grows by one if more
+/// was wanted. So whoever begins to work begins slowly.
 const STEP: Duration = Duration::from_millis(100);
-/// An answer that takes so many times as long as the best one is slow,
-const SLOW: f64 = 3.0;
-/// and this much longer: the best may be very fast.
-const SLACK: Duration = Duration::from_micros(500);
-/// The best time is forgotten by this part with each answer: networks and databases change.
-const FORGOTTEN: f64 = 1.0 / 10_000.0;
-/// The weight of an answer in the mean of the latest.
-const WEIGHT: f64 = 1.0 / 16.0;
+const STEP_ANSWERS: u32 = 16;
+/// It grows after so many looks in a row that found fast answers, while somebody waits in this process.
+const GROWS_AFTER: u32 = 5;
+/// Answers are slow that take so many times as long as in calm, and this much longer. The first pair counts
+/// while somebody waits in this process, the other else.
+const SLOW_FOR_CLIENTS: (f64, Duration) = (1.3, Duration::ZERO);
+const SLOW_FOR_WORKERS: (f64, Duration) = (3.0, Duration::from_micros(500));
+/// Somebody waits in this process when somebody has waited within this time.
+const LATELY: Duration = Duration::from_secs(1);
+/// It is calm when no turn has been taken for so long.
+const CALM_AFTER: Duration = Duration::from_millis(50);
+/// What an answer takes in calm is the mean of so many. With fewer, the fastest that was seen stands for it.
+const CALM_ANSWERS: u32 = 256;
+/// It grows by this part with each look that finds slow answers and only one turn: then it is not the workers
+/// that make them slow, and there may never be a calm that tells so.
+const FORGOTTEN: f64 = 1.0 / 1_000.0;
+/// After so many turns of those that go first, one of the others has its turn.
+const FIRST_IN_A_ROW: u32 = 3;
 
-/// The turns of these units.
-pub struct Background {
-    turns: Semaphore,
-    limit: Mutex<Limit>,
+/// The turns.
+pub struct Background(Mutex<State>);
+
+struct State {
+    limit: Limit,
+    taken: usize,
+    /// When the last one was over.
+    over: Instant,
+    first: VecDeque<oneshot::Sender<Turn>>,
+    others: VecDeque<oneshot::Sender<Turn>>,
+    first_in_a_row: u32,
 }
 
-/// How many there are.
+/// How many there are. Means are geometric: a few answers take very much longer than all others, and say
+/// nothing.
 struct Limit {
     most: usize,
     now: usize,
-    /// Turns to be taken away when they come back.
-    owed: usize,
-    /// In seconds; 0 before the first answer.
-    best: f64,
-    latest: f64,
-    moved: Instant,
+    /// Whether more was wanted since the last look.
+    is_wanted: bool,
+    /// Looks in a row that found fast answers.
+    fast: u32,
+    /// The logarithm of what an answer takes in calm, in seconds; none before the first.
+    calm: Option<f64>,
+    /// How many answers that is the mean of, until there are enough.
+    calm_answers: u32,
+    /// Sum of the logarithms, and number, of the answers since the last look.
+    latest: (f64, u32),
+    looked: Instant,
+    /// When somebody waited last.
+    waited: Option<Instant>,
 }
 
 impl Limit {
-    /// An answer took so long; whether a turn is to be given (`Some(true)`) or taken.
-    fn note(&mut self, took: Duration, at: Instant) -> Option<bool> {
-        let took = took.as_secs_f64();
-        if self.best == 0.0 {
-            (self.best, self.latest) = (took, took);
+    /// An answer took so long, in calm or not.
+    fn note(&mut self, took: Duration, is_calm: bool, urgency: Urgency, at: Instant) {
+        if urgency == Urgency::Interactive {
+            self.waited = Some(at);
         }
-        self.best = took.min(self.best * (1.0 + FORGOTTEN));
-        self.latest += (took - self.latest) * WEIGHT;
-        if at.duration_since(self.moved) < STEP {
-            return None;
+        let took = took.as_secs_f64().max(1e-9).ln();
+        let calm = self.calm.get_or_insert(took);
+        if is_calm {
+            self.calm_answers = (self.calm_answers + 1).min(CALM_ANSWERS);
+            *calm += (took - *calm) / f64::from(self.calm_answers);
         }
-        let is_slow = self.latest > self.best * SLOW + SLACK.as_secs_f64();
-        let change = if is_slow { self.now > 1 } else { self.now < self.most };
-        if !change {
-            return None;
+        self.latest = (self.latest.0 + took, self.latest.1 + 1);
+        if self.latest.1 >= STEP_ANSWERS && at.duration_since(self.looked) >= STEP {
+            self.look(at);
         }
-        self.moved = at;
+    }
+
+    fn look(&mut self, at: Instant) {
+        let (sum, count) = std::mem::take(&mut self.latest);
+        let latest = sum / f64::from(count.max(1));
+        self.looked = at;
+        let calm = self.calm.get_or_insert(latest);
+        if self.calm_answers < CALM_ANSWERS {
+            *calm = calm.min(latest);
+        }
+        let has_client = self.waited.is_some_and(|waited| at.duration_since(waited) < LATELY);
+        let (times, longer) = if has_client { SLOW_FOR_CLIENTS } else { SLOW_FOR_WORKERS };
+        let is_slow = latest.exp() > calm.exp() * times + longer.as_secs_f64();
+        if is_slow && self.now == 1 {
+            *calm += FORGOTTEN;
+        }
+        let is_wanted = std::mem::take(&mut self.is_wanted);
         if is_slow {
-            self.now -= 1
-        } else {
-            self.now += 1
+            self.now = (self.now / 2).max(1);
+            self.fast = 0;
+        } else if is_wanted {
+            self.fast += 1;
+            if !has_client || self.fast >= GROWS_AFTER {
+                self.now = (self.now + 1).min(self.most);
+                self.fast = 0;
+            }
         }
-        Some(!is_slow)
+        metrics::gauge!("postrider_background_turns").set(self.now as f64);
     }
 }
 
 /// A turn; it is over when this is dropped.
-pub struct Turn<'a> {
-    background: &'a Background,
-    permit: Option<SemaphorePermit<'a>>,
+pub struct Turn {
+    /// Gone when it has been given on.
+    of: Option<Arc<Background>>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        let mut limit = self.background.limit.lock().unwrap_or_else(PoisonError::into_inner);
-        if limit.owed > 0
-            && let Some(permit) = self.permit.take()
-        {
-            limit.owed -= 1;
-            permit.forget();
+        if let Some(background) = self.of.take() {
+            let mut state = background.state();
+            state.taken -= 1;
+            state.over = Instant::now();
+            state.give(&background);
         }
     }
+}
+
+impl State {
+    /// Gives what turns there are to those who wait.
+    fn give(&mut self, background: &Arc<Background>) {
+        while self.taken < self.limit.now
+            && let Some(waiting) = self.next()
+        {
+            if let Err(mut turn) = waiting.send(Turn { of: Some(background.clone()) }) {
+                // Whoever it was has left.
+                turn.of = None;
+            } else {
+                self.taken += 1;
+            }
+        }
+        self.limit.is_wanted |= !(self.first.is_empty() && self.others.is_empty());
+    }
+
+    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
+        if self.first_in_a_row < FIRST_IN_A_ROW
+            && let Some(first) = next_of(&mut self.first)
+        {
+            self.first_in_a_row += 1;
+            return Some(first);
+        }
+        self.first_in_a_row = 0;
+        next_of(&mut self.others).or_else(|| next_of(&mut self.first))
+    }
+}
+
+/// The next who has not left.
+fn next_of(waiting: &mut VecDeque<oneshot::Sender<Turn>>) -> Option<oneshot::Sender<Turn>> {
+    std::iter::from_fn(|| waiting.pop_front()).find(|waiting| !waiting.is_closed())
 }
 
 impl Background {
     /// At most so many at a time, one at least.
-    pub fn new(most: usize) -> Background {
+    pub fn new(most: usize) -> Arc<Background> {
         let most = most.max(1);
-        let limit = Limit { most, now: most, owed: 0, best: 0.0, latest: 0.0, moved: Instant::now() };
-        Background { turns: Semaphore::new(most), limit: Mutex::new(limit) }
+        let (calm, calm_answers, latest, waited) = (None, 0, (0.0, 0), None);
+        let (now, is_wanted, fast, looked) = (1, false, 0, Instant::now());
+        let limit = Limit { most, now, is_wanted, fast, calm, calm_answers, latest, looked, waited };
+        let (first, others) = (VecDeque::new(), VecDeque::new());
+        Arc::new(Background(Mutex::new(State {
+            limit,
+            taken: 0,
+            over: Instant::now(),
+            first,
+            others,
+            first_in_a_row: 0,
+        })))
     }
 
-    /// Waits for a turn.
-    pub async fn turn(&self) -> Option<Turn<'_>> {
-        let permit = self.turns.acquire().await.ok()?;
-        Some(Turn { background: self, permit: Some(permit) })
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a turn, which who is interactive does not need. Nobody who has one may wait for another.
+    pub async fn turn(self: &Arc<Self>, urgency: Urgency) -> Option<Turn> {
+        let turn = {
+            let mut state = self.state();
+            let (give, turn) = oneshot::channel();
+            match urgency {
+                Urgency::Interactive => return None,
+                Urgency::Soon => state.first.push_back(give),
+                Urgency::Background => state.others.push_back(give),
+            }
+            state.give(self);
+            turn
+        };
+        turn.await.ok()
     }
 
     /// A statement that has nothing to do was answered after so long.
-    pub fn note(&self, took: Duration) {
-        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
-        match limit.note(took, Instant::now()) {
-            None => {}
-            Some(true) if limit.owed > 0 => limit.owed -= 1,
-            Some(true) => self.turns.add_permits(1),
-            Some(false) => limit.owed += 1 - self.turns.forget_permits(1),
-        }
+    pub fn note(self: &Arc<Self>, took: Duration, urgency: Urgency) {
+        let mut state = self.state();
+        let now = Instant::now();
+        let is_calm = state.taken == 0 && now.duration_since(state.over) > CALM_AFTER;
+        state.limit.note(took, is_calm, urgency, now);
+        state.give(self);
     }
 }
 
@@ -114,51 +217,122 @@ impl Background {
 mod tests {
     use super::*;
 
-    #[test]
-    fn there_are_fewer_while_answers_are_slow_and_more_again_after() {
-        let background = Background::new(8);
-        let mut limit = background.limit.lock().unwrap();
-        let mut at = Instant::now();
-        let mut answers = |limit: &mut Limit, took_us: u64, count: usize| {
+    /// Answers that come one after the other.
+    struct Answers<'a> {
+        limit: &'a mut Limit,
+        at: Instant,
+    }
+
+    impl Answers<'_> {
+        /// So many, 5 ms apart, to clients or to workers, who want more; what the limit is then.
+        fn come(&mut self, took_us: u64, count: usize, urgency: Urgency, is_calm: bool) -> usize {
             for _ in 0..count {
-                at += Duration::from_millis(10);
-                limit.note(Duration::from_micros(took_us), at);
+                self.at += Duration::from_millis(5);
+                self.limit.is_wanted |= !is_calm;
+                self.limit.note(Duration::from_micros(took_us), is_calm, urgency, self.at);
             }
-        };
-        answers(&mut limit, 200, 100);
-        assert_eq!(limit.now, 8);
+            self.limit.now
+        }
+    }
+
+    #[test]
+    fn there_are_fewer_while_answers_are_slower_than_in_calm_and_more_again_after() {
+        let background = Background::new(8);
+        let mut state = background.state();
+        let mut answers = Answers { limit: &mut state.limit, at: Instant::now() };
+        let client = Urgency::Interactive;
+        assert_eq!(answers.come(200, 300, client, true), 1, "nobody wants more");
+        assert_eq!(answers.come(250, 310, client, false), 4, "one after the other");
+        assert_eq!(answers.come(250, 600, client, false), 8);
         // A single slow one says nothing.
-        answers(&mut limit, 5_000, 1);
-        answers(&mut limit, 200, 20);
-        assert_eq!(limit.now, 8);
-        answers(&mut limit, 4_000, 50);
-        assert!((3..=5).contains(&limit.now), "{}", limit.now);
-        answers(&mut limit, 4_000, 500);
-        assert_eq!(limit.now, 1, "never none");
-        answers(&mut limit, 200, 200);
-        assert_eq!(limit.now, 8);
-        // A database that is far away is not a slow one.
-        answers(&mut limit, 2_000, 50_000);
-        assert_eq!(limit.now, 8);
+        answers.come(4_000, 1, client, false);
+        assert_eq!(answers.come(200, 100, client, false), 8);
+        assert_eq!(answers.come(500, 100, client, false), 1, "and never none");
+        assert_eq!(answers.come(200, 1_000, client, false), 8);
+        // What was calm does not rise with what is busy,
+        answers.come(500, 500, client, false);
+        assert_eq!(answers.come(400, 200, client, false), 1);
+        // unless all is slow that long though there is but one: then it is not because of the workers.
+        assert_eq!(answers.come(400, 20_000, client, false), 8);
+    }
+
+    #[test]
+    fn with_workers_only_the_database_may_be_busier() {
+        let background = Background::new(8);
+        let mut state = background.state();
+        let mut answers = Answers { limit: &mut state.limit, at: Instant::now() };
+        answers.come(200, 300, Urgency::Interactive, true);
+        assert_eq!(answers.come(800, 400, Urgency::Background, false), 8);
+        answers.come(800, 1, Urgency::Interactive, false);
+        assert!(
+            answers.come(800, 90, Urgency::Background, false) < 8,
+            "somebody has waited within the second"
+        );
+        assert_eq!(answers.come(800, 500, Urgency::Background, false), 8);
+        assert!(answers.come(2_000, 100, Urgency::Background, false) < 8);
+    }
+
+    #[test]
+    fn without_a_calm_the_fastest_answers_stand_for_it() {
+        let background = Background::new(8);
+        let mut state = background.state();
+        let mut answers = Answers { limit: &mut state.limit, at: Instant::now() };
+        answers.come(5_000, 1, Urgency::Background, false);
+        assert_eq!(answers.come(300, 300, Urgency::Background, false), 8);
+        assert!(answers.come(3_000, 100, Urgency::Background, false) < 8);
+    }
+
+    /// Polls once: whether the turn is there.
+    async fn now<T>(turn: impl Future<Output = T> + Unpin) -> Option<T> {
+        tokio::time::timeout(Duration::from_millis(5), turn).await.ok()
     }
 
     #[tokio::test]
-    async fn turns_that_are_owed_are_taken_when_they_come_back() {
+    async fn turns_that_are_too_many_are_not_given_again() {
         let background = Background::new(2);
-        background.limit.lock().unwrap().moved = Instant::now() - 2 * STEP;
-        background.note(Duration::from_micros(100));
-        let (one, two) = (background.turn().await.unwrap(), background.turn().await.unwrap());
-        let slow = || {
-            background.limit.lock().unwrap().moved = Instant::now() - 2 * STEP;
-            background.note(Duration::from_millis(50));
-        };
-        slow();
-        assert_eq!((background.turns.available_permits(), background.limit.lock().unwrap().owed), (0, 1));
+        background.state().limit.now = 2;
+        let (one, two) = (background.turn(Urgency::Soon).await, background.turn(Urgency::Background).await);
+        assert!(background.turn(Urgency::Interactive).await.is_none(), "it needs none");
+        background.state().limit.now = 1;
+        let mut three = Box::pin(background.turn(Urgency::Background));
+        assert!(now(&mut three).await.is_none());
         drop(one);
-        assert_eq!((background.turns.available_permits(), background.limit.lock().unwrap().owed), (0, 0));
+        assert!(now(&mut three).await.is_none(), "one is left, and is taken");
         drop(two);
-        assert_eq!(background.turns.available_permits(), 1);
-        slow();
-        assert_eq!(background.turns.available_permits(), 1, "one is left");
+        assert!(now(&mut three).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_has_left_holds_up_nobody_and_those_who_go_first_do_not_go_for_ever() {
+        let background = Background::new(1);
+        let held = background.turn(Urgency::Background).await;
+        let mut left = Box::pin(background.turn(Urgency::Soon));
+        assert!(now(&mut left).await.is_none());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for urgency in [Urgency::Background, Urgency::Background].into_iter().chain([Urgency::Soon; 6]) {
+            let (background, order) = (background.clone(), order.clone());
+            tasks.push(tokio::spawn(async move {
+                let turn = background.turn(urgency).await;
+                order.lock().unwrap().push(urgency);
+                drop(turn);
+            }));
+            tokio::task::yield_now().await;
+        }
+        drop(left);
+        drop(held);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let others: Vec<usize> =
+            (0..8).filter(|at| order.lock().unwrap()[*at] == Urgency::Background).collect();
+        assert_eq!(others, [3, 7]);
+        // A turn that came for whom has just left is not lost.
+        let held = background.turn(Urgency::Background).await;
+        let mut left = Box::pin(background.turn(Urgency::Background));
+        assert!(now(&mut left).await.is_none());
+        drop(held);
+        drop(left);
+        assert!(now(Box::pin(background.turn(Urgency::Background))).await.is_some());
     }
 }

@@ -10,6 +10,7 @@ use crate::store::error::StoreError;
 use crate::store::lanes::Lanes;
 use crate::store::postgres::PostgresEngine;
 use crate::store::postgres::statement::PostgresConn;
+use crate::store::unit::Urgency;
 
 /// Tables on every node: small, and rarely written.
 const REFERENCE: [&str; 3] = ["domain", "schema_version", "server_key"];
@@ -133,7 +134,7 @@ async fn colocate(
 
 /// Before the queues are distributed: what waits, and the accounts, go to the lanes of their shards.
 async fn move_to_lanes(engine: &PostgresEngine, postgres: &mut PostgresConn) -> Result<(), StoreError> {
-    let mut snapshot = engine.snapshot().await?;
+    let mut snapshot = engine.snapshot(Urgency::Background).await?;
     let lanes = Lanes::of_shards(&mut snapshot).await?;
     engine.end_snapshot(snapshot);
     let Lanes::Sharded(by_shard) = lanes else { return Ok(()) };

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 pub use self::result::{Delivered, Report, record_complaint, record_report};
 use crate::mail::thread::ThreadKeys;
 use crate::store::blob::{self, BlobSource};
-use crate::store::db::{Conn, Query, sql};
+use crate::store::db::{Conn, sql};
 use crate::store::error::StoreError;
 use crate::store::queue::outgoing;
 use crate::store::submission::note::Note;
@@ -115,10 +115,15 @@ pub struct NewSubmission<'a> {
     pub message_id: &'a str,
 }
 
-fn select(filter: &'static str) -> Query {
-    let columns = "select id, identity_id, email_id, thread_id, envelope, send_at, undo_status, \
-                   delivery_status, dsn_blob_ids, mdn_blob_ids from submission where account_id = $1";
-    sql(format!("{columns}{filter}"))
+// Each statement is a text of the program: one that is made at run time is planned anew each time.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select id, identity_id, email_id, thread_id, envelope, send_at, undo_status, delivery_status, \
+             dsn_blob_ids, mdn_blob_ids from submission where account_id = $1",
+            $rest
+        )
+    };
 }
 
 fn read_submission(row: &Row<'_>) -> Result<Submission, StoreError> {
@@ -153,7 +158,7 @@ fn message_id_hash(message_id: &str) -> i64 {
 
 /// The submissions of these ids, as far as they exist, in no order.
 pub async fn by_ids(conn: &mut Conn, account: AccountId, ids: &[Id]) -> Result<Vec<Submission>, StoreError> {
-    select(" and id = any($2)").bind(account).bind(ids).all(conn, read_submission).await
+    sql(select!(" and id = any($2)")).bind(account).bind(ids).all(conn, read_submission).await
 }
 
 /// The newest submissions of the account, at most `limit`.
@@ -162,7 +167,7 @@ pub async fn newest(
     account: AccountId,
     limit: usize,
 ) -> Result<Vec<Submission>, StoreError> {
-    select(" order by send_at desc, id desc limit $2")
+    sql(select!(" order by send_at desc, id desc limit $2"))
         .bind(account)
         .bind(limit as i64)
         .all(conn, read_submission)
@@ -170,7 +175,7 @@ pub async fn newest(
 }
 
 async fn by_id(conn: &mut Conn, account: AccountId, id: Id) -> Result<Option<Submission>, StoreError> {
-    select(" and id = $2").bind(account).bind(id).first(conn, read_submission).await
+    sql(select!(" and id = $2")).bind(account).bind(id).first(conn, read_submission).await
 }
 
 /// The submission that a report is about, by the ENVID with which it was sent (the submission's id,
