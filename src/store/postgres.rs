@@ -181,9 +181,14 @@ impl PostgresEngine {
         Err(last)
     }
 
-    /// Waits for the turn of who is not interactive: for one read, or one unit of work.
-    pub async fn turn(&self, urgency: Urgency) -> Option<Turn> {
-        self.background.turn(urgency).await
+    /// Waits for the turn of who is not interactive: for one read, or one unit of work. Those who go first
+    /// are told when it does not come: another server waits for an answer, if not long.
+    pub async fn turn(&self, urgency: Urgency) -> Result<Option<Turn>, StoreError> {
+        let turn = self.background.turn(urgency);
+        match urgency {
+            Urgency::Soon => tokio::time::timeout(PATIENCE, turn).await.map_err(|_| StoreError::Busy),
+            Urgency::Interactive | Urgency::Background => Ok(turn.await),
+        }
     }
 
     /// A connection within a read transaction that sees one state.
@@ -238,7 +243,10 @@ impl PostgresEngine {
             let turn = engine.turn(urgency).await;
             // Whoever has left before the turn of the unit wants it no more.
             if !reply.is_closed() {
-                let _ = reply.send(engine.run(scope, urgency, turn, unit).await);
+                let _ = reply.send(match turn {
+                    Ok(turn) => engine.run(scope, urgency, turn, unit).await,
+                    Err(error) => Err(error),
+                });
             }
         });
         result.await.unwrap_or(Err(StoreError::Closed))
@@ -289,7 +297,10 @@ impl PostgresEngine {
             if !may_repeat || !patience.wait().await {
                 return Err(if uncertain.is_some() { StoreError::Unknown } else { error });
             }
-            turn = self.turn(urgency).await;
+            // What may have been written is looked up without waiting for more.
+            if uncertain.is_none() {
+                turn = self.turn(urgency).await?;
+            }
         }
     }
 

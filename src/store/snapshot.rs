@@ -29,7 +29,7 @@ impl Snapshot {
                 conn
             }
             Engine::Postgres(postgres) => {
-                turn = postgres.turn(urgency).await;
+                turn = postgres.turn(urgency).await?;
                 postgres.snapshot(urgency).await?
             }
         };

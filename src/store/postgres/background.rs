@@ -29,9 +29,11 @@ const LATELY: Duration = Duration::from_secs(1);
 const CALM_AFTER: Duration = Duration::from_millis(50);
 /// What an answer takes in calm is the mean of so many. With fewer, the fastest that was seen stands for it.
 const CALM_ANSWERS: u32 = 256;
-/// It grows by this part with each look that finds slow answers and only one turn: then it is not the workers
-/// that make them slow, and there may never be a calm that tells so.
-const FORGOTTEN: f64 = 1.0 / 1_000.0;
+/// Turns that there always are: queues move on however slow the database is.
+const LEAST: usize = 2;
+/// What it takes in calm grows by this part with each look that finds slow answers and no more turns than the
+/// least: then it is not the workers that make them slow, and there may never be a calm that tells so.
+const FORGOTTEN: f64 = 1.0 / 100.0;
 /// After so many turns of those that go first, one of the others has its turn.
 const FIRST_IN_A_ROW: u32 = 3;
 
@@ -51,6 +53,7 @@ struct State {
 /// How many there are. Means are geometric: a few answers take very much longer than all others, and say
 /// nothing.
 struct Limit {
+    least: usize,
     most: usize,
     now: usize,
     /// Whether more was wanted since the last look.
@@ -97,12 +100,12 @@ impl Limit {
         let has_client = self.waited.is_some_and(|waited| at.duration_since(waited) < LATELY);
         let (times, longer) = if has_client { SLOW_FOR_CLIENTS } else { SLOW_FOR_WORKERS };
         let is_slow = latest.exp() > calm.exp() * times + longer.as_secs_f64();
-        if is_slow && self.now == 1 {
+        if is_slow && self.now <= self.least {
             *calm += FORGOTTEN;
         }
         let is_wanted = std::mem::take(&mut self.is_wanted);
         if is_slow {
-            self.now = (self.now / 2).max(1);
+            self.now = (self.now / 2).max(self.least);
             self.fast = 0;
         } else if is_wanted {
             self.fast += 1;
@@ -169,9 +172,10 @@ impl Background {
     /// At most so many at a time, one at least.
     pub fn new(most: usize) -> Arc<Background> {
         let most = most.max(1);
+        let least = LEAST.min(most);
         let (calm, calm_answers, latest, waited) = (None, 0, (0.0, 0), None);
-        let (now, is_wanted, fast, looked) = (1, false, 0, Instant::now());
-        let limit = Limit { most, now, is_wanted, fast, calm, calm_answers, latest, looked, waited };
+        let (now, is_wanted, fast, looked) = (least, false, 0, Instant::now());
+        let limit = Limit { least, most, now, is_wanted, fast, calm, calm_answers, latest, looked, waited };
         let (first, others) = (VecDeque::new(), VecDeque::new());
         Arc::new(Background(Mutex::new(State {
             limit,
@@ -241,19 +245,19 @@ mod tests {
         let mut state = background.state();
         let mut answers = Answers { limit: &mut state.limit, at: Instant::now() };
         let client = Urgency::Interactive;
-        assert_eq!(answers.come(200, 300, client, true), 1, "nobody wants more");
-        assert_eq!(answers.come(250, 310, client, false), 4, "one after the other");
+        assert_eq!(answers.come(200, 300, client, true), 2, "nobody wants more");
+        assert_eq!(answers.come(250, 210, client, false), 4, "one after the other");
         assert_eq!(answers.come(250, 600, client, false), 8);
         // A single slow one says nothing.
         answers.come(4_000, 1, client, false);
         assert_eq!(answers.come(200, 100, client, false), 8);
-        assert_eq!(answers.come(500, 100, client, false), 1, "and never none");
+        assert_eq!(answers.come(500, 100, client, false), 2, "and never none");
         assert_eq!(answers.come(200, 1_000, client, false), 8);
         // What was calm does not rise with what is busy,
-        answers.come(500, 500, client, false);
-        assert_eq!(answers.come(400, 200, client, false), 1);
-        // unless all is slow that long though there is but one: then it is not because of the workers.
-        assert_eq!(answers.come(400, 20_000, client, false), 8);
+        answers.come(400, 100, client, false);
+        assert_eq!(answers.come(400, 200, client, false), 2);
+        // unless all is slow for long though there are so few: then it is not because of the workers.
+        assert_eq!(answers.come(400, 3_000, client, false), 8);
     }
 
     #[test]
