@@ -8,7 +8,8 @@ use crate::blob::{BlobError, Blobs};
 use crate::bus::Bus;
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::config::engine::DatabaseUrl;
+use crate::config::engine::{DatabaseUrl, SearchUrl};
+use crate::config::role::Role;
 use crate::index::{Index, IndexError};
 use crate::store::directory::sign_in::SignIn;
 use crate::store::error::StoreError;
@@ -100,6 +101,10 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<App, OpenError> {
     let number = blake3::keyed_hash(&ticket_key, b"installation").to_hex();
     let settings = config.clone();
     let index = tokio::task::spawn_blocking(move || {
+        // Of processes that share a database, the one that fills a folder is the one that has it.
+        if matches!(settings.search_url, SearchUrl::Tantivy(_)) && !settings.role.has(Role::Index) {
+            return Ok(Index::Elsewhere);
+        }
         Index::open(&settings.search_url, settings.search_key.as_ref(), &number[..16])
     })
     .await

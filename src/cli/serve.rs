@@ -152,7 +152,7 @@ impl Server {
         let office = Office::new(app.store.clone(), app.blobs.clone(), &config).with_dns(dns.clone());
         let state = HttpState::new(app.clone(), office.clone(), hub, feed, webhooks, metrics.clone());
         if roles.has(Role::Push) {
-            let web_push = WebPush::new(state.jmap.clone(), app.vapid.clone(), callback);
+            let web_push = WebPush::new(work_store.clone(), state.jmap.clone(), app.vapid.clone(), callback);
             stages.spawn(web_push.run(stop.clone()));
         }
         let router = http::router(state, roles);

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::http::error::HttpError;
 use crate::http::origin::Origin;
 use crate::http::state::HttpState;
-use crate::http::ticket::Purpose;
+use crate::http::ticket::{Holder, Purpose};
 use crate::jmap::call::{AccountAccess, Caller};
 use crate::store::directory::login::Login;
 use crate::store::directory::sign_in::{Entered, SignInError};
@@ -139,26 +139,43 @@ pub fn ticket_of(uri: &Uri) -> Option<String> {
     Query::<TicketParameter>::try_from_uri(uri).ok().and_then(|query| query.0.ticket)
 }
 
-/// The caller of a URL that may carry a ticket for this purpose in place of a header.
-pub async fn by_header_or_ticket(
-    parts: &mut Parts,
-    state: &HttpState,
-    purpose: &Purpose,
-) -> Result<Caller, HttpError> {
-    let Some(given) = ticket_of(&parts.uri) else {
-        return SignedIn::from_request_parts(parts, state).await.map(|signed_in| signed_in.0);
-    };
-    let refused = || HttpError::Unauthorized { offers_basic: false };
-    let holder = state.tickets.read(&given, purpose).ok_or_else(refused)?;
-    let mut snapshot = state.app.store.read().await?;
-    let login = login::by_id(&mut snapshot, holder.login).await?;
-    let in_force = match holder.token {
-        Id(0) => Some((0, Rights::default())),
-        token => token::in_force(&mut snapshot, holder.login, token, state.app.clock.now_ms()).await?,
-    };
-    drop(snapshot);
-    // A ticket is void with the credential that it was made under.
-    let login = login.filter(|login| login.version == holder.version).ok_or_else(refused)?;
-    let (expires_at, rights) = in_force.ok_or_else(refused)?;
-    caller_of(state, &Entered { login, token_id: holder.token, expires_at, rights }).await
+/// What a URL's caller shows: a ticket in it, or a header.
+pub enum Shown {
+    /// A ticket, as it was when it was shown: it may take a while until whoever has it comes in.
+    Ticket(Holder),
+    /// The Authorization header.
+    Header,
+}
+
+impl Shown {
+    /// What is shown for this purpose. Who shows nothing, or what is no ticket, is refused at once.
+    pub fn of(parts: &Parts, state: &HttpState, purpose: &Purpose) -> Result<Shown, HttpError> {
+        match ticket_of(&parts.uri) {
+            Some(given) => {
+                let holder = state.tickets.read(&given, purpose);
+                holder.map(Shown::Ticket).ok_or(HttpError::Unauthorized { offers_basic: false })
+            }
+            None if parts.headers.contains_key(header::AUTHORIZATION) => Ok(Shown::Header),
+            None => Err(HttpError::Unauthorized { offers_basic: offers_basic(&parts.headers) }),
+        }
+    }
+
+    /// Signs in by it.
+    pub async fn enter(&self, parts: &mut Parts, state: &HttpState) -> Result<Caller, HttpError> {
+        let Shown::Ticket(holder) = self else {
+            return SignedIn::from_request_parts(parts, state).await.map(|signed_in| signed_in.0);
+        };
+        let refused = || HttpError::Unauthorized { offers_basic: false };
+        let mut snapshot = state.app.store.read().await?;
+        let login = login::by_id(&mut snapshot, holder.login).await?;
+        let in_force = match holder.token {
+            Id(0) => Some((0, Rights::default())),
+            token => token::in_force(&mut snapshot, holder.login, token, state.app.clock.now_ms()).await?,
+        };
+        drop(snapshot);
+        // A ticket is void with the credential that it was made under.
+        let login = login.filter(|login| login.version == holder.version).ok_or_else(refused)?;
+        let (expires_at, rights) = in_force.ok_or_else(refused)?;
+        caller_of(state, &Entered { login, token_id: holder.token, expires_at, rights }).await
+    }
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use crate::blob::{BlobError, Blobs};
-use crate::http::auth::by_header_or_ticket;
+use crate::http::auth::Shown;
 use crate::http::error::HttpError;
 use crate::http::state::HttpState;
 use crate::http::ticket::Purpose;
@@ -45,7 +45,7 @@ pub async fn get(
 ) -> Result<Response, HttpError> {
     let (mut parts, _) = request.into_parts();
     let purpose = Purpose::Download { account: account_text.clone(), blob: blob_text.clone() };
-    let caller = by_header_or_ticket(&mut parts, &http, &purpose).await?;
+    let caller = Shown::of(&parts, &http, &purpose)?.enter(&mut parts, &http).await?;
     caller.needs(Scope::Read)?;
     let account = account_text.parse().ok().and_then(|id| caller.account(id)).ok_or(HttpError::NotFound)?;
     let blob: BlobId = blob_text.parse().map_err(|_| HttpError::NotFound)?;

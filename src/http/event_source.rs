@@ -8,9 +8,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Deserialize;
 
-use crate::http::auth::{by_header_or_ticket, expiry_of};
+use crate::http::auth::{Shown, expiry_of};
 use crate::http::error::HttpError;
 use crate::http::limits::PushPlace;
+use crate::http::origin::client_of;
 use crate::http::state::HttpState;
 use crate::http::ticket::Purpose;
 use crate::jmap::call::Caller;
@@ -82,9 +83,10 @@ async fn come_in(
     parts: &mut Parts,
     parameters: &Parameters,
 ) -> Result<(Caller, PushPlace, Listener, Options), HttpError> {
-    http.openings.turn().await?;
+    let shown = Shown::of(parts, http, &Purpose::EventSource)?;
+    http.openings.turn(client_of(parts)?).await?;
     let login_news = http.hub.login_news();
-    let caller = by_header_or_ticket(parts, http, &Purpose::EventSource).await?;
+    let caller = shown.enter(parts, http).await?;
     caller.needs(Scope::Read)?;
     let (types, options) = parameters.read()?;
     let place = http.push_places.enter(caller.login_id)?;
@@ -92,7 +94,7 @@ async fn come_in(
     let mut listener = http.hub.listen(caller.login_id, &accounts, types);
     // A credential that went between the check and the listening was not told here: look again.
     if login_news.is_none() || http.hub.login_news() != login_news {
-        by_header_or_ticket(parts, http, &Purpose::EventSource).await?;
+        shown.enter(parts, http).await?;
     }
     let last_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
     match last_id.filter(|id| !id.is_empty()) {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::http::error::HttpError;
 use crate::jmap::error::RequestError;
 use crate::jmap::limits;
 use crate::push::online::Online;
+use crate::types::connections::Connections;
 use crate::types::id::Id;
 
 /// How long one too many waits.
@@ -27,8 +29,10 @@ pub const MAX_PUSH_CONNECTIONS: usize = 100;
 const OPENED_PER_SECOND: u32 = 250;
 /// So many come in at once after a quiet time.
 const OPENED_AT_ONCE: u32 = 50;
-/// How long an opening waits for its turn.
-const LONGEST_WAIT_FOR_TURN: Duration = Duration::from_secs(60);
+/// Openings that wait for their turn: the last one for a minute.
+const OPENINGS_WAITING: usize = 60 * OPENED_PER_SECOND as usize;
+/// Of one address: who floods the server from one takes the turns of some, and not of all.
+const OPENINGS_WAITING_PER_ADDRESS: usize = 2_000;
 
 /// What is counted apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -99,30 +103,37 @@ impl PushPlaces {
     }
 }
 
-/// The turns by which clients come in: first come, first served, however long each takes.
-#[derive(Default)]
+/// The turns by which clients come in: first come, first served, however long each takes. Who leaves while it
+/// waits takes none.
 pub struct Openings {
-    /// When the next turn would be if there had been no quiet time.
-    next: Mutex<Option<Instant>>,
+    /// When the next turn would be if there had been no quiet time; held by whoever is the next.
+    next: tokio::sync::Mutex<Option<Instant>>,
+    waiting: Semaphore,
+    of_addresses: Connections,
+}
+
+impl Default for Openings {
+    fn default() -> Openings {
+        let waiting = Semaphore::new(OPENINGS_WAITING);
+        Openings { next: tokio::sync::Mutex::default(), waiting, of_addresses: Connections::default() }
+    }
 }
 
 impl Openings {
-    /// Waits for a turn.
-    pub async fn turn(&self) -> Result<(), HttpError> {
+    /// Waits for the turn of a client with this address.
+    pub async fn turn(&self, client: IpAddr) -> Result<(), HttpError> {
+        let waiting = self.of_addresses.enter(client, OPENINGS_WAITING_PER_ADDRESS);
+        let (Some(_of_address), Ok(_waiting)) = (waiting, self.waiting.try_acquire()) else {
+            Online::drop_of("no turn");
+            return Err(HttpError::Unavailable);
+        };
+        let mut next = self.next.lock().await;
         let gap = Duration::from_secs(1) / OPENED_PER_SECOND;
         let now = Instant::now();
-        let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let saved = now.checked_sub(gap * (OPENED_AT_ONCE - 1)).unwrap_or(now);
-            let turn = next.map_or(saved, |next| next.max(saved));
-            if turn > now + LONGEST_WAIT_FOR_TURN {
-                Online::drop_of("no turn");
-                return Err(HttpError::Unavailable);
-            }
-            *next = Some(turn + gap);
-            turn
-        };
+        let saved = now.checked_sub(gap * (OPENED_AT_ONCE - 1)).unwrap_or(now);
+        let turn = next.map_or(saved, |next| next.max(saved));
         tokio::time::sleep_until(turn).await;
+        *next = Some(turn + gap);
         Ok(())
     }
 }
@@ -147,9 +158,15 @@ impl Drop for PushPlace {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use futures_util::FutureExt;
 
     use super::*;
+
+    fn host(number: u32) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number))
+    }
 
     #[test]
     fn one_client_too_many_is_refused_until_another_leaves() {
@@ -166,11 +183,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_herd_comes_in_by_turns() {
-        let openings = Openings::default();
+        let openings = &Openings::default();
         tokio::time::sleep(Duration::from_secs(10)).await;
         let start = Instant::now();
-        let come_in = |_: u32| async {
-            openings.turn().await.ok().unwrap();
+        let come_in = |number: u32| async move {
+            openings.turn(host(number)).await.ok().unwrap();
             start.elapsed()
         };
         let came = futures_util::future::join_all((0..1_000).map(come_in)).await;
@@ -180,13 +197,26 @@ mod tests {
         assert_eq!(within(second), (OPENED_AT_ONCE + OPENED_PER_SECOND) as usize);
         assert_eq!(within(2 * second), (OPENED_AT_ONCE + 2 * OPENED_PER_SECOND) as usize);
         assert!(came.is_sorted(), "first come, first served");
+    }
 
-        // Those for whom there is no turn within a minute are told so at once.
-        let many = OPENED_PER_SECOND * 60 + 1_000;
-        let mut waiting: Vec<_> = (0..many).map(|_| Box::pin(openings.turn())).collect();
-        let refused =
-            waiting.iter_mut().filter_map(|turn| turn.now_or_never()).filter(Result::is_err).count();
-        assert!((900..1_100).contains(&refused), "{refused}");
+    #[tokio::test(start_paused = true)]
+    async fn who_would_wait_too_long_or_is_too_many_is_told_so_at_once() {
+        let openings = Openings::default();
+        let refused = |addresses: &mut dyn Iterator<Item = u32>| {
+            let mut waiting: Vec<_> = addresses.map(|number| Box::pin(openings.turn(host(number)))).collect();
+            waiting.iter_mut().filter_map(|turn| turn.now_or_never()).filter(Result::is_err).count()
+        };
+        let many = u32::try_from(OPENINGS_WAITING).unwrap() + 1_000;
+        // Some have come in at once.
+        assert!((900..=1_000).contains(&refused(&mut (0..many))));
+        assert!(
+            (900..=1_000)
+                .contains(&refused(&mut std::iter::repeat_n(0, OPENINGS_WAITING_PER_ADDRESS + 1_000)))
+        );
+        // All of them have left, and hold up nobody.
+        let start = Instant::now();
+        assert!(openings.turn(host(1)).await.is_ok());
+        assert!(start.elapsed() < Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]

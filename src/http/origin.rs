@@ -4,11 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
+use crate::http::error::HttpError;
 use crate::http::state::HttpState;
 
 /// How a connection came in, as the server's listener knows it.
@@ -27,6 +29,11 @@ pub struct Origin {
     pub client: IpAddr,
     /// `https://mail.example.org`, without a slash at the end.
     pub base_url: String,
+}
+
+/// The address of the client of a request.
+pub fn client_of(parts: &Parts) -> Result<IpAddr, HttpError> {
+    parts.extensions.get::<Origin>().map(|origin| origin.client).ok_or(HttpError::Internal)
 }
 
 /// Notes the origin in the request, and follows the request in the log under one id.

@@ -10,6 +10,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +32,9 @@ const MAX_CONNECTIONS_PER_ADDRESS: usize = 10_000;
 const HEADER_TIME: Duration = Duration::from_secs(30);
 /// An HTTP/2 connection whose other end does not answer a ping in time is closed.
 const HTTP2_PING_EVERY: Duration = Duration::from_secs(60);
+/// A peer of which nothing was heard for so long is asked by the system: who has vanished must not hold a
+/// place for ever, and an event stream without pings may say nothing for days.
+const KEEPALIVE: Duration = Duration::from_secs(300);
 /// For a TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// For what is in hand when the server goes down.
@@ -99,6 +103,7 @@ async fn connection(
 ) {
     // Answers are whole when they are written; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
     match tls {
         // Apart, so that a connection without TLS is no larger than it must be: there are many of them.
         None => Box::pin(speak(TokioIo::new(stream), peer, place, router, closing)).await,

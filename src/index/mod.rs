@@ -97,6 +97,8 @@ pub enum IndexError {
     Messages(String),
     /// So many messages hold all words of a phrase that they cannot be read one by one.
     TooBroad,
+    /// The index is in the folder of another process.
+    Elsewhere,
 }
 
 impl fmt::Display for IndexError {
@@ -107,6 +109,7 @@ impl fmt::Display for IndexError {
             IndexError::Fault(why) => write!(f, "indexing broke off: {why}"),
             IndexError::Messages(why) => write!(f, "messages cannot be read for the search: {why}"),
             IndexError::TooBroad => f.write_str("a phrase of words that too many messages have"),
+            IndexError::Elsewhere => f.write_str("the search index is in the folder of another process"),
         }
     }
 }
@@ -120,6 +123,8 @@ pub enum Index {
     Tantivy(TantivyIndex),
     /// Shared by all processes.
     Meilisearch(MeilisearchIndex),
+    /// In the folder of another process, which alone can search it.
+    Elsewhere,
 }
 
 impl Index {
@@ -152,6 +157,7 @@ impl Index {
     pub async fn needs_rebuild(&self) -> Result<bool, IndexError> {
         match self {
             Index::Tantivy(index) => Ok(index.needs_rebuild()),
+            Index::Elsewhere => Ok(false),
             Index::Meilisearch(index) => index.needs_rebuild().await,
         }
     }
@@ -161,6 +167,7 @@ impl Index {
     pub async fn may_rebuild(&self, filler: u32, now_ms: i64) -> Result<bool, IndexError> {
         match self {
             Index::Tantivy(_) => Ok(true),
+            Index::Elsewhere => Ok(false),
             Index::Meilisearch(index) => index.may_rebuild(filler, now_ms).await,
         }
     }
@@ -169,6 +176,7 @@ impl Index {
     pub async fn rebuild_queued(&self) -> Result<(), IndexError> {
         match self {
             Index::Tantivy(index) => index.rebuild_queued(),
+            Index::Elsewhere => Err(IndexError::Elsewhere),
             Index::Meilisearch(index) => index.rebuild_queued().await,
         }
     }
@@ -178,6 +186,7 @@ impl Index {
     pub async fn apply(&self, batch: Vec<Operation>) -> Result<(), IndexError> {
         match self {
             Index::Tantivy(index) => index.apply(batch).await,
+            Index::Elsewhere => Err(IndexError::Elsewhere),
             Index::Meilisearch(index) => index.apply(batch).await,
         }
     }
@@ -189,6 +198,7 @@ impl Index {
                 let certain = index.search(account, query).await?;
                 Ok(Found { certain, possible: Vec::new() })
             }
+            Index::Elsewhere => Err(IndexError::Elsewhere),
             Index::Meilisearch(index) => index.search(account, query).await,
         }
     }

@@ -141,18 +141,20 @@ async fn while_renewing<T>(store: &Store, rows: &[IndexRow], work: impl Future<O
     for row in rows {
         lanes.entry(row.claim.lane).or_default().push(row.claim);
     }
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(Duration::from_millis(RENEW_EVERY_MS.unsigned_abs())) => {
-                for claims in lanes.values() {
-                    if let Err(error) = claim::renew(store, Queue::Index, claims.clone(), LEASE_MS).await {
-                        tracing::warn!(%error, "claims on the index queue cannot be renewed");
-                    }
+    // Beside the work, which holds what a renewal may have to wait for.
+    let renewing = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(RENEW_EVERY_MS.unsigned_abs())).await;
+            for claims in lanes.values() {
+                if let Err(error) = claim::renew(store, Queue::Index, claims.clone(), LEASE_MS).await {
+                    tracing::warn!(%error, "claims on the index queue cannot be renewed");
                 }
             }
         }
+    };
+    tokio::select! {
+        done = work => done,
+        never = renewing => never,
     }
 }
 

@@ -321,7 +321,8 @@ impl Ingest {
 
     async fn done(&self, claim: Claim) -> Result<(), StoreError> {
         self.store
-            .write_lane(claim.lane, Urgency::Background, async move |tx: &mut Tx| {
+            // Urgent, as below: it is renewed no more, and whoever claims it anew does all of it again.
+            .write_lane(claim.lane, Urgency::Interactive, async move |tx: &mut Tx| {
                 claim::done(tx, Queue::Incoming, &[claim]).await.map(drop)
             })
             .await
@@ -338,7 +339,7 @@ impl Ingest {
         let delay_ms = (FIRST_DELAY_MS << tries.clamp(0, 20)).min(MAX_DELAY_MS);
         let jitter_ms = rand::random_range(0..=delay_ms / 4);
         self.store
-            .write_lane(claim.lane, Urgency::Background, async move |tx: &mut Tx| {
+            .write_lane(claim.lane, Urgency::Interactive, async move |tx: &mut Tx| {
                 let due = tx.now_ms() + delay_ms + jitter_ms;
                 if is_hopeless {
                     claim::hold(tx, Queue::Incoming, claim, &reason).await.map(drop)

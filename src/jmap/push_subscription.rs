@@ -19,7 +19,7 @@ use crate::jmap::standard::patch;
 use crate::jmap::standard::set::{SetRequest, object_or_null};
 use crate::store::directory::account;
 use crate::store::error::StoreError;
-use crate::store::push_subscription::{self, Credential, Keys, PushSubscription};
+use crate::store::push_subscription::{self, Credential, Interest, Keys, PushSubscription};
 use crate::store::queue::push::enqueue_verification;
 use crate::types::callback_url::{CallbackUrl, NotACallbackUrl};
 use crate::types::date::{parse_date, utc_date};
@@ -347,7 +347,7 @@ async fn update(call: &Call<'_>, id: &str, patch: &Map<String, Value>) -> Outcom
     };
     if new.is_verified {
         // Before it counts, so that nothing that changes from then on is missed.
-        note_interests(call, &new).await?;
+        note_interests(call, &old, &new).await?;
     }
     if !push_subscription::update(&call.jmap.store, credential(call), new).await? {
         return Ok(Err(SetError::not_found()));
@@ -389,11 +389,17 @@ fn patched(
     Ok((new, told))
 }
 
-/// Lets the transactions of all accounts of the caller know what is to be pushed.
-async fn note_interests(call: &Call<'_>, subscription: &PushSubscription) -> Result<(), MethodError> {
+/// Lets the transactions of all accounts of the caller know what is to be pushed. What came before a
+/// subscription asked for new mail is no news to it.
+async fn note_interests(
+    call: &Call<'_>,
+    old: &PushSubscription,
+    new: &PushSubscription,
+) -> Result<(), MethodError> {
     for account in &call.caller.accounts {
-        let types = subscription.interest_in(account.id);
-        note_interest(call, account.id, subscription.id, types).await?;
+        let is_anew = new.hears_of_mail(account.id) && !(old.is_verified && old.hears_of_mail(account.id));
+        let interest = Interest { types: new.interest_in(account.id), is_anew };
+        note_interest(call, account.id, new.id, interest).await?;
     }
     Ok(())
 }
@@ -402,10 +408,10 @@ async fn note_interest(
     call: &Call<'_>,
     account: AccountId,
     subscription: Id,
-    types: i64,
+    interest: Interest,
 ) -> Result<(), MethodError> {
     let (store, login) = (&call.jmap.store, call.caller.login_id);
-    match push_subscription::note_interest(store, account, login, subscription, types).await {
+    match push_subscription::note_interest(store, account, login, subscription, interest).await {
         // Removed meanwhile.
         Ok(()) | Err(StoreError::NoSuchAccount) => Ok(()),
         Err(error) => Err(error.into()),
@@ -416,7 +422,7 @@ async fn destroy(call: &Call<'_>, id: &str) -> Outcome<()> {
     let Some(subscription) = find(call, id).await? else { return Ok(Err(SetError::not_found())) };
     push_subscription::delete(&call.jmap.store, call.caller.login_id, subscription.id).await?;
     for account in &call.caller.accounts {
-        note_interest(call, account.id, subscription.id, 0).await?;
+        note_interest(call, account.id, subscription.id, Interest::NONE).await?;
     }
     Ok(Ok(()))
 }

@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 use crate::jmap::fixture::{Fixture, User};
 use crate::store::cluster;
 use crate::store::db::sql;
+use crate::store::directory::access;
+use crate::store::directory::token::{self, TokenWanted};
 use crate::types::date::utc_date;
-use crate::types::id::Id;
+use crate::types::id::{AccountId, Id};
+use crate::types::scope::{Reach, Rights};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -82,4 +85,48 @@ async fn a_login_may_make_so_many_in_an_hour() {
     let object = json!({"deviceClientId": "d", "url": "https://push.example/x"});
     let answer = set(&alice, json!({"create": {"new": object}})).await;
     assert_eq!(answer["notCreated"]["new"]["type"], json!("rateLimit"));
+}
+
+/// Accounts of which a subscription hears, by the hints beside them.
+async fn hears_of(fixture: &Fixture, subscription: &Value) -> Vec<AccountId> {
+    let id: Id = subscription.as_str().unwrap().parse().unwrap();
+    let mut snapshot = fixture.jmap.store.read().await.unwrap();
+    let query = "select account_id from push_interest where subscription_id = $1 order by account_id";
+    sql(query).bind(id).everywhere().column(&mut snapshot).await.unwrap()
+}
+
+async fn verify(fixture: &Fixture, user: &User<'_>, subscription: &Value) {
+    let id: Id = subscription.as_str().unwrap().parse().unwrap();
+    let mut snapshot = fixture.jmap.store.read().await.unwrap();
+    let query = "select verification_code from push_subscription where id = $1";
+    let code: String = sql(query).bind(id).everywhere().value(&mut snapshot).await.unwrap().unwrap();
+    drop(snapshot);
+    let answer = set(user, json!({"update": {id.to_string(): {"verificationCode": code}}})).await;
+    assert!(answer["notUpdated"].is_null(), "{answer}");
+}
+
+#[tokio::test]
+async fn a_key_for_one_account_hears_of_no_other_that_its_login_is_given() {
+    let fixture = Fixture::new().await;
+    let mut alice = fixture.user("alice@example.test").await;
+    let bob = fixture.user("bob@example.test").await;
+    let (own, shared) = (alice.caller.accounts[0].id, bob.caller.accounts[0].id);
+    let (store, login) = (&fixture.jmap.store, alice.caller.login_id);
+    let by_password = create(&alice, json!({})).await["id"].clone();
+    verify(&fixture, &alice, &by_password).await;
+    let mut by_key = Vec::new();
+    for reach in [Reach::Account(own), Reach::Login] {
+        let rights = Rights { reach, ..Rights::default() };
+        let wanted = TokenWanted { name: "phone".to_owned(), expires_at: 0, rights };
+        alice.caller.token_id = token::add(store, login, wanted).await.unwrap().id;
+        let subscription = create(&alice, json!({})).await["id"].clone();
+        verify(&fixture, &alice, &subscription).await;
+        by_key.push(subscription);
+    }
+    access::grant(store, login, shared, true).await.unwrap();
+    let mut both = [own, shared];
+    both.sort();
+    assert_eq!(hears_of(&fixture, &by_password).await, both);
+    assert_eq!(hears_of(&fixture, &by_key[0]).await, [own]);
+    assert_eq!(hears_of(&fixture, &by_key[1]).await, both);
 }

@@ -53,6 +53,14 @@ pub struct Intake {
     pub recipients_per_hour: u64,
 }
 
+impl Intake {
+    /// The same for users, who wait before their screens; another server has time.
+    pub fn for_people(&self) -> Intake {
+        let store = self.store.with_urgency(Urgency::Interactive);
+        Intake { blobs: self.blobs.over_store(store.clone()), store, ..self.clone() }
+    }
+}
+
 /// Lanes in which a message is tried to be queued.
 const LANES_TRIED: u32 = 3;
 

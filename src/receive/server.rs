@@ -58,7 +58,10 @@ pub async fn listen(
             settings: Arc::new(settings),
             tls: tls.clone().map(TlsAcceptor::from),
             is_implicit_tls,
-            intake: intake.clone(),
+            intake: match role {
+                Role::Mx => intake.clone(),
+                Role::Submission => intake.for_people(),
+            },
             body_memory: Arc::clone(&body_memory),
             shutdown: shutdown.clone(),
         };

@@ -144,6 +144,30 @@ pub async fn changes_up_to_now(
     changes_from(conn, account, object_type, since, head, limit).await
 }
 
+/// The objects of a type that were created after a modseq, each with the modseq by which it was, the
+/// newest first: at most `limit`, found among at most `looked_through` changes. Some may be gone by now.
+pub async fn created_after(
+    conn: &mut Conn,
+    account: AccountId,
+    object_type: ObjectType,
+    after: i64,
+    limit: usize,
+    looked_through: usize,
+) -> Result<Vec<(Id, i64)>, StoreError> {
+    sql("select object_id, modseq from (select modseq, object_id, kind from change \
+         where account_id = $1 and type = $2 and modseq > $3 \
+         order by modseq desc, object_id desc limit $4) as latest \
+         where kind = $5 order by modseq desc, object_id desc limit $6")
+    .bind(account)
+    .bind(object_type.number())
+    .bind(after)
+    .bind(looked_through as i64)
+    .bind(ChangeKind::Created.number())
+    .bind(limit as i64)
+    .all(conn, |row| Ok((row.get(0)?, row.get(1)?)))
+    .await
+}
+
 async fn changes_from(
     conn: &mut Conn,
     account: AccountId,

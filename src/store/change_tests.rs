@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::store::Store;
-use crate::store::change::{Changes, ChangesSince, changes_since, state_of, trim};
+use crate::store::change::{Changes, ChangesSince, changes_since, created_after, state_of, trim};
 use crate::store::testing::{bare_account, store_in};
 use crate::store::tx::Tx;
 use crate::types::clock::Clock;
@@ -149,4 +149,33 @@ async fn an_event_tells_the_modseq_that_the_log_has() {
     let event = events.recv().await.unwrap();
     let (types, at) = ([ObjectType::Email].into(), bench.clock.now_ms());
     assert_eq!(event, crate::bus::Event::Changed { account: bench.account, modseq: head.modseq, types, at });
+}
+
+#[tokio::test]
+async fn what_was_created_is_found_behind_however_many_other_changes() {
+    let bench = Bench::new().await;
+    let old = bench.create(ObjectType::Email, 3).await;
+    let since = state_of(&mut bench.store.read().await.unwrap(), bench.account, ObjectType::Email).await;
+    let since = since.unwrap().modseq;
+    let new = bench.create(ObjectType::Email, 2).await;
+    bench.create(ObjectType::Mailbox, 1).await;
+    for _ in 0..50 {
+        let old = old.clone();
+        let unit = async move |tx: &mut Tx| {
+            for id in &old {
+                tx.updated(ObjectType::Email, *id, 1);
+            }
+            Ok(())
+        };
+        bench.store.write(bench.account, unit).await.unwrap();
+    }
+    let found = async |limit, looked_through| {
+        let mut snapshot = bench.store.read().await.unwrap();
+        let found =
+            created_after(&mut snapshot, bench.account, ObjectType::Email, since, limit, looked_through);
+        found.await.unwrap().into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(found(10, 1_000).await, [new[1], new[0]], "the newest first");
+    assert_eq!(found(1, 1_000).await, [new[1]]);
+    assert!(found(10, 100).await.is_empty(), "it ends somewhere");
 }

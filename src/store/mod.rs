@@ -201,9 +201,13 @@ impl Store {
                 result.await.unwrap_or(Err(StoreError::Closed))
             }
             Engine::Postgres(engine) => {
-                let is_worker = self.urgency != Urgency::Interactive;
-                let is_soon = is_worker && urgency == Urgency::Interactive;
-                engine.write(scope, if is_soon { Urgency::Soon } else { urgency }, unit).await
+                // Turns are for workers: behind a store of clients somebody waits, whatever it is for.
+                let urgency = match (self.urgency, urgency) {
+                    (Urgency::Interactive, _) => Urgency::Interactive,
+                    (_, Urgency::Interactive) => Urgency::Soon,
+                    (_, urgency) => urgency,
+                };
+                engine.write(scope, urgency, unit).await
             }
         }
     }

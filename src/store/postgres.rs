@@ -144,7 +144,7 @@ impl PostgresEngine {
             self.is_sharded.store(true, Ordering::Relaxed);
             let mut snapshot = self.snapshot(Urgency::Background).await?;
             let lanes = Lanes::of_shards(&mut snapshot).await?;
-            self.end_snapshot(snapshot);
+            self.end_snapshot(snapshot, None);
             self.parts.set_lanes(lanes);
         }
         Ok(())
@@ -199,8 +199,10 @@ impl PostgresEngine {
                 Ok(mut connection) => {
                     let asked = Instant::now();
                     let begun = connection.control("begin isolation level repeatable read read only").await;
-                    self.background.note(asked.elapsed(), urgency);
-                    begun.map(|()| Conn::postgres(connection))
+                    begun.map(|()| {
+                        self.background.note(asked.elapsed(), urgency);
+                        Conn::postgres(connection)
+                    })
                 }
                 Err(error) => Err(error),
             };
@@ -211,15 +213,18 @@ impl PostgresEngine {
         }
     }
 
-    /// Ends a read transaction, and gives its connection back. Nobody waits for it.
-    pub fn end_snapshot(&self, mut conn: Conn) {
+    /// Ends a read transaction, and gives its connection back. Nobody waits for it; its turn is over with it.
+    pub fn end_snapshot(&self, mut conn: Conn, turn: Option<Turn>) {
         // Whoever left in mid-statement leaves a connection that is of no use; it is closed.
         if conn.as_postgres().is_none_or(|postgres| postgres.in_flight().is_set()) {
             return;
         }
         // Without a runtime the process ends, and the server rolls back.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { conn.control("commit").await });
+            runtime.spawn(async move {
+                let _ = conn.control("commit").await;
+                drop((conn, turn));
+            });
         }
     }
 

@@ -53,10 +53,14 @@ pub struct PushSubscription {
 impl PushSubscription {
     /// The types of an account by which it has something to be told, a bit each.
     pub fn interest_in(&self, account: AccountId) -> i64 {
+        self.types | if self.hears_of_mail(account) { ObjectType::EmailDelivery.bit() } else { 0 }
+    }
+
+    /// Whether it wants new mail of an account itself (`emailPush`).
+    pub fn hears_of_mail(&self, account: AccountId) -> bool {
         let accounts: HashMap<String, serde::de::IgnoredAny> =
             serde_json::from_str(&self.email_push).unwrap_or_default();
-        let hears_of_mail = accounts.contains_key(&account.to_string());
-        self.types | if hears_of_mail { ObjectType::EmailDelivery.bit() } else { 0 }
+        accounts.contains_key(&account.to_string())
     }
 }
 
@@ -133,14 +137,20 @@ pub(in crate::store) async fn hear_of(
     account: AccountId,
 ) -> Result<(), StoreError> {
     let mut snapshot = store.read().await?;
-    let all = sql(format!("select {COLUMNS} from push_subscription where login_id = $1 and is_verified = 1"))
-        .bind(login)
-        .all(&mut snapshot, read)
-        .await?;
+    // A key that is for one account, which was another until now, hears of no more than that.
+    let all = sql(format!(
+        "select {COLUMNS} from push_subscription where login_id = $1 and is_verified = 1 \
+         and not exists (select 1 from token where token.login_id = $1 and token.id = push_subscription.token_id \
+         and token.account_id <> 0 and token.account_id <> $2)"
+    ))
+    .bind(login)
+    .bind(account)
+    .all(&mut snapshot, read)
+    .await?;
     drop(snapshot);
     for subscription in all {
         let types = subscription.interest_in(account);
-        note_interest(store, account, login, subscription.id, types).await?;
+        note_interest(store, account, login, subscription.id, Interest::of_changes(types)).await?;
     }
     Ok(())
 }
@@ -225,15 +235,34 @@ pub(in crate::store) async fn delete_of(tx: &mut Tx, of: Credential) -> Result<(
     Ok(())
 }
 
-/// Notes which types of an account a subscription wants to hear of; none when it is 0. New mail is told
-/// from now on.
+/// What a subscription wants to hear of an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interest {
+    /// The types, a bit each; 0 for none.
+    pub types: i64,
+    /// Whether new mail is told from now on, and not from where it was told before.
+    pub is_anew: bool,
+}
+
+impl Interest {
+    /// In nothing.
+    pub const NONE: Interest = Interest { types: 0, is_anew: false };
+
+    /// In the changes of these types; what is new mail stays as it is.
+    pub fn of_changes(types: i64) -> Interest {
+        Interest { types, is_anew: false }
+    }
+}
+
+/// Notes what a subscription wants to hear of an account.
 pub async fn note_interest(
     store: &Store,
     account: AccountId,
     login: Id,
     subscription: Id,
-    types: i64,
+    interest: Interest,
 ) -> Result<(), StoreError> {
+    let Interest { types, is_anew } = interest;
     store
         .write(account, async move |tx: &mut Tx| {
             if types == 0 {
@@ -245,12 +274,14 @@ pub async fn note_interest(
             } else {
                 sql("insert into push_interest (account_id, subscription_id, login_id, types, told_modseq) \
                      values ($1, $2, $3, $4, $5) \
-                     on conflict (account_id, subscription_id) do update set types = excluded.types")
+                     on conflict (account_id, subscription_id) do update set types = excluded.types, \
+                     told_modseq = case when $6 = 1 then excluded.told_modseq else push_interest.told_modseq end")
                 .bind(account)
                 .bind(subscription)
                 .bind(login)
                 .bind(types)
                 .bind(tx.modseq())
+                .bind(is_anew)
                 .run(tx)
                 .await?;
             }
@@ -263,6 +294,28 @@ pub async fn note_interest(
                 .bind(all.into_iter().fold(0, |bits, types| bits | types))
                 .run(tx)
                 .await?;
+            Ok(())
+        })
+        .await
+}
+
+/// New mail of an account has been told to a subscription up to a modseq.
+pub async fn note_told(
+    store: &Store,
+    lane: i64,
+    account: AccountId,
+    subscription: Id,
+    modseq: i64,
+) -> Result<(), StoreError> {
+    store
+        .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
+            sql("update push_interest set told_modseq = $3 \
+                 where account_id = $1 and subscription_id = $2 and told_modseq < $3")
+            .bind(account)
+            .bind(subscription)
+            .bind(modseq)
+            .run(tx)
+            .await?;
             Ok(())
         })
         .await

@@ -16,7 +16,7 @@ pub struct Snapshot {
     /// Taken by `Drop` alone.
     conn: Option<Conn>,
     /// Of a worker's read.
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
 }
 
 impl Snapshot {
@@ -33,7 +33,7 @@ impl Snapshot {
                 postgres.snapshot(urgency).await?
             }
         };
-        Ok(Snapshot { engine, conn: Some(conn), _turn: turn })
+        Ok(Snapshot { engine, conn: Some(conn), turn })
     }
 }
 
@@ -81,7 +81,7 @@ impl Drop for Snapshot {
                     sqlite.give_back(conn);
                 }
             }
-            Engine::Postgres(postgres) => postgres.end_snapshot(conn),
+            Engine::Postgres(postgres) => postgres.end_snapshot(conn, self.turn.take()),
         }
     }
 }

@@ -32,8 +32,8 @@ pub enum Posted {
     Taken,
     /// The subscription is no more.
     Gone,
-    /// Not so often; with the seconds to wait, if it says.
-    TooOften(Option<u64>),
+    /// Not now; with the seconds to wait, if it says.
+    NotNow(Option<u64>),
     /// It will not take this push.
     Refused(String),
     /// It could not be asked, or fails at present.
@@ -73,7 +73,9 @@ fn outcome(status: StatusCode, headers: &hyper::HeaderMap) -> Posted {
     match status {
         status if status.is_success() => Posted::Taken,
         StatusCode::NOT_FOUND | StatusCode::GONE => Posted::Gone,
-        StatusCode::TOO_MANY_REQUESTS => Posted::TooOften(retry_after(headers)),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            Posted::NotNow(retry_after(headers))
+        }
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
             Posted::Failed(format!("it answered {status}"))
         }
@@ -97,9 +99,9 @@ mod tests {
             assert_eq!(of(status, "1"), Posted::Taken);
         }
         assert_eq!((of(404, "1"), of(410, "1")), (Posted::Gone, Posted::Gone));
-        assert_eq!(of(429, "120"), Posted::TooOften(Some(120)));
-        assert_eq!(of(429, "Wed, 21 Oct 2015 07:28:00 GMT"), Posted::TooOften(None));
-        for status in [408, 500, 502, 503] {
+        assert_eq!((of(429, "120"), of(503, "120")), (Posted::NotNow(Some(120)), Posted::NotNow(Some(120))));
+        assert_eq!(of(429, "Wed, 21 Oct 2015 07:28:00 GMT"), Posted::NotNow(None));
+        for status in [408, 500, 502, 504] {
             assert!(matches!(of(status, "1"), Posted::Failed(_)), "{status}");
         }
         for status in [301, 302, 307, 400, 401, 403, 413] {

@@ -30,7 +30,7 @@ use crate::store::Store;
 use crate::store::change::states_of;
 use crate::store::directory::access::accounts_of_login;
 use crate::store::error::StoreError;
-use crate::store::push_subscription::{self, PushSubscription};
+use crate::store::push_subscription::{self, Interest, PushSubscription};
 use crate::store::queue::push::{self as queue, PushRow};
 use crate::store::queue::watch::Watch;
 use crate::types::callback_url::{CallbackUrl, NotACallbackUrl};
@@ -45,6 +45,8 @@ use crate::web_push::endpoint::{Endpoint, Posted, Push};
 const AT_ONCE: usize = 64;
 /// Of one host at a time: one that hangs may not hold up the others.
 const AT_ONCE_OF_HOST: usize = 8;
+/// Accounts of which new mail is read at a time.
+const READ_AT_ONCE: usize = 4;
 /// Rows of one claim.
 const CLAIMED: usize = 32;
 /// A row is in hand for less than this.
@@ -67,7 +69,11 @@ const VERIFICATION_TTL: u32 = 3_600;
 /// The worker.
 #[derive(Clone)]
 pub struct WebPush {
+    /// Of workers: devices are told after clients that wait.
+    store: Store,
+    /// By which new mail is read, by few at a time.
     jmap: Jmap,
+    reading: Arc<Semaphore>,
     vapid: Vapid,
     endpoint: Endpoint,
     places: Arc<Semaphore>,
@@ -92,10 +98,12 @@ enum Fate {
 }
 
 impl WebPush {
-    /// Over the parts that methods work on.
-    pub fn new(jmap: Jmap, vapid: Vapid, callback: Callback) -> WebPush {
+    /// Over a store, and the parts that methods work on.
+    pub fn new(store: Store, jmap: Jmap, vapid: Vapid, callback: Callback) -> WebPush {
         WebPush {
+            store,
             jmap,
+            reading: Arc::new(Semaphore::new(READ_AT_ONCE)),
             vapid,
             endpoint: Endpoint::new(callback),
             places: Arc::new(Semaphore::new(AT_ONCE)),
@@ -104,7 +112,7 @@ impl WebPush {
     }
 
     fn store(&self) -> &Store {
-        &self.jmap.store
+        &self.store
     }
 
     /// Works until it is told to stop, then finishes what it has in hand.
@@ -209,7 +217,9 @@ impl WebPush {
 
     async fn forget_interest(&self, row: PushRow) -> Result<(), StoreError> {
         let (account, login, subscription) = (row.account, row.login, row.subscription);
-        match push_subscription::note_interest(self.store(), account, login, subscription, 0).await {
+        match push_subscription::note_interest(self.store(), account, login, subscription, Interest::NONE)
+            .await
+        {
             Err(StoreError::NoSuchAccount) | Ok(()) => Ok(()),
             Err(error) => Err(error),
         }
@@ -233,7 +243,8 @@ impl WebPush {
             (0, true) => Ok(Fate::Told(None)),
             (0, false) => self.verify(&subscription, &url).await,
             (_, true) => self.tell_changes(row, &subscription, &url).await,
-            (_, false) => Ok(Fate::Drop),
+            // It is about to be: its accounts are noted one by one before it counts.
+            (_, false) => Ok(Fate::Retry("it is not verified yet".to_owned(), 0)),
         }
     }
 
@@ -271,10 +282,14 @@ impl WebPush {
             let changed = states.into_iter().filter(|(object_type, _)| object_type.bit() & wanted != 0);
             let news = Told::from([(row.account, changed.collect())]);
             let urgency = if wanted & ObjectType::EmailDelivery.bit() != 0 { "normal" } else { "low" };
-            // A later state of the account is all that a device needs which was away.
-            let topic = topic_of(row);
+            // A later state of the same types is all that a device needs which was away.
+            let topic = topic_of(row, wanted);
             let posted = self.post(subscription, url, &state_change(&news), TTL, urgency, Some(topic)).await;
             if let Some(fate) = fate_of(posted) {
+                // New mail that has been told is not told again with the next try.
+                if let Some(modseq) = until {
+                    self.note_told(row, modseq).await?;
+                }
                 return Ok(fate);
             }
         }
@@ -306,7 +321,10 @@ impl WebPush {
             scopes: Scopes::of(&[Scope::Read]),
             accounts,
         };
-        let found = match new_mail(&self.jmap, &caller, row.account, config, since).await {
+        let reading = self.reading.acquire().await;
+        let found = new_mail(&self.jmap, &caller, row.account, config, since).await;
+        drop(reading);
+        let found = match found {
             Ok(found) => found,
             // A mailbox of the filter is gone, or the like: the client has to set another.
             Err(MethodError::InvalidArguments(why) | MethodError::UnsupportedFilter(why)) => {
@@ -317,13 +335,23 @@ impl WebPush {
         };
         let until = found.state.modseq;
         let urgency = config["urgency"].as_str().and_then(urgency_of).unwrap_or("normal");
-        for text in email_pushes(row, found) {
-            let posted = self.post(subscription, url, &text, TTL, urgency, None).await;
+        let mut told = since;
+        for EmailPush { content, whole_until } in email_pushes(row, found) {
+            let posted = self.post(subscription, url, &content, TTL, urgency, None).await;
             if let Some(fate) = fate_of(posted) {
+                if told > since {
+                    self.note_told(row, told).await?;
+                }
                 return Ok(Err(fate));
             }
+            told = whole_until.unwrap_or(told);
         }
         Ok(Ok(until))
+    }
+
+    async fn note_told(&self, row: &PushRow, modseq: i64) -> Result<(), StoreError> {
+        let lane = row.claim.lane;
+        push_subscription::note_told(self.store(), lane, row.account, row.subscription, modseq).await
     }
 
     async fn post(
@@ -385,8 +413,8 @@ fn fate_of(posted: Posted) -> Option<Fate> {
     match posted {
         Posted::Taken => None,
         Posted::Gone => Some(Fate::Gone),
-        Posted::TooOften(seconds) => {
-            Some(Fate::Retry("the push service wants fewer pushes".to_owned(), seconds.unwrap_or_default()))
+        Posted::NotNow(seconds) => {
+            Some(Fate::Retry("the push service takes none now".to_owned(), seconds.unwrap_or_default()))
         }
         Posted::Refused(why) => Some(Fate::Refused(why)),
         Posted::Failed(why) => Some(Fate::Retry(why, 0)),
@@ -397,17 +425,27 @@ fn urgency_of(name: &str) -> Option<&'static str> {
     ["very-low", "low", "normal", "high"].into_iter().find(|known| *known == name)
 }
 
-/// At most 32 characters of base64url (RFC 8030, 5.4), which tell the push service nothing.
-fn topic_of(row: &PushRow) -> String {
+/// At most 32 characters of base64url (RFC 8030, 5.4), which tell the push service nothing. Of these types
+/// alone: a push about others says nothing of them, and may not take the place of this one.
+fn topic_of(row: &PushRow, types: i64) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&row.subscription.0.to_be_bytes());
     hasher.update(&row.account.get().to_be_bytes());
+    hasher.update(&types.to_be_bytes());
     URL_SAFE_NO_PAD.encode(&hasher.finalize().as_bytes()[..18])
+}
+
+/// An EmailPush object.
+struct EmailPush {
+    content: Value,
+    /// With it and those before it all new mail up to this modseq has been told; none when some of the same
+    /// modseq comes after it.
+    whole_until: Option<i64>,
 }
 
 /// EmailPush objects for new mail, each of a size that can be pushed. Where one Email is too large,
 /// properties that would go beyond are left out, in the order in which the client wants them.
-fn email_pushes(row: &PushRow, found: NewMail) -> Vec<Value> {
+fn email_pushes(row: &PushRow, found: NewMail) -> Vec<EmailPush> {
     let empty = |emails: Vec<Value>| {
         json!({
             "@type": "EmailPush",
@@ -418,8 +456,8 @@ fn email_pushes(row: &PushRow, found: NewMail) -> Vec<Value> {
     };
     let room = MAX_TEXT.saturating_sub(empty(Vec::new()).to_string().len());
     let mut pushes = Vec::new();
-    let (mut emails, mut used) = (Vec::new(), 0);
-    for email in found.emails {
+    let (mut emails, mut used, mut until) = (Vec::new(), 0, 0);
+    for (modseq, email) in found.emails {
         let mut cut = Map::new();
         let mut length = 2;
         for (name, value) in email {
@@ -431,14 +469,16 @@ fn email_pushes(row: &PushRow, found: NewMail) -> Vec<Value> {
             }
         }
         if used + length + 1 > room && !emails.is_empty() {
-            pushes.push(empty(std::mem::take(&mut emails)));
+            let whole_until = (modseq > until).then_some(until);
+            pushes.push(EmailPush { content: empty(std::mem::take(&mut emails)), whole_until });
             used = 0;
         }
         used += length + 1;
         emails.push(Value::Object(cut));
+        until = modseq;
     }
     if !emails.is_empty() {
-        pushes.push(empty(emails));
+        pushes.push(EmailPush { content: empty(emails), whole_until: Some(until) });
     }
     pushes
 }
@@ -449,6 +489,14 @@ mod tests {
     use crate::store::queue::claim::Claim;
     use crate::types::id::AccountId;
     use crate::types::state::State;
+
+    #[test]
+    fn a_push_takes_the_place_of_those_only_that_say_no_more() {
+        let (mail, mailbox) = (ObjectType::Email.bit(), ObjectType::Mailbox.bit());
+        assert_eq!(topic_of(&row(), mailbox), topic_of(&row(), mailbox));
+        assert_ne!(topic_of(&row(), mailbox), topic_of(&row(), mail | mailbox));
+        assert_eq!(topic_of(&row(), mail).len(), 24);
+    }
 
     fn row() -> PushRow {
         PushRow {
@@ -471,28 +519,33 @@ mod tests {
     #[test]
     fn new_mail_is_pushed_in_pieces_that_can_be_pushed() {
         let long = "é".repeat(300);
-        let emails = (0..20).map(|_| email("a subject", &long)).collect();
-        let pushes = email_pushes(&row(), NewMail { emails, state: State::at(1, 5) });
+        // Ten came together, and ten by themselves.
+        let emails = (0..20).map(|number| (number.max(9), email("a subject", &long))).collect();
+        let pushes = email_pushes(&row(), NewMail { emails, state: State::at(1, 20) });
         assert!(pushes.len() > 2, "{}", pushes.len());
-        let count: usize = pushes.iter().map(|push| push["emails"].as_array().map_or(0, Vec::len)).sum();
-        assert_eq!(count, 20);
-        for push in &pushes {
-            assert!(push.to_string().len() <= MAX_TEXT);
-            assert_eq!(push["state"], json!("s1-5"));
+        let mut count = 0;
+        for EmailPush { content, whole_until } in &pushes {
+            assert!(content.to_string().len() <= MAX_TEXT);
+            assert_eq!(content["state"], json!("s1-20"));
+            count += content["emails"].as_array().map_or(0, Vec::len);
+            // The first ten are whole with the last of them only.
+            let whole = (count >= 10).then(|| i64::try_from(count).unwrap_or_default() - 1);
+            assert_eq!(*whole_until, whole, "{count}");
         }
+        assert_eq!(count, 20);
     }
 
     #[test]
     fn what_does_not_fit_into_one_push_is_left_out_in_the_clients_order() {
         for length in (MAX_TEXT - 300)..(MAX_TEXT + 10) {
-            let emails = vec![email("kept", &"x".repeat(length))];
+            let emails = vec![(5, email("kept", &"x".repeat(length)))];
             let pushes = email_pushes(&row(), NewMail { emails, state: State::at(1, 5) });
             let [push] = pushes.as_slice() else { panic!("{}", pushes.len()) };
-            assert!(push.to_string().len() <= MAX_TEXT, "{length}");
-            assert_eq!(push["emails"][0]["subject"], json!("kept"));
+            assert!(push.content.to_string().len() <= MAX_TEXT, "{length}");
+            assert_eq!(push.content["emails"][0]["subject"], json!("kept"));
         }
-        let emails = vec![email("kept", &"x".repeat(MAX_TEXT))];
+        let emails = vec![(5, email("kept", &"x".repeat(MAX_TEXT)))];
         let pushes = email_pushes(&row(), NewMail { emails, state: State::at(1, 5) });
-        assert_eq!(pushes[0]["emails"], json!([{"subject": "kept", "id": "e"}]));
+        assert_eq!(pushes[0].content["emails"], json!([{"subject": "kept", "id": "e"}]));
     }
 }

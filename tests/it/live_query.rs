@@ -11,7 +11,7 @@ use crate::support::websocket::Socket;
 
 const PROPERTIES: [&str; 4] = ["id", "subject", "keywords", "mailboxIds"];
 
-fn subscribe(socket: &mut Socket, id: &str, account: &str, filter: &Value, more: &Value) {
+pub(crate) fn subscribe(socket: &mut Socket, id: &str, account: &str, filter: &Value, more: &Value) {
     let mut message = json!({
         "@type": "LiveQuery", "id": id, "accountId": account, "filter": filter, "properties": PROPERTIES,
     });
@@ -20,7 +20,7 @@ fn subscribe(socket: &mut Socket, id: &str, account: &str, filter: &Value, more:
 }
 
 /// What a client does with a message.
-fn follow(list: &mut Vec<Value>, message: &Value) {
+pub(crate) fn follow(list: &mut Vec<Value>, message: &Value) {
     let removed: HashSet<String> = strings(&message["removed"]).into_iter().collect();
     list.retain(|email| !removed.contains(email["id"].as_str().expect("id")));
     for added in message["added"].as_array().expect("added") {
@@ -34,7 +34,7 @@ fn follow(list: &mut Vec<Value>, message: &Value) {
 }
 
 /// The list by a query of its own.
-fn fresh(client: &Client, filter: &Value, more: &Value) -> Vec<Value> {
+pub(crate) fn fresh(client: &Client, filter: &Value, more: &Value) -> Vec<Value> {
     let mut query = json!({
         "accountId": client.account, "filter": filter,
         "sort": [{ "property": "receivedAt", "isAscending": false }],

@@ -11,7 +11,7 @@ use crate::support::jmap::Client;
 use crate::support::server::Server;
 
 /// Asks for a ticket with an Authorization header; the ticket.
-fn ticket(server: &Server, authorization: &str, purpose: Value) -> String {
+pub(crate) fn ticket(server: &Server, authorization: &str, purpose: Value) -> String {
     let request = Request::post("/jmap/ticket").header("Authorization", authorization).json(&purpose);
     let answer = server.request(request).expect(200).json();
     assert!(answer["expiresAt"].as_str().is_some_and(|date| date.ends_with('Z')), "{answer}");

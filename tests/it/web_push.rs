@@ -31,7 +31,7 @@ fn create(client: &Client, object: Value) -> Result<Value, Value> {
     }
 }
 
-fn update(client: &Client, id: &str, patch: Value) -> Result<Value, Value> {
+pub(crate) fn update(client: &Client, id: &str, patch: Value) -> Result<Value, Value> {
     let answer = call(client, "PushSubscription/set", json!({ "update": { id: patch } }));
     match answer["updated"].get(id) {
         Some(updated) => Ok(updated.clone()),
@@ -39,12 +39,12 @@ fn update(client: &Client, id: &str, patch: Value) -> Result<Value, Value> {
     }
 }
 
-fn list(client: &Client) -> Vec<Value> {
+pub(crate) fn list(client: &Client) -> Vec<Value> {
     call(client, "PushSubscription/get", json!({}))["list"].as_array().expect("a list").clone()
 }
 
 /// A server that pushes to a service, and an account.
-fn world() -> (PushService, Server, Client) {
+pub(crate) fn world() -> (PushService, Server, Client) {
     let service = PushService::start();
     let server = service.trusted_by(Server::builder()).start();
     let client = server.account();
@@ -52,7 +52,7 @@ fn world() -> (PushService, Server, Client) {
 }
 
 /// Makes a subscription and verifies it; its id.
-fn subscribe(service: &PushService, client: &Client, device: &Device, more: Value) -> String {
+pub(crate) fn subscribe(service: &PushService, client: &Client, device: &Device, more: Value) -> String {
     let mut object = json!({ "deviceClientId": "d", "url": service.url("d"), "keys": device.keys() });
     object.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
     let id = create(client, object).expect("created")["id"].as_str().expect("id").to_owned();

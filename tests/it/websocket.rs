@@ -110,7 +110,10 @@ fn changes_are_pushed_while_they_are_asked_for() {
     let mut socket = Socket::open(server, &client);
     client.create_mailbox("before");
     assert_eq!(socket.pushed_within(Duration::from_millis(300)), None, "nobody asked");
-    socket.enable(&json!(["Mailbox", "Calendar"]), None);
+    let present = socket.enable(&json!(["Mailbox", "Calendar"]), None).expect("the present states");
+    let states = json!({ &client.account: { "Mailbox": client.state("Mailbox") } });
+    assert_eq!(present["changed"], states);
+    assert!(present["pushState"].is_string(), "{present}");
     client.create_email(&client.mailbox("inbox"), "a mail", "text");
     client.create_mailbox("told");
     let state = client.state("Mailbox");
@@ -142,7 +145,7 @@ fn no_change_is_missed_whenever_the_connection_is_cut() {
     let client = server.account();
     let mut known = client.state("Mailbox");
     let mut seen: Vec<String> = Vec::new();
-    let mut push_state: Option<String> = None;
+    let mut push_state: Option<String>;
     let mut cuts = 0;
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| -> Vec<String> {
@@ -152,9 +155,18 @@ fn no_change_is_missed_whenever_the_connection_is_cut() {
             });
             made.collect()
         });
+        let sync = |open: &mut Socket, known: &mut String, seen: &mut Vec<String>| {
+            let arguments = json!({ "accountId": client.account, "sinceState": known.as_str() });
+            let changes = open.call("Mailbox/changes", &arguments);
+            seen.extend(strings(&changes["created"]));
+            *known = changes["newState"].as_str().expect("newState").to_owned();
+        };
         let mut opening = Socket::open(server, &client);
-        opening.enable(&json!(["Mailbox"]), None);
-        let mut socket = Some(opening);
+        let present = opening.enable(&json!(["Mailbox"]), None).expect("the present states");
+        sync(&mut opening, &mut known, &mut seen);
+        push_state = present["pushState"].as_str().map(str::to_owned);
+        // It may be cut off before it hears of any change.
+        let mut socket = rand::random_bool(0.5).then_some(opening);
         while seen.len() < MADE {
             let mut open = socket.take().unwrap_or_else(|| {
                 let mut again = Socket::open(server, &client);
@@ -163,10 +175,7 @@ fn no_change_is_missed_whenever_the_connection_is_cut() {
             });
             let change = open.pushed();
             push_state = change["pushState"].as_str().map(str::to_owned);
-            let arguments = json!({ "accountId": client.account, "sinceState": known });
-            let changes = open.call("Mailbox/changes", &arguments);
-            seen.extend(strings(&changes["created"]));
-            known = changes["newState"].as_str().expect("newState").to_owned();
+            sync(&mut open, &mut known, &mut seen);
             // Cut off somewhere, before or after more has come; what was not read counts as not told.
             if rand::random_bool(0.4) {
                 std::thread::sleep(Duration::from_millis(rand::random_range(0..15)));

@@ -102,6 +102,9 @@ struct CalmArgs {
     /// Clients of as many accounts that come back; 0 for none
     #[arg(long, default_value_t = 0)]
     herd: usize,
+    /// They come back since their server does: it is to be started anew when this program says so
+    #[arg(long)]
+    restart: bool,
 }
 
 #[derive(clap::Args)]
@@ -208,7 +211,7 @@ fn main() {
                 calm::mail(&api, args.smtp, &args.domain, args.recipients);
             }
             if args.herd > 0 {
-                push::herd(&api, args.push, &args.domain, args.herd);
+                push::herd(&api, args.push, &args.domain, args.herd, args.restart);
             }
         }
         Command::Webhooks(args) => webhooks::measure(&webhooks::Target {

@@ -1,5 +1,6 @@
 //! Clients that are connected for push: what each costs the server, and how soon they hear of a change.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -93,36 +94,61 @@ async fn side_by_side<T: Send + 'static, F: Future<Output = Option<T>> + Send + 
     all
 }
 
-/// Clients of so many accounts that lose their connections and come back, all at once.
-pub fn herd(api: &Api, push: SocketAddr, domain: &str, accounts: usize) {
+/// How long a client waits that was refused before it tries again, and how long it tries.
+const COMES_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const TRIES_FOR: Duration = Duration::from_secs(180);
+
+/// Clients of so many accounts that lose their connections, or the server to which they have them, and come
+/// back, all at once.
+pub fn herd(api: &Api, push: SocketAddr, domain: &str, accounts: usize, is_restarted: bool) {
     runtime().block_on(async {
         let come_in = |at_once: usize| {
             side_by_side(at_once, accounts, |number| {
                 let login = format!("u{number}@{domain}");
                 let password = api.password.clone();
                 async move {
-                    let mut stream = open(push, "websocket", &login, &password, number).await?;
-                    let (mut reader, writer) = stream.split();
-                    let writer = Mutex::new(writer);
-                    let enable =
-                        json!({ "@type": "WebSocketPushEnable", "dataTypes": null, "pushState": "" });
-                    say(&mut *writer.lock().await, &enable).await;
-                    hear(&mut reader, &writer).await?;
-                    Some(stream)
+                    let begun = Instant::now();
+                    loop {
+                        let listening = listen(push, &login, &password, number).await;
+                        if listening.is_some() || begun.elapsed() > TRIES_FOR {
+                            return listening;
+                        }
+                        tokio::time::sleep(COMES_AGAIN_AFTER).await;
+                    }
                 }
             })
         };
         // By few at first, so that passwords are known when they come back.
-        let first = come_in(OPENING).await;
+        let mut first = come_in(OPENING).await;
         println!("({} clients are connected)", first.len());
-        drop(first);
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        if is_restarted {
+            println!("(start the server at {push} anew)");
+            // Nothing comes but the end.
+            while let Some(stream) = first.last_mut()
+                && stream.read_u8().await.is_ok()
+            {}
+            drop(first);
+        } else {
+            drop(first);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
         let probe = Probe::start(api);
         let begun = Instant::now();
         let back = come_in(accounts).await;
         let took = begun.elapsed().as_secs_f64();
         probe.end(&format!("{} clients come back: all are there after {took:.1} s", back.len()));
     });
+}
+
+/// A WebSocket of a login that hears of changes.
+async fn listen(server: SocketAddr, login: &str, password: &str, number: usize) -> Option<TcpStream> {
+    let mut stream = open(server, "websocket", login, password, number).await?;
+    let (mut reader, writer) = stream.split();
+    let writer = Mutex::new(writer);
+    let enable = json!({ "@type": "WebSocketPushEnable", "dataTypes": null, "pushState": "" });
+    say(&mut *writer.lock().await, &enable).await;
+    hear(&mut reader, &writer).await?;
+    Some(stream)
 }
 
 /// Opens a connection of a login, from one of several addresses, since each has some thousands of
@@ -137,7 +163,11 @@ async fn open(
     let socket = TcpSocket::new_v4().expect("socket");
     let source = Ipv4Addr::new(127, 0, 0, 1 + (number % 8) as u8);
     socket.bind(SocketAddr::new(IpAddr::V4(source), 0)).expect("a port");
-    let mut stream = socket.connect(server).await.unwrap_or_else(|error| panic!("{server}: {error}"));
+    let mut stream = match socket.connect(server).await {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
+        Err(error) => panic!("{server}: {error}"),
+    };
     stream.set_nodelay(true).expect("nodelay");
     let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{login}:{password}"));
     let head = format!("Host: {server}\r\nAuthorization: Basic {credentials}\r\n");
@@ -149,7 +179,7 @@ async fn open(
         ),
         _ => format!("GET /jmap/eventsource?types=*&closeafter=no&ping=0 HTTP/1.1\r\n{head}\r\n"),
     };
-    stream.write_all(request.as_bytes()).await.expect("sent");
+    stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(stream.read_u8().await.ok()?);

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use crate::http::auth::expiry_of;
 use crate::http::limits::Kind;
 use crate::http::state::HttpState;
-use crate::http::websocket::live::{self, LiveQueries, Wanted};
+use crate::http::websocket::live::{self, LiveQueries, Reading, Wanted};
 use crate::http::websocket::message::{self, Incoming, Refused};
 use crate::jmap::call::Caller;
 use crate::jmap::error::RequestError;
@@ -78,7 +78,7 @@ enum Done {
     /// A request; the message that answers it.
     Answer(String),
     /// The reading of a live query.
-    List { id: String, wanted: Box<Wanted>, list: Result<Vec<Value>, live::Refused> },
+    List { id: String, number: u64, list: Result<Vec<Value>, live::Refused> },
 }
 
 /// What happens next.
@@ -142,11 +142,14 @@ impl Connection {
             let has_place = self.running.len() < MAX_CONCURRENT_REQUESTS;
             let silent_at = heard_at + if is_asked { 2 * PING_EVERY } else { PING_EVERY };
             let live_at = self.live.due_at();
+            // In this order: whoever says much hears of changes all the same, and is cut off in time; and
+            // an answer to a ping that has come counts before its time is over.
             let next = tokio::select! {
-                heard = socket.next(), if has_place => Next::Heard(heard),
-                done = self.running.join_next(), if !self.running.is_empty() => Next::Done(done),
-                wake = self.listener.wake() => Next::Woken(wake),
+                biased;
                 () = &mut expiry => Next::Expired,
+                wake = self.listener.wake() => Next::Woken(wake),
+                done = self.running.join_next(), if !self.running.is_empty() => Next::Done(done),
+                heard = socket.next(), if has_place => Next::Heard(heard),
                 () = sleep_until(live_at.unwrap_or(silent_at)), if live_at.is_some() => Next::LiveDue,
                 () = sleep_until(silent_at), if has_place => Next::Silent,
             };
@@ -157,8 +160,8 @@ impl Connection {
                     Box::pin(self.hear(socket, heard)).await
                 }
                 Next::Done(Some(Ok(Done::Answer(answer)))) => Box::pin(write(socket, answer)).await,
-                Next::Done(Some(Ok(Done::List { id, wanted, list }))) => {
-                    match self.live.read(&id, &wanted, list) {
+                Next::Done(Some(Ok(Done::List { id, number, list }))) => {
+                    match self.live.read(&id, number, list) {
                         Some(message) => Box::pin(write(socket, message)).await,
                         None => Ok(()),
                     }
@@ -167,8 +170,8 @@ impl Connection {
                 Next::Done(_) => Err(End::Say(CloseCode::Error, "the server failed")),
                 Next::Expired => Err(End::Say(CloseCode::Policy, "the token has expired: sign in again")),
                 Next::LiveDue => {
-                    for (id, wanted) in self.live.take_due() {
-                        self.running.spawn(read_list(self.shared.clone(), id, wanted));
+                    for reading in self.live.take_due() {
+                        self.running.spawn(read_list(self.shared.clone(), reading));
                     }
                     Ok(())
                 }
@@ -203,15 +206,10 @@ impl Connection {
                 Ok(Incoming::PushEnable { types, push_state }) => {
                     self.is_pushing = true;
                     self.listener.hear_of(types);
+                    // Who comes without a state hears of the present ones, so that it has one to come back with.
+                    self.listener.assume_told(push_state.unwrap_or_default());
                     let accounts = self.listener.accounts();
-                    match push_state {
-                        Some(told) => {
-                            self.listener.assume_told(told);
-                            self.push(socket, &accounts).await
-                        }
-                        // The client wants to hear of what comes after.
-                        None => self.news(&accounts).await.map(drop),
-                    }
+                    self.push(socket, &accounts).await
                 }
                 Ok(Incoming::PushDisable) => {
                     self.is_pushing = false;
@@ -308,7 +306,8 @@ async fn answer(shared: Arc<Shared>, id: Option<String>, request: Request) -> Do
 }
 
 /// Reads the list of a live query.
-async fn read_list(shared: Arc<Shared>, id: String, wanted: Wanted) -> Done {
+async fn read_list(shared: Arc<Shared>, reading: Reading) -> Done {
+    let Reading { id, number, wanted } = reading;
     let list = match Request::from_value(wanted.request()) {
         Ok(request) => match run(&shared, request).await {
             Ok(answer) => Wanted::list_of(&answer),
@@ -317,7 +316,7 @@ async fn read_list(shared: Arc<Shared>, id: String, wanted: Wanted) -> Done {
         },
         Err(_) => Err(live::Refused::busy()),
     };
-    Done::List { id, wanted: Box::new(wanted), list }
+    Done::List { id, number, list }
 }
 
 async fn run(shared: &Shared, request: Request) -> Result<String, RequestError> {

@@ -154,6 +154,8 @@ struct Shown {
 
 /// A list that the client sees.
 struct Live {
+    /// Which of all that were asked for: what was read for one that it has taken the place of is not its own.
+    number: u64,
     wanted: Wanted,
     shown: Vec<Shown>,
     /// Whether anything has been told: an empty list is told too.
@@ -165,10 +167,21 @@ struct Live {
     read_at: Option<Instant>,
 }
 
+/// A list that is to be read.
+pub struct Reading {
+    /// As the client calls it.
+    pub id: String,
+    /// As we do.
+    pub number: u64,
+    pub wanted: Wanted,
+}
+
 /// The live queries of a connection.
 #[derive(Default)]
 pub struct LiveQueries {
     lists: BTreeMap<String, Live>,
+    /// How many were asked for.
+    asked: u64,
 }
 
 impl LiveQueries {
@@ -177,14 +190,17 @@ impl LiveQueries {
         if !self.lists.contains_key(&id) && self.lists.len() >= MAX_LIVE_QUERIES {
             return Err(Refused::too_many());
         }
+        self.asked += 1;
         let live = Live {
+            number: self.asked,
             wanted,
             shown: Vec::new(),
             is_told: false,
             state: None,
             is_due: true,
             is_being_read: false,
-            read_at: None,
+            // Who asks again and again has it read no more often.
+            read_at: self.lists.get(&id).and_then(|before| before.read_at),
         };
         self.lists.insert(id, live);
         Ok(())
@@ -217,23 +233,23 @@ impl LiveQueries {
     }
 
     /// The lists to be read now, which count as being read.
-    pub fn take_due(&mut self) -> Vec<(String, Wanted)> {
+    pub fn take_due(&mut self) -> Vec<Reading> {
         let now = Instant::now();
         let mut due = Vec::new();
         for (id, live) in &mut self.lists {
             let has_rested = live.read_at.is_none_or(|at| at + EVERY <= now);
             if live.is_due && !live.is_being_read && has_rested {
                 (live.is_due, live.is_being_read, live.read_at) = (false, true, Some(now));
-                due.push((id.clone(), live.wanted.clone()));
+                due.push(Reading { id: id.clone(), number: live.number, wanted: live.wanted.clone() });
             }
         }
         due
     }
 
     /// A list has been read; the message for the client, if there is anything to tell.
-    pub fn read(&mut self, id: &str, wanted: &Wanted, list: Result<Vec<Value>, Refused>) -> Option<String> {
+    pub fn read(&mut self, id: &str, number: u64, list: Result<Vec<Value>, Refused>) -> Option<String> {
         // Cancelled, or another list by now.
-        let live = self.lists.get_mut(id).filter(|live| live.wanted == *wanted)?;
+        let live = self.lists.get_mut(id).filter(|live| live.number == number)?;
         live.is_being_read = false;
         match list {
             // Soon again.
@@ -375,6 +391,25 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_for_a_list_that_was_asked_for_anew_is_not_told() {
+        let mut queries = LiveQueries::default();
+        queries.add("q".to_owned(), wanted(json!({})).unwrap()).unwrap();
+        let old = queries.take_due().remove(0);
+        // A view that is built anew asks for the same list while the first reading is under way.
+        queries.add("q".to_owned(), wanted(json!({})).unwrap()).unwrap();
+        assert!(queries.take_due().is_empty(), "no more often for that");
+        tokio::time::advance(EVERY).await;
+        let new = queries.take_due().remove(0);
+        let told = queries.read("q", new.number, Ok(emails(&[(2, 0)])));
+        assert!(told.is_some_and(|told| told.contains("e2")));
+        assert_eq!(queries.read("q", old.number, Ok(emails(&[(1, 0)]))), None);
+        queries.changed(new.wanted.account, None);
+        tokio::time::advance(EVERY).await;
+        let again = queries.take_due().remove(0);
+        assert_eq!(queries.read("q", again.number, Ok(emails(&[(2, 0)]))), None, "the client has it");
+    }
+
     proptest! {
         #[test]
         fn whoever_follows_the_messages_has_the_list(
@@ -383,11 +418,12 @@ mod tests {
             let mut queries = LiveQueries::default();
             let wanted = wanted(json!({})).unwrap();
             queries.add("q".to_owned(), wanted.clone()).unwrap();
+            let number = queries.take_due()[0].number;
             let mut followed = Vec::new();
             let mut before = None;
             for list in lists {
                 let list = emails(&list);
-                let message = queries.read("q", &wanted, Ok(list.clone()));
+                let message = queries.read("q", number, Ok(list.clone()));
                 prop_assert_eq!(message.is_some(), before.as_ref() != Some(&list), "told when it differs");
                 if let Some(message) = message {
                     follow(&mut followed, &serde_json::from_str(&message).unwrap());

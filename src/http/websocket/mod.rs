@@ -15,7 +15,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::http::auth::{by_header_or_ticket, ticket_of};
+use crate::http::auth::{Shown, ticket_of};
 use crate::http::error::HttpError;
 use crate::http::limits::PushPlace;
 use crate::http::origin::Origin;
@@ -77,9 +77,10 @@ async fn come_in(
     origin: &Origin,
     place: Place,
 ) -> Result<(Caller, (PushPlace, Place), Listener), HttpError> {
-    http.openings.turn().await?;
+    let shown = Shown::of(parts, http, &Purpose::WebSocket)?;
+    http.openings.turn(origin.client).await?;
     let login_news = http.hub.login_news();
-    let caller = by_header_or_ticket(parts, http, &Purpose::WebSocket).await?;
+    let caller = shown.enter(parts, http).await?;
     match ticket_of(&parts.uri) {
         Some(ticket) => {
             if !http.tickets.use_up(&ticket).await {
@@ -95,7 +96,7 @@ async fn come_in(
     let listener = http.hub.listen(caller.login_id, &accounts, Vec::new());
     // A credential that went between the check and the listening was not told here: look again.
     if login_news.is_none() || http.hub.login_news() != login_news {
-        by_header_or_ticket(parts, http, &Purpose::WebSocket).await?;
+        shown.enter(parts, http).await?;
     }
     Ok((caller, held, listener))
 }

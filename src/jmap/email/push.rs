@@ -13,7 +13,7 @@ use crate::jmap::email::properties::Wanted;
 use crate::jmap::email::query::read_filter;
 use crate::jmap::email::text_search::resolve_texts;
 use crate::jmap::error::MethodError;
-use crate::store::change::{ChangesSince, changes_since, state_of};
+use crate::store::change::{created_after, state_of};
 use crate::store::email::query::{EmailQuery, Filter, Sort, SortBy, Start};
 use crate::store::mailbox;
 use crate::store::snapshot::Snapshot;
@@ -25,8 +25,9 @@ use crate::types::state::State;
 /// Emails that one push is about, at the most: the newest. A device that was told of so many looks
 /// for itself.
 const MAX_EMAILS: usize = 20;
-/// Changes that are looked through for new mail.
-const MAX_CHANGES: usize = 1_000;
+/// Changes that are looked through for new mail, from the last one back, and new mail that is looked at.
+const MAX_CHANGES: usize = 50_000;
+const MAX_CREATED: usize = 1_000;
 /// What came in longer ago than this when it was stored is no new mail, but was moved here.
 const FRESH_MS: i64 = 3_600_000;
 /// The urgencies of a push (RFC 8030, 5.3).
@@ -82,8 +83,9 @@ fn said(error: &MethodError) -> String {
 
 /// New mail of an account.
 pub struct NewMail {
-    /// The properties that are wanted, in the order in which they are, of each Email.
-    pub emails: Vec<Map<String, Value>>,
+    /// Of each Email, in the order in which they came, the modseq by which it did, and the properties that
+    /// are wanted, in the order in which they are.
+    pub emails: Vec<(i64, Map<String, Value>)>,
     /// The state of Email.
     pub state: State,
 }
@@ -102,19 +104,21 @@ pub async fn new_mail(
     let config = EmailPushConfig::read(&call, config).map_err(MethodError::InvalidArguments)?;
     let mut snapshot = jmap.store.read().await?;
     let state = state_of(&mut snapshot, account, ObjectType::Email).await?;
-    let since = State::at(state.epoch, since);
-    let changes = changes_since(&mut snapshot, account, ObjectType::Email, since, MAX_CHANGES).await?;
-    drop(snapshot);
-    let created = match changes {
-        ChangesSince::Known { changes, .. } => changes.created,
-        // So long ago that nobody knows any more what was new.
-        ChangesSince::CannotCalculate => Vec::new(),
-    };
+    let created = snapshot
+        .run_long(async move |snapshot: &mut Snapshot| {
+            created_after(snapshot, account, ObjectType::Email, since, MAX_CREATED, MAX_CHANGES).await
+        })
+        .await?;
     if created.is_empty() {
         return Ok(NewMail { emails: Vec::new(), state });
     }
+    let came_by: HashMap<Id, i64> = created.iter().copied().collect();
+    let created = created.into_iter().map(|(id, _)| id).collect();
     let ids = wanted_of(&mut call, account, &config, created).await?;
     let emails = read(&mut call, account, &config, &ids).await?;
+    let modseq_of = |id: Id| came_by.get(&id).copied().unwrap_or(state.modseq);
+    let mut emails: Vec<_> = emails.into_iter().map(|(id, email)| (modseq_of(id), email)).collect();
+    emails.sort_by_key(|(modseq, _)| *modseq);
     Ok(NewMail { emails, state })
 }
 
@@ -154,7 +158,7 @@ async fn read(
     account: AccountId,
     config: &EmailPushConfig,
     ids: &[Id],
-) -> Result<Vec<Map<String, Value>>, MethodError> {
+) -> Result<Vec<(Id, Map<String, Value>)>, MethodError> {
     let mut properties = config.properties.clone();
     let mut snapshot = call.jmap.store.read().await?;
     let mut own = Vec::new();
@@ -175,8 +179,9 @@ async fn read(
         Body::Text(text) => serde_json::from_str(&text).map_err(|_| MethodError::ServerFail)?,
     };
     let list = answer["list"].as_array().cloned().unwrap_or_default();
+    let id_of = |email: &Value| email["id"].as_str().and_then(|id| id.parse::<Id>().ok()).unwrap_or_default();
     let is_new = |email: &Value| {
-        let stored_at = email["id"].as_str().and_then(|id| id.parse().ok()).map_or(0, Id::made_at_ms);
+        let stored_at = id_of(email).made_at_ms();
         let received_at = email["receivedAt"].as_str().and_then(parse_date).unwrap_or_default();
         let is_own = email["keywords"]["$draft"] == json!(true)
             || own.iter().any(|mailbox| email["mailboxIds"][mailbox] == json!(true));
@@ -186,11 +191,12 @@ async fn read(
         .into_iter()
         .filter(is_new)
         .map(|mut email| {
+            let id = id_of(&email);
             let mut ordered = Map::new();
             for name in &config.properties {
                 ordered.insert(name.clone(), email[name].take());
             }
-            ordered
+            (id, ordered)
         })
         .collect())
 }

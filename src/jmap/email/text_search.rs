@@ -88,6 +88,10 @@ fn failed(error: IndexError) -> MethodError {
         let why = "too many messages have all words of a phrase; add a condition, or leave the quotes out";
         return MethodError::UnsupportedFilter(why.into());
     }
+    if error == IndexError::Elsewhere {
+        let why = "texts cannot be searched on this connection; ask by HTTP (apiUrl)";
+        return MethodError::UnsupportedFilter(why.into());
+    }
     tracing::error!(%error, "a search failed");
     MethodError::ServerUnavailable
 }

@@ -119,7 +119,7 @@ async fn whoever_is_known_does_not_wait_for_the_passwords_of_others() {
     guesses.abort_all();
 }
 
-/// Messages are parsed and objects read on the same threads as passwords are verified.
+/// Messages are parsed and objects read on threads of the runtime, of which there are few.
 #[test]
 fn a_flood_of_passwords_leaves_threads_for_other_work() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();

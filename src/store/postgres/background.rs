@@ -4,6 +4,10 @@
 //! wait for whom somebody waits, and does not get more done the more it is given: so there are fewer while
 //! it answers slowly. How fast it answers is told by a statement that has nothing to do, the `begin` of a
 //! read. As long as somebody waits in this process, less is slow than when there are workers only.
+//!
+//! Turns may be held by those who wait for something else than the database as a whole: a lock, a node
+//! that is lost. They hold up neither those who go first, who have turns of their own beside the others,
+//! nor anybody for ever: while no turn is over there is one more every moment.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,11 +35,18 @@ const CALM_AFTER: Duration = Duration::from_millis(50);
 const CALM_ANSWERS: u32 = 256;
 /// Turns that there always are: queues move on however slow the database is.
 const LEAST: usize = 2;
-/// What it takes in calm grows by this part with each look that finds slow answers and no more turns than the
-/// least: then it is not the workers that make them slow, and there may never be a calm that tells so.
-const FORGOTTEN: f64 = 1.0 / 100.0;
+/// After so many looks in a row that found slow answers, with no more turns taken than the least, it is not the
+/// workers that make them slow, and there may never be a calm that tells so. From then on each further
+/// one forgives answers that take this part longer; each that finds fast ones takes a little of it back.
+const FORGIVES_AFTER: u32 = 10;
+const FORGIVEN: f64 = 1.0 / 100.0;
+const TAKEN_BACK: f64 = FORGIVEN / 40.0;
 /// After so many turns of those that go first, one of the others has its turn.
 const FIRST_IN_A_ROW: u32 = 3;
+/// Turns beside the others, for those alone that go first.
+const FOR_FIRST: usize = 1;
+/// When no turn was over and nothing was answered for so long there is one more.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// The turns.
 pub struct Background(Mutex<State>);
@@ -43,6 +54,8 @@ pub struct Background(Mutex<State>);
 struct State {
     limit: Limit,
     taken: usize,
+    /// Of those for who goes first.
+    taken_by_first: usize,
     /// When the last one was over.
     over: Instant,
     first: VecDeque<oneshot::Sender<Turn>>,
@@ -53,13 +66,18 @@ struct State {
 /// How many there are. Means are geometric: a few answers take very much longer than all others, and say
 /// nothing.
 struct Limit {
-    least: usize,
     most: usize,
     now: usize,
     /// Whether more was wanted since the last look.
     is_wanted: bool,
     /// Looks in a row that found fast answers.
     fast: u32,
+    /// Looks in a row that found slow ones, with no more turns taken than the least.
+    slow_at_least: u32,
+    /// How much slower answers may be than in calm, as a logarithm, since it is not because of the workers.
+    forgiven: f64,
+    /// The most turns that were taken since the last look.
+    busiest: usize,
     /// The logarithm of what an answer takes in calm, in seconds; none before the first.
     calm: Option<f64>,
     /// How many answers that is the mean of, until there are enough.
@@ -72,8 +90,28 @@ struct Limit {
 }
 
 impl Limit {
-    /// An answer took so long, in calm or not.
-    fn note(&mut self, took: Duration, is_calm: bool, urgency: Urgency, at: Instant) {
+    /// Of workers who take so many turns at the most.
+    fn new(most: usize, at: Instant) -> Limit {
+        metrics::gauge!("postrider_background_turns").set(LEAST as f64);
+        Limit {
+            most: most.max(LEAST),
+            now: LEAST,
+            is_wanted: false,
+            fast: 0,
+            slow_at_least: 0,
+            forgiven: 0.0,
+            busiest: 0,
+            calm: None,
+            calm_answers: 0,
+            latest: (0.0, 0),
+            looked: at,
+            waited: None,
+        }
+    }
+
+    /// An answer took so long, while so many turns were taken, in calm or not.
+    fn note(&mut self, took: Duration, taken: usize, is_calm: bool, urgency: Urgency, at: Instant) {
+        self.busiest = self.busiest.max(taken);
         if urgency == Urgency::Interactive {
             self.waited = Some(at);
         }
@@ -82,6 +120,7 @@ impl Limit {
         if is_calm {
             self.calm_answers = (self.calm_answers + 1).min(CALM_ANSWERS);
             *calm += (took - *calm) / f64::from(self.calm_answers);
+            self.forgiven -= self.forgiven / f64::from(CALM_ANSWERS);
         }
         self.latest = (self.latest.0 + took, self.latest.1 + 1);
         if self.latest.1 >= STEP_ANSWERS && at.duration_since(self.looked) >= STEP {
@@ -99,13 +138,17 @@ impl Limit {
         }
         let has_client = self.waited.is_some_and(|waited| at.duration_since(waited) < LATELY);
         let (times, longer) = if has_client { SLOW_FOR_CLIENTS } else { SLOW_FOR_WORKERS };
-        let is_slow = latest.exp() > calm.exp() * times + longer.as_secs_f64();
-        if is_slow && self.now <= self.least {
-            *calm += FORGOTTEN;
+        let is_slow = latest.exp() > (*calm + self.forgiven).exp() * times + longer.as_secs_f64();
+        let busiest = std::mem::take(&mut self.busiest);
+        self.slow_at_least = if is_slow && busiest <= LEAST { self.slow_at_least + 1 } else { 0 };
+        if self.slow_at_least >= FORGIVES_AFTER {
+            self.forgiven += FORGIVEN;
+        } else if !is_slow {
+            self.forgiven = (self.forgiven - TAKEN_BACK).max(0.0);
         }
         let is_wanted = std::mem::take(&mut self.is_wanted);
         if is_slow {
-            self.now = (self.now / 2).max(self.least);
+            self.now = (self.now / 2).max(LEAST);
             self.fast = 0;
         } else if is_wanted {
             self.fast += 1;
@@ -116,19 +159,32 @@ impl Limit {
         }
         metrics::gauge!("postrider_background_turns").set(self.now as f64);
     }
+
+    /// No turn has been over for so long: those who hold them wait for something else.
+    fn stalled(&mut self, at: Instant) {
+        self.looked = at;
+        self.now = (self.now + 1).min(self.most);
+        metrics::gauge!("postrider_background_turns").set(self.now as f64);
+    }
 }
 
 /// A turn; it is over when this is dropped.
 pub struct Turn {
     /// Gone when it has been given on.
     of: Option<Arc<Background>>,
+    /// Whether it is one of those for who goes first.
+    is_for_first: bool,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(background) = self.of.take() {
             let mut state = background.state();
-            state.taken -= 1;
+            if self.is_for_first {
+                state.taken_by_first -= 1;
+            } else {
+                state.taken -= 1;
+            }
             state.over = Instant::now();
             state.give(&background);
         }
@@ -138,16 +194,25 @@ impl Drop for Turn {
 impl State {
     /// Gives what turns there are to those who wait.
     fn give(&mut self, background: &Arc<Background>) {
+        let turn = |is_for_first| Turn { of: Some(background.clone()), is_for_first };
         while self.taken < self.limit.now
             && let Some(waiting) = self.next()
         {
-            if let Err(mut turn) = waiting.send(Turn { of: Some(background.clone()) }) {
+            match waiting.send(turn(false)) {
+                Ok(()) => self.taken += 1,
                 // Whoever it was has left.
-                turn.of = None;
-            } else {
-                self.taken += 1;
+                Err(mut turn) => turn.of = None,
             }
         }
+        while self.taken_by_first < FOR_FIRST
+            && let Some(waiting) = next_of(&mut self.first)
+        {
+            match waiting.send(turn(true)) {
+                Ok(()) => self.taken_by_first += 1,
+                Err(mut turn) => turn.of = None,
+            }
+        }
+        self.limit.busiest = self.limit.busiest.max(self.taken);
         self.limit.is_wanted |= !(self.first.is_empty() && self.others.is_empty());
     }
 
@@ -169,20 +234,16 @@ fn next_of(waiting: &mut VecDeque<oneshot::Sender<Turn>>) -> Option<oneshot::Sen
 }
 
 impl Background {
-    /// At most so many at a time, one at least.
+    /// At most so many at a time, two at least, and one more of those that go first.
     pub fn new(most: usize) -> Arc<Background> {
-        let most = most.max(1);
-        let least = LEAST.min(most);
-        let (calm, calm_answers, latest, waited) = (None, 0, (0.0, 0), None);
-        let (now, is_wanted, fast, looked) = (least, false, 0, Instant::now());
-        let limit = Limit { least, most, now, is_wanted, fast, calm, calm_answers, latest, looked, waited };
-        let (first, others) = (VecDeque::new(), VecDeque::new());
+        let now = Instant::now();
         Arc::new(Background(Mutex::new(State {
-            limit,
+            limit: Limit::new(most, now),
             taken: 0,
-            over: Instant::now(),
-            first,
-            others,
+            taken_by_first: 0,
+            over: now,
+            first: VecDeque::new(),
+            others: VecDeque::new(),
             first_in_a_row: 0,
         })))
     }
@@ -193,7 +254,7 @@ impl Background {
 
     /// Waits for a turn, which who is interactive does not need. Nobody who has one may wait for another.
     pub async fn turn(self: &Arc<Self>, urgency: Urgency) -> Option<Turn> {
-        let turn = {
+        let mut turn = {
             let mut state = self.state();
             let (give, turn) = oneshot::channel();
             match urgency {
@@ -204,15 +265,30 @@ impl Background {
             state.give(self);
             turn
         };
-        turn.await.ok()
+        loop {
+            match tokio::time::timeout(STALLED, &mut turn).await {
+                Ok(turn) => return turn.ok(),
+                Err(_) => self.look_for_stall(),
+            }
+        }
+    }
+
+    fn look_for_stall(self: &Arc<Self>) {
+        let mut state = self.state();
+        let now = Instant::now();
+        if now.duration_since(state.over.max(state.limit.looked)) >= STALLED {
+            state.limit.stalled(now);
+            state.give(self);
+        }
     }
 
     /// A statement that has nothing to do was answered after so long.
     pub fn note(self: &Arc<Self>, took: Duration, urgency: Urgency) {
         let mut state = self.state();
         let now = Instant::now();
-        let is_calm = state.taken == 0 && now.duration_since(state.over) > CALM_AFTER;
-        state.limit.note(took, is_calm, urgency, now);
+        let taken = state.taken;
+        let is_calm = taken + state.taken_by_first == 0 && now.duration_since(state.over) > CALM_AFTER;
+        state.limit.note(took, taken, is_calm, urgency, now);
         state.give(self);
     }
 }
@@ -228,14 +304,19 @@ mod tests {
     }
 
     impl Answers<'_> {
-        /// So many, 5 ms apart, to clients or to workers, who want more; what the limit is then.
+        /// So many, 5 ms apart, to clients or to workers, who take all turns and want more; what the limit is then.
         fn come(&mut self, took_us: u64, count: usize, urgency: Urgency, is_calm: bool) -> usize {
             for _ in 0..count {
-                self.at += Duration::from_millis(5);
-                self.limit.is_wanted |= !is_calm;
-                self.limit.note(Duration::from_micros(took_us), is_calm, urgency, self.at);
+                let taken = if is_calm { 0 } else { self.limit.now };
+                self.comes(took_us, taken, urgency, is_calm);
             }
             self.limit.now
+        }
+
+        fn comes(&mut self, took_us: u64, taken: usize, urgency: Urgency, is_calm: bool) {
+            self.at += Duration::from_millis(5);
+            self.limit.is_wanted |= !is_calm;
+            self.limit.note(Duration::from_micros(took_us), taken, is_calm, urgency, self.at);
         }
     }
 
@@ -256,8 +337,18 @@ mod tests {
         // What was calm does not rise with what is busy,
         answers.come(400, 100, client, false);
         assert_eq!(answers.come(400, 200, client, false), 2);
+        // nor with those who still hold the turns that they took before,
+        for _ in 0..3_000 {
+            answers.comes(400, 5, client, false);
+        }
+        assert_eq!(answers.limit.now, 2);
         // unless all is slow for long though there are so few: then it is not because of the workers.
-        assert_eq!(answers.come(400, 3_000, client, false), 8);
+        let most = (0..3_000).map(|_| answers.come(400, 1, client, false)).max();
+        assert_eq!(most, Some(8));
+        assert!(answers.limit.forgiven < 0.5, "{}", answers.limit.forgiven);
+        // That is not for ever.
+        answers.come(200, 50_000, client, false);
+        assert!(answers.limit.forgiven < 0.1, "{}", answers.limit.forgiven);
     }
 
     #[test]
@@ -294,8 +385,8 @@ mod tests {
     #[tokio::test]
     async fn turns_that_are_too_many_are_not_given_again() {
         let background = Background::new(2);
-        background.state().limit.now = 2;
-        let (one, two) = (background.turn(Urgency::Soon).await, background.turn(Urgency::Background).await);
+        let one = background.turn(Urgency::Background).await;
+        let two = background.turn(Urgency::Background).await;
         assert!(background.turn(Urgency::Interactive).await.is_none(), "it needs none");
         background.state().limit.now = 1;
         let mut three = Box::pin(background.turn(Urgency::Background));
@@ -308,8 +399,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_left_holds_up_nobody_and_those_who_go_first_do_not_go_for_ever() {
-        let background = Background::new(1);
+        let background = Background::new(2);
+        background.state().limit.now = 1;
         let held = background.turn(Urgency::Background).await;
+        let of_first = background.turn(Urgency::Soon).await;
         let mut left = Box::pin(background.turn(Urgency::Soon));
         assert!(now(&mut left).await.is_none());
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -328,6 +421,7 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
+        drop(of_first);
         let others: Vec<usize> =
             (0..8).filter(|at| order.lock().unwrap()[*at] == Urgency::Background).collect();
         assert_eq!(others, [3, 7]);
@@ -338,5 +432,39 @@ mod tests {
         drop(held);
         drop(left);
         assert!(now(Box::pin(background.turn(Urgency::Background))).await.is_some());
+    }
+
+    /// Somebody holds all turns and waits for a node that is lost.
+    #[tokio::test]
+    async fn those_who_go_first_wait_for_nobody_else_and_all_others_not_for_ever() {
+        let background = Background::new(8);
+        let held = [background.turn(Urgency::Background).await, background.turn(Urgency::Background).await];
+        let first = tokio::time::timeout(Duration::from_millis(5), background.turn(Urgency::Soon)).await;
+        assert!(first.is_ok());
+        drop(first);
+        let other = tokio::time::timeout(10 * STALLED, background.turn(Urgency::Background)).await;
+        assert!(other.is_ok());
+        assert_eq!(background.state().limit.now, 3);
+        drop(held);
+    }
+
+    /// Gives and leaves at the same moment, on several threads, lose no turn.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_leaves_while_its_turn_comes_takes_none_along() {
+        let background = Background::new(2);
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..2_000_u64 {
+            let background = background.clone();
+            tasks.spawn(async move {
+                let urgency = if number % 2 == 0 { Urgency::Soon } else { Urgency::Background };
+                let patience = Duration::from_micros(number % 97 * 10);
+                let turn = tokio::time::timeout(patience, background.turn(urgency)).await;
+                tokio::task::yield_now().await;
+                drop(turn);
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        let state = background.state();
+        assert_eq!((state.taken, state.taken_by_first), (0, 0));
     }
 }

@@ -136,7 +136,7 @@ async fn colocate(
 async fn move_to_lanes(engine: &PostgresEngine, postgres: &mut PostgresConn) -> Result<(), StoreError> {
     let mut snapshot = engine.snapshot(Urgency::Background).await?;
     let lanes = Lanes::of_shards(&mut snapshot).await?;
-    engine.end_snapshot(snapshot);
+    engine.end_snapshot(snapshot, None);
     let Lanes::Sharded(by_shard) = lanes else { return Ok(()) };
     for row in
         postgres.simple("select id, get_shard_id_for_distribution_column('account', id) from account").await?

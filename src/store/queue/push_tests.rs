@@ -3,7 +3,7 @@
 use crate::bus::{Event, Queue};
 use crate::store::directory::account;
 use crate::store::directory::fixture::Fixture;
-use crate::store::push_subscription::{note_interest, told_until};
+use crate::store::push_subscription::{Interest, note_interest, note_told, told_until};
 use crate::store::queue::push::{PushRow, claim, drop_row, postpone, retry, told};
 use crate::store::tx::Tx;
 use crate::types::id::{AccountId, Id};
@@ -26,7 +26,15 @@ impl Bench {
     }
 
     async fn interest(&self, subscription: i64, types: i64) {
-        note_interest(&self.fixture.store, self.account, Id(1), Id(subscription), types).await.unwrap();
+        note_interest(
+            &self.fixture.store,
+            self.account,
+            Id(1),
+            Id(subscription),
+            Interest::of_changes(types),
+        )
+        .await
+        .unwrap();
     }
 
     async fn change(&self, object_type: ObjectType) -> i64 {
@@ -124,4 +132,25 @@ async fn tries_are_counted_but_for_those_that_were_none() {
     bench.told(row, None).await;
     clock.advance_ms(LEASE_MS);
     assert_eq!(bench.claim().await.len(), 1, "{again:?} is not settled by who has lost it");
+}
+
+#[tokio::test]
+async fn new_mail_is_told_once_and_from_when_it_was_asked_for() {
+    let bench = Bench::new().await;
+    let store = &bench.fixture.store;
+    let until = async || told_until(&mut store.read().await.unwrap(), bench.account, Id(7)).await.unwrap();
+    bench.interest(7, ObjectType::EmailDelivery.bit()).await;
+    let first = bench.change(ObjectType::Email).await;
+    // What was pushed counts though something else of the same row failed.
+    note_told(store, bench.lane, bench.account, Id(7), first).await.unwrap();
+    note_told(store, bench.lane, bench.account, Id(7), first - 1).await.unwrap();
+    assert_eq!(until().await, Some(first));
+    // Renewed: it goes on where it was.
+    let last = bench.change(ObjectType::Email).await;
+    bench.interest(7, -1).await;
+    assert_eq!(until().await, Some(first));
+    // It asks for new mail itself now: what has come before is none.
+    let interest = Interest { types: -1, is_anew: true };
+    note_interest(store, bench.account, Id(1), Id(7), interest).await.unwrap();
+    assert!(until().await >= Some(last), "{:?}", until().await);
 }

@@ -311,12 +311,17 @@ impl Client {
     /// Opens the event source.
     #[track_caller]
     pub fn events(&self, types: &str, close_after: &str, ping: u32) -> EventStream {
+        let path = self.events_path(types, close_after, ping);
+        EventStream::open(self.server, self.signed(Request::get(&path)))
+    }
+
+    /// The path of the event source.
+    pub fn events_path(&self, types: &str, close_after: &str, ping: u32) -> String {
         let url = self.session["eventSourceUrl"].as_str().expect("eventSourceUrl");
-        let path = path_of(url)
+        path_of(url)
             .replace("{types}", &percent(types))
             .replace("{closeafter}", close_after)
-            .replace("{ping}", &ping.to_string());
-        EventStream::open(self.server, self.signed(Request::get(&path)))
+            .replace("{ping}", &ping.to_string())
     }
 
     /// Creates a mailbox at the top; its id.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,10 +59,20 @@ pub struct PushService {
 impl PushService {
     /// On a free port, with a certificate for `push.test`, `localhost` and 127.0.0.1.
     pub fn start() -> PushService {
+        PushService::on(TcpListener::bind("127.0.0.1:0").expect("a port"))
+    }
+
+    /// Another one at the same port of another address of the loopback, with a certificate of its own.
+    #[track_caller]
+    pub fn beside(&self, host: Ipv4Addr) -> PushService {
+        let at = SocketAddr::from((host, self.address.port()));
+        PushService::on(TcpListener::bind(at).unwrap_or_else(|error| panic!("{at}: {error}")))
+    }
+
+    fn on(listener: TcpListener) -> PushService {
         let certificate = Certificate::make(&["push.test", "localhost", "127.0.0.1"]);
         let folder = TempDir::with_prefix("postrider-push-").expect("temporary folder");
         std::fs::write(folder.path().join("ca.pem"), &certificate.certificate_pem).expect("written");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("address");
         let state: Arc<Mutex<State>> = Arc::default();
         let (shared, certificate) = (Arc::clone(&state), Arc::new(certificate));

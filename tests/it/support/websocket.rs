@@ -105,10 +105,19 @@ impl Socket {
 
     /// The next message that is a pong.
     pub fn pong(&mut self) -> Vec<u8> {
+        self.until_pong().1
+    }
+
+    /// What came before the next pong, and the pong.
+    pub fn until_pong(&mut self) -> (Vec<Value>, Vec<u8>) {
+        let mut before = Vec::new();
         loop {
             match self.socket.read().expect("a message") {
-                Message::Pong(octets) => return octets.to_vec(),
-                other => assert!(other.is_text(), "{other:?}"),
+                Message::Pong(octets) => return (before, octets.to_vec()),
+                Message::Text(text) => {
+                    before.push(serde_json::from_str(text.as_str()).expect("messages are JSON"));
+                }
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -138,13 +147,19 @@ impl Socket {
         answer["methodResponses"][0][1].clone()
     }
 
-    /// Asks for changes to be pushed.
+    /// Asks for changes to be pushed. Without a state the present ones are told at once: they are given back.
     #[track_caller]
-    pub fn enable(&mut self, types: &Value, push_state: Option<&str>) {
+    pub fn enable(&mut self, types: &Value, push_state: Option<&str>) -> Option<Value> {
         let enable = json!({ "@type": "WebSocketPushEnable", "dataTypes": types, "pushState": push_state });
         self.say(&enable);
         // What is said after it is answered after it.
         self.call("Core/echo", &json!({}));
+        (push_state.is_none() && !self.pushed.is_empty()).then(|| self.pushed.remove(0))
+    }
+
+    /// The StateChanges that have come while something else was waited for.
+    pub fn take_pushed(&mut self) -> Vec<Value> {
+        std::mem::take(&mut self.pushed)
     }
 
     /// The next StateChange.

@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::events::feed::Wake;
 use crate::events::object::EventObject;
+use crate::http::origin::client_of;
 use crate::http::rest::key::Key;
 use crate::http::rest::mailboxes::OfAccount;
 use crate::http::rest::parameters::{Path, Query, page_limit};
@@ -215,7 +216,7 @@ pub async fn list(
     if accepts_stream(&parts.headers) {
         let resumed = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
         let cursor = cursor_of(&http, &view, resumed.or(after.as_deref())).await?;
-        http.openings.turn().await?;
+        http.openings.turn(client_of(&parts)?).await?;
         let (place, login) = key.settle_down(&http, &parts).await?;
         let listener = http.feed.listen(&view, login);
         return Ok(stream::answer(http, key, place, listener, view, cursor, kinds));
