@@ -145,7 +145,6 @@ fn no_change_is_missed_whenever_the_connection_is_cut() {
     let client = server.account();
     let mut known = client.state("Mailbox");
     let mut seen: Vec<String> = Vec::new();
-    let mut push_state: Option<String>;
     let mut cuts = 0;
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| -> Vec<String> {
@@ -164,7 +163,7 @@ fn no_change_is_missed_whenever_the_connection_is_cut() {
         let mut opening = Socket::open(server, &client);
         let present = opening.enable(&json!(["Mailbox"]), None).expect("the present states");
         sync(&mut opening, &mut known, &mut seen);
-        push_state = present["pushState"].as_str().map(str::to_owned);
+        let mut push_state = present["pushState"].as_str().map(str::to_owned);
         // It may be cut off before it hears of any change.
         let mut socket = rand::random_bool(0.5).then_some(opening);
         while seen.len() < MADE {
