@@ -49,8 +49,8 @@ pub struct Entry {
 /// Signs in by the Authorization header.
 pub async fn enter(parts: &Parts, state: &HttpState) -> Result<Entry, HttpError> {
     let entered = sign_in(parts, state).await?;
-    let caller = caller_of(state, &entered).await?;
-    Ok(Entry { caller, login: entered.login, reach: entered.rights.reach })
+    let (login, reach) = (entered.login.clone(), entered.rights.reach.clone());
+    Ok(Entry { caller: caller_of(entered), login, reach })
 }
 
 async fn sign_in(parts: &Parts, state: &HttpState) -> Result<Entered, HttpError> {
@@ -101,23 +101,14 @@ impl Caller {
     }
 }
 
-async fn caller_of(state: &HttpState, entered: &Entered) -> Result<Caller, HttpError> {
-    let Entered { login, token_id, expires_at, rights } = entered;
-    let mut snapshot = state.app.store.read().await?;
-    let accounts = access::accounts_of_login(&mut snapshot, login.id).await?;
+fn caller_of(entered: Entered) -> Caller {
+    let Entered { login, token_id, expires_at, rights, accounts } = entered;
     let accounts = accounts
         .into_iter()
         .filter(|account| !matches!(rights.reach, Reach::Account(only) if only != account.id))
         .map(|account| AccountAccess::of(login.id, account, rights.scopes))
         .collect();
-    Ok(Caller {
-        login_id: login.id,
-        token_id: *token_id,
-        expires_at: *expires_at,
-        username: login.name.clone(),
-        scopes: rights.scopes,
-        accounts,
-    })
+    Caller { login_id: login.id, token_id, expires_at, username: login.name, scopes: rights.scopes, accounts }
 }
 
 #[derive(Deserialize)]
@@ -172,10 +163,11 @@ impl Shown {
             Id(0) => Some((0, Rights::default())),
             token => token::in_force(&mut snapshot, holder.login, token, state.app.clock.now_ms()).await?,
         };
+        let accounts = access::accounts_of_login(&mut snapshot, holder.login).await?;
         drop(snapshot);
         // A ticket is void with the credential that it was made under.
         let login = login.filter(|login| login.version == holder.version).ok_or_else(refused)?;
         let (expires_at, rights) = in_force.ok_or_else(refused)?;
-        caller_of(state, &Entered { login, token_id: holder.token, expires_at, rights }).await
+        Ok(caller_of(Entered { login, token_id: holder.token, expires_at, rights, accounts }))
     }
 }

@@ -122,8 +122,11 @@ impl Default for Openings {
 impl Openings {
     /// Waits for the turn of a client with this address.
     pub async fn turn(&self, client: IpAddr) -> Result<(), HttpError> {
-        let waiting = self.of_addresses.enter(client, OPENINGS_WAITING_PER_ADDRESS);
-        let (Some(_of_address), Ok(_waiting)) = (waiting, self.waiting.try_acquire()) else {
+        let Some(_of_address) = self.of_addresses.enter(client, OPENINGS_WAITING_PER_ADDRESS) else {
+            Online::drop_of("too many of an address");
+            return Err(HttpError::Unavailable);
+        };
+        let Ok(_waiting) = self.waiting.try_acquire() else {
             Online::drop_of("no turn");
             return Err(HttpError::Unavailable);
         };

@@ -44,7 +44,7 @@ use crate::web_push::endpoint::{Endpoint, Posted, Push};
 /// Rows in hand at a time.
 const AT_ONCE: usize = 64;
 /// Of one host at a time: one that hangs may not hold up the others.
-const AT_ONCE_OF_HOST: usize = 8;
+const AT_ONCE_OF_HOST: usize = 16;
 /// Accounts of which new mail is read at a time.
 const READ_AT_ONCE: usize = 4;
 /// Rows of one claim.
@@ -54,8 +54,10 @@ const LEASE_MS: i64 = 60_000;
 const WORK_TIME: Duration = Duration::from_secs(45);
 /// Between two pushes about one account to one device: what changes meanwhile is told together.
 const GAP_MS: i64 = 2_000;
-/// When a row is looked at again whose host has enough in hand.
-const BUSY_MS: i64 = 500;
+/// When a row is looked at again, at the least, for which it was too early.
+const LATER_MS: i64 = 750;
+/// A change of a subscription is written in this time: first beside its accounts, then in itself.
+const UPDATED_WITHIN_MS: i64 = 30_000;
 /// Waits between tries; the last one counts from then on.
 const WAITS_MS: [i64; 7] = [5_000, 20_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000];
 /// After this time nobody is told any more: the device looks for itself when it is there again.
@@ -93,8 +95,8 @@ enum Fate {
     Retry(String, u64),
     /// It is not wanted: a few times more.
     Refused(String),
-    /// Its host has enough in hand.
-    Busy,
+    /// Soon again, and not counted: its host has enough in hand, or the subscription is being changed.
+    Later,
 }
 
 impl WebPush {
@@ -184,7 +186,10 @@ impl WebPush {
                 count("told");
                 queue::told(store, row, until, now_ms + GAP_MS).await
             }
-            Fate::Busy => queue::postpone(store, row, now_ms + BUSY_MS).await,
+            Fate::Later => {
+                let due = now_ms + LATER_MS + rand::random_range(0..LATER_MS);
+                queue::postpone(store, row, due).await
+            }
             Fate::Drop => {
                 // The hint leads to nothing.
                 self.forget_interest(row).await?;
@@ -238,13 +243,14 @@ impl WebPush {
             Ok(url) => url,
             Err(NotACallbackUrl(why)) => return Ok(Fate::Refused(why.to_owned())),
         };
-        let Some(_place) = self.enter(url.host()) else { return Ok(Fate::Busy) };
+        let Some(_place) = self.enter(url.host()) else { return Ok(Fate::Later) };
         match (row.types, subscription.is_verified) {
             (0, true) => Ok(Fate::Told(None)),
             (0, false) => self.verify(&subscription, &url).await,
             (_, true) => self.tell_changes(row, &subscription, &url).await,
             // It is about to be: its accounts are noted one by one before it counts.
-            (_, false) => Ok(Fate::Retry("it is not verified yet".to_owned(), 0)),
+            (_, false) if now_ms - row.created_at < UPDATED_WITHIN_MS => Ok(Fate::Later),
+            (_, false) => Ok(Fate::Drop),
         }
     }
 
@@ -270,10 +276,16 @@ impl WebPush {
             let configs: Map<String, Value> =
                 serde_json::from_str(&subscription.email_push).unwrap_or_default();
             if let Some(config) = configs.get(&row.account.to_string()) {
-                match self.tell_new_mail(row, subscription, url, config).await? {
+                let is_all = row.types & subscription.types == 0;
+                match self.tell_new_mail(row, subscription, url, config, is_all).await? {
                     Ok(modseq) => until = Some(modseq),
                     Err(fate) => return Ok(fate),
                 }
+            } else if row.types & subscription.types == 0
+                && self.store().clock().now_ms() - row.created_at < UPDATED_WITHIN_MS
+            {
+                // It is about to ask for it.
+                return Ok(Fate::Later);
             }
         }
         let wanted = row.types & subscription.types;
@@ -286,23 +298,20 @@ impl WebPush {
             let topic = topic_of(row, wanted);
             let posted = self.post(subscription, url, &state_change(&news), TTL, urgency, Some(topic)).await;
             if let Some(fate) = fate_of(posted) {
-                // New mail that has been told is not told again with the next try.
-                if let Some(modseq) = until {
-                    self.note_told(row, modseq).await?;
-                }
                 return Ok(fate);
             }
         }
         Ok(Fate::Told(until))
     }
 
-    /// Tells of new mail; up to which modseq.
+    /// Tells of new mail; up to which modseq. Whether that is all that the row is about.
     async fn tell_new_mail(
         &self,
         row: &PushRow,
         subscription: &PushSubscription,
         url: &CallbackUrl,
         config: &Value,
+        is_all: bool,
     ) -> Result<Result<i64, Fate>, StoreError> {
         let mut snapshot = self.store().read().await?;
         let since = push_subscription::told_until(&mut snapshot, row.account, row.subscription).await?;
@@ -335,23 +344,25 @@ impl WebPush {
         };
         let until = found.state.modseq;
         let urgency = config["urgency"].as_str().and_then(urgency_of).unwrap_or("normal");
-        let mut told = since;
-        for EmailPush { content, whole_until } in email_pushes(row, found) {
+        let mut pushes = email_pushes(row, found).into_iter().peekable();
+        while let Some(EmailPush { content, whole_until }) = pushes.next() {
             let posted = self.post(subscription, url, &content, TTL, urgency, None).await;
             if let Some(fate) = fate_of(posted) {
-                if told > since {
-                    self.note_told(row, told).await?;
-                }
                 return Ok(Err(fate));
             }
-            told = whole_until.unwrap_or(told);
+            // Whatever becomes of the rest, what has been told is not told again with the next try.
+            if let Some(modseq) = whole_until
+                && !(is_all && pushes.peek().is_none())
+            {
+                let (lane, account) = (row.claim.lane, row.account);
+                let noted =
+                    push_subscription::note_told(self.store(), lane, account, row.subscription, modseq);
+                if let Err(error) = noted.await {
+                    tracing::warn!(%error, "new mail may be pushed twice");
+                }
+            }
         }
         Ok(Ok(until))
-    }
-
-    async fn note_told(&self, row: &PushRow, modseq: i64) -> Result<(), StoreError> {
-        let lane = row.claim.lane;
-        push_subscription::note_told(self.store(), lane, row.account, row.subscription, modseq).await
     }
 
     async fn post(

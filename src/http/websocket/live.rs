@@ -182,6 +182,8 @@ pub struct LiveQueries {
     lists: BTreeMap<String, Live>,
     /// How many were asked for.
     asked: u64,
+    /// When the last of those that were cancelled was read.
+    cancelled: Option<Instant>,
 }
 
 impl LiveQueries {
@@ -200,7 +202,7 @@ impl LiveQueries {
             is_due: true,
             is_being_read: false,
             // Who asks again and again has it read no more often.
-            read_at: self.lists.get(&id).and_then(|before| before.read_at),
+            read_at: self.lists.get(&id).map_or(self.cancelled, |before| before.read_at),
         };
         self.lists.insert(id, live);
         Ok(())
@@ -208,7 +210,9 @@ impl LiveQueries {
 
     /// Forgets a list.
     pub fn remove(&mut self, id: &str) {
-        self.lists.remove(id);
+        if let Some(live) = self.lists.remove(id) {
+            self.cancelled = self.cancelled.max(live.read_at);
+        }
     }
 
     /// Whether there are any.
@@ -397,6 +401,7 @@ mod tests {
         queries.add("q".to_owned(), wanted(json!({})).unwrap()).unwrap();
         let old = queries.take_due().remove(0);
         // A view that is built anew asks for the same list while the first reading is under way.
+        queries.remove("q");
         queries.add("q".to_owned(), wanted(json!({})).unwrap()).unwrap();
         assert!(queries.take_due().is_empty(), "no more often for that");
         tokio::time::advance(EVERY).await;

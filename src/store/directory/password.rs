@@ -57,20 +57,26 @@ pub fn verify(password: &str, stored: Option<&str>) -> bool {
 const STANDS_BACK: i32 = 10;
 
 /// `verify` on a thread of its own that stands back: many who sign in at once wait for each other, and
-/// not those who have signed in before for them.
-pub async fn verify_aside(password: String, stored: Option<String>) -> bool {
+/// not those who have signed in before for them. What is held is given back when it has ended, though
+/// nobody may wait for it any more. `None` when there is no thread to be had.
+pub async fn verify_aside<H: Send + 'static>(
+    password: String,
+    stored: Option<String>,
+    held: H,
+) -> Option<bool> {
     let (tell, told) = oneshot::channel();
     let verify = move || {
+        let _held = held;
         // Of this thread alone, as Linux has it; elsewhere it would be all of the process.
         #[cfg(target_os = "linux")]
         let _ = rustix::process::nice(STANDS_BACK);
         let _ = tell.send(verify(&password, stored.as_deref()));
     };
     match std::thread::Builder::new().name("password".to_owned()).spawn(verify) {
-        Ok(_) => told.await.unwrap_or(false),
+        Ok(_) => Some(told.await.unwrap_or(false)),
         Err(error) => {
             tracing::error!(%error, "no thread can be started to verify a password");
-            false
+            None
         }
     }
 }

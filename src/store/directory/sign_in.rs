@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::cache::{Cache, Rate, Verified};
 use crate::store::Store;
+use crate::store::directory::access::{AccessibleAccount, accounts_of_login};
 use crate::store::directory::login::{self, Login};
 use crate::store::directory::password;
 use crate::store::directory::token::{self, FoundToken};
@@ -65,18 +66,13 @@ pub struct Entered {
     pub expires_at: i64,
     /// What it is good for.
     pub rights: Rights,
+    /// The accounts that the login may use.
+    pub accounts: Vec<AccessibleAccount>,
 }
 
 impl Entered {
-    fn by_password(login: Login) -> Entered {
-        Entered { login, token_id: Id(0), expires_at: 0, rights: Rights::default() }
-    }
-}
-
-impl From<FoundToken> for Entered {
-    fn from(found: FoundToken) -> Entered {
-        let FoundToken { id, login, expires_at, rights, .. } = found;
-        Entered { login, token_id: id, expires_at, rights }
+    fn by_password(login: Login, accounts: Vec<AccessibleAccount>) -> Entered {
+        Entered { login, token_id: Id(0), expires_at: 0, rights: Rights::default(), accounts }
     }
 }
 
@@ -113,35 +109,43 @@ impl SignIn {
         if token::is_secret(given) {
             let found = self.token(given).await?.filter(|found| found.login.name == name);
             return match found {
-                Some(found) => Ok(found.into()),
+                Some(found) => Ok(found),
                 None => self.refuse_token(from).await,
             };
         }
         let mut snapshot = self.store.read().await?;
         let found = login::verify_data(&mut snapshot, &name).await?;
+        let accounts = match &found {
+            Some(data) => accounts_of_login(&mut snapshot, data.login.id).await?,
+            None => Vec::new(),
+        };
         drop(snapshot);
         let key = self.remembered_as(&name, given);
         if let (Some(data), Some(verified)) = (&found, self.cache.verified(&key).await)
             && verified == (Verified { login: data.login.id, version: data.login.version })
         {
-            return Ok(Entered::by_password(data.login.clone()));
+            return Ok(Entered::by_password(data.login.clone(), accounts));
         }
         // A new password begins with a clean sheet: who has just got one may use it at once.
         let tried = format!("{name} {}", found.as_ref().map_or(0, |data| data.login.version));
         self.check_failures(&tried, from).await?;
-        let Ok(_place) = self.waiting.try_acquire() else { return Err(SignInError::Busy) };
-        let Ok(_turn) = self.verifying.acquire().await else { return Err(SignInError::Busy) };
+        let Ok(place) = self.waiting.clone().try_acquire_owned() else { return Err(SignInError::Busy) };
+        let Ok(turn) = self.verifying.clone().acquire_owned().await else { return Err(SignInError::Busy) };
         // Others of the same burst may have failed meanwhile.
         self.check_failures(&tried, from).await?;
         let stored = found.as_ref().map(|data| data.password_hash.clone());
         let given = given.to_owned();
         // An unknown name costs as much time as a wrong password.
-        let is_right = password::verify_aside(given, stored).await;
+        // Whoever leaves now leaves the work behind, and with it the place and the turn.
+        let is_right = password::verify_aside(given, stored, (place, turn)).await;
+        let is_right = is_right.ok_or(SignInError::Busy)?;
         match found.filter(|_| is_right) {
             Some(data) => {
                 let verified = Verified { login: data.login.id, version: data.login.version };
                 self.cache.remember_verified(key, verified, REMEMBERED_MS).await;
-                Ok(Entered::by_password(data.login))
+                // It has taken its time, in which much may have changed.
+                let accounts = accounts_of_login(&mut *self.store.read().await?, data.login.id).await?;
+                Ok(Entered::by_password(data.login, accounts))
             }
             None => self.refuse(&tried, from).await,
         }
@@ -150,20 +154,20 @@ impl SignIn {
     /// Signs in with an API token.
     pub async fn with_token(&self, secret: &str, from: IpAddr) -> Result<Entered, SignInError> {
         match self.token(secret).await? {
-            Some(found) => Ok(found.into()),
+            Some(found) => Ok(found),
             None => self.refuse_token(from).await,
         }
     }
 
-    async fn token(&self, secret: &str) -> Result<Option<FoundToken>, StoreError> {
+    async fn token(&self, secret: &str) -> Result<Option<Entered>, StoreError> {
         let now_ms = self.store.clock().now_ms();
         let mut snapshot = self.store.read().await?;
-        let found = token::find(&mut snapshot, secret, now_ms).await?;
+        let Some(found) = token::find(&mut snapshot, secret, now_ms).await? else { return Ok(None) };
+        let accounts = accounts_of_login(&mut snapshot, found.login.id).await?;
         drop(snapshot);
-        if let Some(found) = &found {
-            token::note_use(&self.store, found).await?;
-        }
-        Ok(found)
+        token::note_use(&self.store, &found).await?;
+        let FoundToken { id, login, expires_at, rights, .. } = found;
+        Ok(Some(Entered { login, token_id: id, expires_at, rights, accounts }))
     }
 
     /// Nobody guesses a token: failures are counted by address alone.

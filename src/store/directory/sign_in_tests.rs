@@ -119,6 +119,29 @@ async fn whoever_is_known_does_not_wait_for_the_passwords_of_others() {
     guesses.abort_all();
 }
 
+/// Threads of this process on which a password is verified.
+fn password_threads() -> usize {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    let names =
+        threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|name| name.trim() == "password").count()
+}
+
+#[tokio::test]
+async fn whoever_leaves_while_its_password_is_verified_makes_no_room_by_that() {
+    let bench = Bench::new().await;
+    for number in 0..60 {
+        let sign_in = bench.sign_in.clone();
+        let guess =
+            tokio::spawn(async move { sign_in.with_password(NAME, "wrong", host(number)).await.is_ok() });
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        guess.abort();
+    }
+    // Other tests of this process verify passwords too.
+    let at_once = password_threads();
+    assert!(at_once < 20, "{at_once} passwords are verified at once");
+}
+
 /// Messages are parsed and objects read on threads of the runtime, of which there are few.
 #[test]
 fn a_flood_of_passwords_leaves_threads_for_other_work() {

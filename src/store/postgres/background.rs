@@ -37,15 +37,14 @@ const CALM_ANSWERS: u32 = 256;
 const LEAST: usize = 2;
 /// After so many looks in a row that found slow answers, with no more turns taken than the least, it is not the
 /// workers that make them slow, and there may never be a calm that tells so. From then on each further
-/// one forgives answers that take this part longer; each that finds fast ones takes a little of it back.
+/// one forgives answers that take this part longer. As soon as they take less, that is forgiven no more.
 const FORGIVES_AFTER: u32 = 10;
 const FORGIVEN: f64 = 1.0 / 100.0;
-const TAKEN_BACK: f64 = FORGIVEN / 40.0;
 /// After so many turns of those that go first, one of the others has its turn.
 const FIRST_IN_A_ROW: u32 = 3;
 /// Turns beside the others, for those alone that go first.
 const FOR_FIRST: usize = 1;
-/// When no turn was over and nothing was answered for so long there is one more.
+/// When none of the others' turns was over and nothing was answered for so long there is one more.
 const STALLED: Duration = Duration::from_secs(1);
 
 /// The turns.
@@ -56,8 +55,9 @@ struct State {
     taken: usize,
     /// Of those for who goes first.
     taken_by_first: usize,
-    /// When the last one was over.
+    /// When the last one was over, of those for who goes first or not, and of the others.
     over: Instant,
+    other_over: Instant,
     first: VecDeque<oneshot::Sender<Turn>>,
     others: VecDeque<oneshot::Sender<Turn>>,
     first_in_a_row: u32,
@@ -144,7 +144,7 @@ impl Limit {
         if self.slow_at_least >= FORGIVES_AFTER {
             self.forgiven += FORGIVEN;
         } else if !is_slow {
-            self.forgiven = (self.forgiven - TAKEN_BACK).max(0.0);
+            self.forgiven = self.forgiven.min((latest - *calm).max(0.0));
         }
         let is_wanted = std::mem::take(&mut self.is_wanted);
         if is_slow {
@@ -184,6 +184,7 @@ impl Drop for Turn {
                 state.taken_by_first -= 1;
             } else {
                 state.taken -= 1;
+                state.other_over = Instant::now();
             }
             state.over = Instant::now();
             state.give(&background);
@@ -242,6 +243,7 @@ impl Background {
             taken: 0,
             taken_by_first: 0,
             over: now,
+            other_over: now,
             first: VecDeque::new(),
             others: VecDeque::new(),
             first_in_a_row: 0,
@@ -276,7 +278,7 @@ impl Background {
     fn look_for_stall(self: &Arc<Self>) {
         let mut state = self.state();
         let now = Instant::now();
-        if now.duration_since(state.over.max(state.limit.looked)) >= STALLED {
+        if now.duration_since(state.other_over.max(state.limit.looked)) >= STALLED {
             state.limit.stalled(now);
             state.give(self);
         }
@@ -346,9 +348,10 @@ mod tests {
         let most = (0..3_000).map(|_| answers.come(400, 1, client, false)).max();
         assert_eq!(most, Some(8));
         assert!(answers.limit.forgiven < 0.5, "{}", answers.limit.forgiven);
-        // That is not for ever.
-        answers.come(200, 50_000, client, false);
+        // That ends with it.
+        answers.come(200, 100, client, false);
         assert!(answers.limit.forgiven < 0.1, "{}", answers.limit.forgiven);
+        assert_eq!(answers.come(400, 100, client, false), 2);
     }
 
     #[test]
@@ -442,9 +445,20 @@ mod tests {
         let first = tokio::time::timeout(Duration::from_millis(5), background.turn(Urgency::Soon)).await;
         assert!(first.is_ok());
         drop(first);
+        // Leases are renewed meanwhile.
+        let renewals = tokio::spawn({
+            let background = background.clone();
+            async move {
+                loop {
+                    drop(background.turn(Urgency::Soon).await);
+                    tokio::time::sleep(STALLED / 10).await;
+                }
+            }
+        });
         let other = tokio::time::timeout(10 * STALLED, background.turn(Urgency::Background)).await;
         assert!(other.is_ok());
         assert_eq!(background.state().limit.now, 3);
+        renewals.abort();
         drop(held);
     }
 

@@ -189,7 +189,7 @@ pub async fn give_back(store: &Store, queue: Queue, claims: Vec<Claim>) -> Resul
 pub async fn postpone(store: &Store, queue: Queue, claims: Vec<(Claim, i64)>) -> Result<(), StoreError> {
     let Some(lane) = claims.first().map(|(claim, _)| claim.lane) else { return Ok(()) };
     store
-        .write_lane(lane, Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(lane, Urgency::Interactive, async move |tx: &mut Tx| {
             let rows = claims.iter().map(|(claim, due)| claim.key_and(*due)).collect();
             let query = queue_sql(
                 "update {queue} set due = $4, tries = tries - 1, is_leased = 0 \

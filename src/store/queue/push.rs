@@ -140,6 +140,8 @@ pub async fn claim(
         .await
 }
 
+// What a row came to is urgent, as leases are: whoever claims it anew tells all of it again.
+
 /// The row has been told, with new mail up to a modseq where any was looked for. It goes, or is due
 /// again when more has changed meanwhile; the next one not before `rests_until`.
 pub async fn told(
@@ -150,7 +152,7 @@ pub async fn told(
 ) -> Result<(), StoreError> {
     let PushRow { claim, account, subscription, modseq, .. } = row;
     store
-        .write_lane(claim.lane, Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(claim.lane, Urgency::Interactive, async move |tx: &mut Tx| {
             sql("update push_interest set rests_until = $4, \
                  told_modseq = case when told_modseq < $3 then $3 else told_modseq end \
                  where account_id = $1 and subscription_id = $2")
@@ -192,7 +194,7 @@ pub async fn postpone(store: &Store, row: PushRow, due: i64) -> Result<(), Store
 /// The row cannot be told now: again at `due`.
 pub async fn retry(store: &Store, row: PushRow, due: i64, why: String) -> Result<(), StoreError> {
     store
-        .write_lane(row.claim.lane, Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(row.claim.lane, Urgency::Interactive, async move |tx: &mut Tx| {
             claim::retry(tx, Queue::Push, row.claim, due, &why).await.map(drop)
         })
         .await
@@ -201,7 +203,7 @@ pub async fn retry(store: &Store, row: PushRow, due: i64, why: String) -> Result
 /// Nobody is there to be told any more.
 pub async fn drop_row(store: &Store, row: PushRow) -> Result<(), StoreError> {
     store
-        .write_lane(row.claim.lane, Urgency::Background, async move |tx: &mut Tx| {
+        .write_lane(row.claim.lane, Urgency::Interactive, async move |tx: &mut Tx| {
             claim::done(tx, Queue::Push, &[row.claim]).await.map(drop)
         })
         .await
