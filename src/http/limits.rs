@@ -26,7 +26,7 @@ const REMEMBERED: usize = 10_000;
 pub const MAX_PUSH_CONNECTIONS: usize = 100;
 /// WebSockets and event streams that a process opens in a second. When it is started anew all clients come
 /// back at once, and each wants several answers of the database: others wait for those too.
-const OPENED_PER_SECOND: u32 = 250;
+const OPENED_PER_SECOND: u32 = 100;
 /// So many come in at once after a quiet time.
 const OPENED_AT_ONCE: u32 = 50;
 /// Openings that wait for their turn: the last one for a minute.

@@ -94,32 +94,39 @@ async fn side_by_side<T: Send + 'static, F: Future<Output = Option<T>> + Send + 
     all
 }
 
-/// How long a client waits that was refused before it tries again, and how long it tries.
-const COMES_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The first wait of a client before it comes back, as docs/clients.md has it: it doubles, and there is some
+/// chance in it. And how long it tries.
+const COMES_BACK_AFTER: Duration = Duration::from_millis(500);
 const TRIES_FOR: Duration = Duration::from_secs(180);
 
 /// Clients of so many accounts that lose their connections, or the server to which they have them, and come
 /// back, all at once.
 pub fn herd(api: &Api, push: SocketAddr, domain: &str, accounts: usize, is_restarted: bool) {
     runtime().block_on(async {
-        let come_in = |at_once: usize| {
-            side_by_side(at_once, accounts, |number| {
+        let come_in = |at_once: usize, comes_back: bool| {
+            side_by_side(at_once, accounts, move |number| {
                 let login = format!("u{number}@{domain}");
                 let password = api.password.clone();
                 async move {
                     let begun = Instant::now();
+                    let mut wait = COMES_BACK_AFTER;
+                    let chance = (number * 7_919 % 1_000) as f64 / 1_000.0;
+                    if comes_back {
+                        tokio::time::sleep(wait.mul_f64(0.5 + chance)).await;
+                    }
                     loop {
                         let listening = listen(push, &login, &password, number).await;
                         if listening.is_some() || begun.elapsed() > TRIES_FOR {
                             return listening;
                         }
-                        tokio::time::sleep(COMES_AGAIN_AFTER).await;
+                        wait *= 2;
+                        tokio::time::sleep(wait.mul_f64(0.5 + chance)).await;
                     }
                 }
             })
         };
         // By few at first, so that passwords are known when they come back.
-        let mut first = come_in(OPENING).await;
+        let mut first = come_in(OPENING, false).await;
         println!("({} clients are connected)", first.len());
         if is_restarted {
             println!("(start the server at {push} anew)");
@@ -134,7 +141,7 @@ pub fn herd(api: &Api, push: SocketAddr, domain: &str, accounts: usize, is_resta
         }
         let probe = Probe::start(api);
         let begun = Instant::now();
-        let back = come_in(accounts).await;
+        let back = come_in(accounts, true).await;
         let took = begun.elapsed().as_secs_f64();
         probe.end(&format!("{} clients come back: all are there after {took:.1} s", back.len()));
     });
