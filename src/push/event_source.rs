@@ -123,6 +123,7 @@ pub fn stream(
                     if news.is_empty() {
                         continue;
                     }
+                    listener.is_written();
                     let id = event_id(listener.told());
                     let text = format!("event: state\nid: {id}\ndata: {}\n\n", state_change(&news));
                     let rest = (!options.close_after_state).then_some((listener, accounts, Pending::News));

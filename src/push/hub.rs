@@ -364,8 +364,9 @@ impl Listener {
         &self.told
     }
 
-    /// Takes states as told, such as those that a client says it knows.
-    pub fn assume_told(&mut self, told: Told) {
+    /// Takes states of its accounts as told, such as those that a client says it knows.
+    pub fn assume_told(&mut self, mut told: Told) {
+        told.retain(|account, _| self.accounts.contains(account));
         self.told = told;
     }
 
