@@ -88,12 +88,12 @@ pub fn stream(
     let start = Some((listener, accounts, Pending::Start));
     futures_util::stream::unfold(start, move |state| async move {
         let (mut listener, accounts, pending) = state?;
-        // Something must be written at once, or some proxies and browsers hold the answer back. It is the
-        // place from which a client goes on that loses the connection before anything has changed; an event
-        // without data is told to nobody.
+        // Something must be written at once, or some proxies and browsers hold the answer back. No
+        // empty line follows the comment: it ends an event, and not every client passes over an
+        // event without data as it should (nor could it be told its place so, by an id alone).
         if pending == Pending::Start {
-            let text = format!(": connected\nid: {}\n\n", event_id(listener.told()));
-            return Some((Ok(Bytes::from(text)), Some((listener, accounts, Pending::First))));
+            let text = Bytes::from_static(b": connected\n");
+            return Some((Ok(text), Some((listener, accounts, Pending::First))));
         }
         let mut first = (pending == Pending::First).then_some(accounts.clone());
         // One deadline for each event: wakes that bring no news must not put it off.
@@ -180,8 +180,7 @@ mod tests {
             let listener = self.hub.listen(Id(1), &[self.account], ObjectType::ALL.to_vec());
             let options = Options { close_after_state: false, ping_seconds };
             let mut events = Box::pin(stream(listener, vec![self.account], options));
-            // Its place at once, which is not empty: an empty id is none.
-            assert_eq!(events.next().await, Some(Ok(Bytes::from_static(b": connected\nid: 0\n\n"))));
+            assert_eq!(events.next().await, Some(Ok(Bytes::from_static(b": connected\n"))));
             events.map(|event| event.map(|event| String::from_utf8_lossy(&event).into_owned()).unwrap())
         }
     }

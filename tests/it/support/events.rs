@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -35,8 +34,6 @@ impl Event {
 pub struct EventStream {
     pub headers: Vec<(String, String)>,
     events: Receiver<Event>,
-    /// The last id, whether its event had data or not.
-    place: Arc<Mutex<Option<String>>>,
     connection: TcpStream,
 }
 
@@ -56,19 +53,13 @@ impl EventStream {
         // Streams are silent for as long as nothing happens.
         let _ = connection.set_read_timeout(None);
         let (sender, events) = channel();
-        let place: Arc<Mutex<Option<String>>> = Arc::default();
-        let last_id = Arc::clone(&place);
         std::thread::spawn(move || {
             let mut event = Event::default();
             for line in BufReader::new(body).lines() {
                 let Ok(line) = line else { return };
                 if line.is_empty() {
                     let done = std::mem::take(&mut event);
-                    if done.id.is_some() {
-                        *last_id.lock().unwrap_or_else(PoisonError::into_inner) = done.id.clone();
-                    }
-                    // An event without data is told to nobody.
-                    if !done.data.is_empty() && sender.send(done).is_err() {
+                    if done != Event::default() && sender.send(done).is_err() {
                         return;
                     }
                     continue;
@@ -88,20 +79,7 @@ impl EventStream {
                 }
             }
         });
-        EventStream { headers, events, place, connection }
-    }
-
-    /// With what a client that is cut off now comes back (`Last-Event-ID`).
-    #[track_caller]
-    pub fn place(&self) -> String {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if let Some(id) = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-                return id;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("no id came");
+        EventStream { headers, events, connection }
     }
 
     /// The next event of any name; `None` when none came in time or the stream ended.
